@@ -1,0 +1,93 @@
+"""One folder with the image and text embeddings of a dataset, written row by row and resumed row by row.
+
+Legend: N rows of the ShardIndex, d_I and d_T embedding widths. Values are float32: through float16 the products of two cosines move by
+2e-4 and 14 % of rows tie where 1 % did (measured on EfficientNet + MiniLM embeddings).
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from helip.artifacts.atomic import write_json
+from helip.errors import HelipError
+
+VERSION = 1
+PENDING, GOOD, UNREADABLE = 0, 1, 2
+
+
+class EmbeddingStore:
+    """Memory-mapped embeddings; several processes may write disjoint rows.
+
+    Attributes:
+        image: (N, d_I) float32, L2-normalised.
+        text: (N, d_T) float32, L2-normalised.
+        state: (N,) uint8: pending, good or unreadable. A row's state is written after its embeddings.
+        meta: what made it; `complete` is True when no wanted row is pending.
+    """
+
+    def __init__(self, folder: Path, mode: str = "r") -> None:
+        """Open a store. Raises HelipError when there is none, or its format is another."""
+        self.folder = folder
+        try:
+            self.meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+            self.image = np.load(folder / "image.npy", mmap_mode=mode)
+            self.text = np.load(folder / "text.npy", mmap_mode=mode)
+            self.state = np.load(folder / "state.npy", mmap_mode=mode)
+        except (OSError, ValueError) as error:
+            raise HelipError(f"the embeddings in {folder} cannot be read ({error}): delete the folder") from error
+        if self.meta.get("version") != VERSION:
+            raise HelipError(f"the embeddings in {folder} have format {self.meta.get('version')}, not {VERSION}: delete them")
+        if not len(self.image) == len(self.text) == len(self.state):
+            raise HelipError(f"the embeddings in {folder} are damaged (their lengths differ): delete the folder")
+
+    @classmethod
+    def create(cls, folder: Path, count: int, image_dim: int, text_dim: int, meta: dict) -> "EmbeddingStore":
+        """Make an empty store of `count` rows, or open the partial one that is there, for writing."""
+        if not (folder / "meta.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, shape, dtype in (
+                ("image", (count, image_dim), np.float32),
+                ("text", (count, text_dim), np.float32),
+                ("state", (count,), np.uint8),
+            ):
+                np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+            write_json(folder / "meta.json", meta | {"version": VERSION, "complete": False})
+        return cls(folder, "r+")
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.meta["complete"])
+
+    @property
+    def valid(self) -> np.ndarray:
+        """(N,) bool, rows that have both embeddings."""
+        return np.asarray(self.state) == GOOD
+
+    def pending(self, wanted: np.ndarray) -> np.ndarray:
+        """Rows of the mask `wanted` (N,) that are not embedded yet."""
+        return np.flatnonzero(wanted & (np.asarray(self.state) == PENDING))
+
+    def write(self, rows: np.ndarray, image: np.ndarray, text: np.ndarray) -> None:
+        """Store the embeddings of `rows`, then mark them good.
+
+        Raises:
+            HelipError: an embedding is not finite.
+        """
+        finite = np.isfinite(image).all(1) & np.isfinite(text).all(1)
+        if not finite.all():
+            raise HelipError(
+                f"the encoders give no finite embedding for row {int(rows[~finite][0])}: use trainer.precision=32-true"
+            )
+        self.image[rows], self.text[rows] = image, text
+        self.state[rows] = GOOD
+
+    def mark_unreadable(self, rows: np.ndarray) -> None:
+        self.state[rows] = UNREADABLE
+
+    def finish(self) -> None:
+        """Flush, then say so in meta.json: a store that says complete is complete."""
+        for array in (self.image, self.text, self.state):
+            array.flush()  # type: ignore[union-attr]
+        self.meta = self.meta | {"complete": True, "unreadable": int((np.asarray(self.state) == UNREADABLE).sum())}
+        write_json(self.folder / "meta.json", self.meta)

@@ -1,0 +1,249 @@
+"""Which samples a dataset has and where their bytes lie: row <-> (shard, key, member offsets).
+
+A row number is the identity of a pair: its position in the ordered list of shards and in the shard. Keys and urls repeat across
+shards, rows do not. Legend: N rows, S shards, the three columns of `offset` and `size` are image, caption (.txt), metadata (.json).
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.tar import TarError, scan_tar
+from helip.errors import HelipError
+
+VERSION = 1
+IMAGE, TEXT, JSON = 0, 1, 2
+COLUMN = dict.fromkeys(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"), IMAGE) | {"txt": TEXT, "json": JSON}
+# webdataset's rule: the key is the path up to the first dot of the base name, the extension is the rest.
+NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
+ARRAYS = ("shard_bytes", "starts", "offset", "size")
+SHARDS_PER_PROCESS = 16  # assumption: below it the start of a process costs more than the scan of its shards
+
+
+@dataclass
+class _Shard:
+    """The scan of one shard; `problem` says why it ends early, if it does."""
+
+    keys: list[str] = field(default_factory=list)
+    offset: list[list[int]] = field(default_factory=list)
+    size: list[list[int]] = field(default_factory=list)
+    fingerprint: str = ""
+    problem: str | None = None
+
+
+def _scan(path: Path) -> _Shard:
+    shard = _Shard()
+    hasher = hashlib.sha256(f"{path.name}\0{path.stat().st_size}".encode())
+    previous = None
+    try:
+        for member in scan_tar(path):
+            hasher.update(f"\0{member.name}\0{member.offset}\0{member.size}".encode("utf-8", "surrogateescape"))
+            match = NAME.match(member.name)
+            if match is None:
+                continue
+            key, column = match[1], COLUMN.get(match[2].lower())
+            if key != previous or (column is not None and shard.size[-1][column] >= 0):
+                shard.keys.append(key)
+                shard.offset.append([0, 0, 0])
+                shard.size.append([-1, -1, -1])
+                previous = key
+            if column is not None:
+                shard.offset[-1][column], shard.size[-1][column] = member.offset, member.size
+    except TarError as error:
+        shard.problem = f"{path.name} is damaged after {len(shard.keys)} samples{_announced(path)}: {error}"
+    shard.fingerprint = hasher.hexdigest()
+    return shard
+
+
+def _announced(path: Path) -> str:
+    """What img2dataset's NNNNN_stats.json beside the tar promised."""
+    stats = path.with_name(f"{path.stem}_stats.json")
+    try:
+        return f" (of {json.loads(stats.read_text())['successes']} by {stats.name})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _scan_all(paths: Sequence[Path], on_shard: Callable[[int], None]) -> list[_Shard]:
+    processes = min(os.cpu_count() or 1, len(paths) // SHARDS_PER_PROCESS)
+    results: list[_Shard] = []
+
+    def collect(scans: Iterable[_Shard]) -> list[_Shard]:
+        for scan in scans:
+            results.append(scan)
+            on_shard(len(results))
+        return results
+
+    if processes < 2:
+        return collect(map(_scan, paths))
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return collect(pool.map(_scan, paths, chunksize=4))
+
+
+class ShardIndex:
+    """All rows of a dataset.
+
+    Attributes:
+        shards: the S tar files in order.
+        shard_bytes: (S,) int64, file size of each shard when it was scanned.
+        starts: (S + 1,) int64, first row of each shard, then N.
+        offset: (N, 3) int64, first byte of each member in its tar.
+        size: (N, 3) int32, bytes; -1 where the sample has no such member.
+        valid: (N,) bool, False where the image is missing or empty, or where there is neither a caption file nor metadata.
+        keys: (N,) Arrow strings.
+        fingerprint: hash of the ordered shards (base name, size, member names, offsets and sizes); no path, no time.
+        problems: one sentence for each shard that is no tar or is cut off.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Path],
+        shard_bytes: np.ndarray,
+        starts: np.ndarray,
+        offset: np.ndarray,
+        size: np.ndarray,
+        keys: pa.Array,
+        shard_fingerprints: Sequence[str],
+        problems: Sequence[str] = (),
+    ) -> None:
+        self.shards = list(shards)
+        self.shard_bytes, self.starts, self.offset, self.size, self.keys = shard_bytes, starts, offset, size, keys
+        self.shard_fingerprints, self.problems = list(shard_fingerprints), list(problems)
+        self.fingerprint = hashlib.sha256("\0".join(shard_fingerprints).encode()).hexdigest()
+        self.valid = (size[:, IMAGE] > 0) & ((size[:, TEXT] > 0) | (size[:, JSON] > 0))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @classmethod
+    def build(
+        cls,
+        shards: Iterable[str | Path],
+        on_error: str = "skip",
+        on_shard: Callable[[int], None] = lambda done: None,
+    ) -> "ShardIndex":
+        """Scan the headers of uncompressed tars in the layout of img2dataset.
+
+        Args:
+            shards: tar files, in the order that defines the rows.
+            on_error: what to do with a shard that is no tar or is cut off: `skip` keeps the samples before the damage and lists
+                the shard in `problems`, `fail` raises.
+            on_shard: called with the number of shards done.
+
+        Raises:
+            HelipError: no shard, a missing one, a damaged one with on_error="fail", or no usable sample in any of them.
+        """
+        paths = [Path(shard) for shard in shards]
+        if not paths:
+            raise HelipError("no shards were given: name at least one .tar file")
+        for path in paths:
+            if not path.is_file():
+                raise HelipError(f"shard {path} does not exist: check dataset.path")
+        scans = _scan_all(paths, on_shard)
+        problems = [scan.problem for scan in scans if scan.problem]
+        if problems and on_error == "fail":
+            raise HelipError(f"{problems[0]}; download it again, or set data.on_error=skip to use what is good")
+        counts = [len(scan.keys) for scan in scans]
+        index = cls(
+            [path.absolute() for path in paths],
+            np.array([path.stat().st_size for path in paths], np.int64),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            np.array([row for scan in scans for row in scan.offset], np.int64).reshape(-1, 3),
+            np.array([row for scan in scans for row in scan.size], np.int32).reshape(-1, 3),
+            pa.array([_printable(key) for scan in scans for key in scan.keys], pa.large_string()),
+            [scan.fingerprint for scan in scans],
+            problems,
+        )
+        index._refuse_if_nothing_survives()
+        return index
+
+    def _refuse_if_nothing_survives(self) -> None:
+        if self.valid.any():
+            return
+        if len(self) == 0:
+            why = self.problems[0] if self.problems else f"{self.shards[0].name} holds no file named KEY.jpg and KEY.txt"
+        else:
+            why = (
+                f"of {len(self)} samples {int((self.size[:, IMAGE] <= 0).sum())} have no image and "
+                f"{int(((self.size[:, TEXT] <= 0) & (self.size[:, JSON] <= 0)).sum())} have no caption (.txt or .json)"
+            )
+        raise HelipError(f"nothing in the {len(self.shards)} shards from {self.shards[0].parent} can be used: {why}")
+
+    def save(self, folder: Path) -> None:
+        """Write the index to `folder`, atomically: the arrays as .npy, the keys as Arrow IPC, and shards.json."""
+        with atomic_folder(folder) as temporary:
+            for name in ARRAYS:
+                np.save(temporary / f"{name}.npy", getattr(self, name), allow_pickle=False)
+            table = pa.table({"key": self.keys})
+            with pa.OSFile(str(temporary / "keys.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
+            write_json(
+                temporary / "shards.json",
+                {
+                    "version": VERSION,
+                    "shards": [str(path) for path in self.shards],
+                    "shard_fingerprints": self.shard_fingerprints,
+                    "fingerprint": self.fingerprint,
+                    "problems": self.problems,
+                },
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> "ShardIndex":
+        """Open an index as memory maps: a worker holds no list of its rows.
+
+        Raises:
+            HelipError: no index there, one of another format version, or one whose parts disagree.
+        """
+        try:
+            meta = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
+            arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS]
+            keys = pa.ipc.open_file(pa.memory_map(str(folder / "keys.arrow"))).read_all()["key"].combine_chunks()
+        except (OSError, ValueError, KeyError) as error:
+            raise HelipError(f"the shard index in {folder} cannot be read ({error}): delete the folder") from error
+        if meta.get("version") != VERSION:
+            raise HelipError(f"the shard index in {folder} has format {meta.get('version')}, not {VERSION}: delete it")
+        if not len(keys) == len(arrays[2]) == len(arrays[3]) == int(arrays[1][-1]):
+            raise HelipError(f"the shard index in {folder} is damaged (its columns differ in length): delete the folder")
+        return cls([Path(path) for path in meta["shards"]], *arrays, keys, meta["shard_fingerprints"], meta["problems"])
+
+    def shard_of(self, rows: np.ndarray | int) -> np.ndarray:
+        """Shard number of each row."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
+    def key(self, row: int) -> str:
+        return self.keys[row].as_py()
+
+    def where(self, row: int) -> str:
+        """Shard, key and row in words, for messages."""
+        return f"{self.shards[int(self.shard_of(row))].name}, key {self.key(row)} (row {row})"
+
+    def rows_of(self, part: str) -> range:
+        """Rows of a slice of shards in Python's notation: "0:6", "-1:", ":".
+
+        Raises:
+            HelipError: not a slice, or one without rows.
+        """
+        match = re.fullmatch(r"(-?\d*):(-?\d*)", part)
+        if match is None:
+            raise HelipError(f"a part of a dataset is a slice of shards such as '0:6', not {part!r}")
+        first, last, _ = slice(*(int(bound) if bound else None for bound in match.groups())).indices(len(self.shards))
+        rows = range(int(self.starts[first]), int(self.starts[max(first, last)]))
+        if not rows:
+            raise HelipError(f"the part {part!r} of the {len(self.shards)} shards in {self.shards[0].parent} is empty")
+        return rows
+
+
+def _printable(name: str) -> str:
+    """A key whose bytes are no UTF-8 becomes readable text; the row, not the key, is the identity."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,106 @@
+"""Header scan of one uncompressed tar: where each member's bytes lie, without reading them.
+
+Decision: our own walk over the 512-byte headers of a memory map instead of `tarfile`, because a scan of 3 M samples is 9 M headers; it
+reads the same USTAR, GNU and PAX names (compared with `tarfile` in the tests).
+"""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+BLOCK = 512
+REGULAR = (b"0", b"\0", b"7")
+WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
+
+
+class TarError(ValueError):
+    """The bytes at `offset` are not what a tar has there; everything before them was good."""
+
+    def __init__(self, reason: str, offset: int) -> None:
+        super().__init__(f"{reason} at byte {offset}")
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    name: str
+    offset: int  # of the first byte of its data
+    size: int  # bytes
+
+
+def scan_tar(path: Path) -> Iterator[Member]:
+    """Yield the regular files of an uncompressed tar in order.
+
+    Raises:
+        TarError: no tar, a damaged header, a member that runs past the end of the file, or no end-of-archive mark;
+            the members yielded before it are whole.
+    """
+    if path.stat().st_size == 0:
+        raise TarError("the file is empty", 0)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield from _walk(data)
+
+
+def _walk(data: mmap.mmap) -> Iterator[Member]:
+    position, end = 0, len(data)
+    overrides: dict[str, str] = {}
+    while True:
+        header = data[position : position + BLOCK]
+        if len(header) < BLOCK:
+            raise TarError("the file ends without the end-of-archive mark", position)
+        if not header.strip(b"\0"):
+            return
+        size, kind = _checked_size(header, position), header[156:157]
+        if "size" in overrides:
+            size = int(overrides["size"])
+        start = position + BLOCK
+        position = start if kind in WITHOUT_DATA else start + -(-size // BLOCK) * BLOCK
+        if kind not in WITHOUT_DATA and start + size > end:
+            raise TarError("a member is cut off", start)
+        if kind == b"L":
+            overrides["path"] = _text(data[start : start + size])
+        elif kind == b"x":
+            overrides |= _pax_records(data[start : start + size], start)
+        elif kind not in (b"K", b"g"):
+            if kind in REGULAR and not (name := overrides.get("path") or _ustar_name(header)).endswith("/"):
+                yield Member(name, start, size)
+            overrides = {}
+
+
+def _checked_size(header: bytes, position: int) -> int:
+    try:
+        stored = int(header[148:156].strip(b" \0") or b"0", 8)
+        size = header[124:136]
+        parsed = int.from_bytes(size[1:], "big") if size[0] == 0x80 else int(size.strip(b" \0") or b"0", 8)
+    except ValueError as error:
+        raise TarError("no tar header", position) from error
+    if stored != sum(header[:148]) + 256 + sum(header[156:]):
+        raise TarError("no tar header (its checksum is wrong)", position)
+    return parsed
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def _ustar_name(header: bytes) -> str:
+    name = _text(header[:100])
+    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
+    return f"{prefix}/{name}" if prefix else name
+
+
+def _pax_records(raw: bytes, position: int) -> dict[str, str]:
+    """`LENGTH keyword=value\\n` records (POSIX.1-2001); only the path and the size matter here."""
+    records: dict[str, str] = {}
+    while raw.strip(b"\0"):
+        length, _, _ = raw.partition(b" ")
+        if not length.isdigit() or not 0 < int(length) <= len(raw):
+            raise TarError("a damaged PAX record", position)
+        keyword, _, value = raw[len(length) + 1 : int(length) - 1].partition(b"=")
+        if keyword in (b"path", b"size"):
+            records[keyword.decode()] = value.decode("utf-8", "surrogateescape")
+        raw = raw[int(length) :]
+    if not records.get("size", "0").isdigit():
+        raise TarError("a damaged PAX record", position)
+    return records

@@ -1,0 +1,57 @@
+"""The webdataset stream joined with the hard-pair index, as Lightning sees it."""
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from helip.data.partners import Partners
+from helip.data.pipeline import StepPositions, TrainingStream
+from helip.data.units import UnitReader
+from helip.errors import HelipError
+
+
+class HelipDataModule(pl.LightningDataModule):
+    """Batches of `batch_size` pairs over all ranks, from the step that the trainer has reached.
+
+    The stream's state is the global step alone: a resumed run, or one with other workers or ranks, sees the same pairs.
+
+    Args:
+        read: reads the unit at a position of the order.
+        batch_size: pairs that enter the loss per optimiser step over all ranks, targets and partners together.
+        steps: optimiser steps of the whole training.
+        workers: loader processes per rank.
+    """
+
+    def __init__(self, read: UnitReader, batch_size: int, steps: int, workers: int) -> None:
+        super().__init__()
+        self.read, self.batch_size, self.steps, self.workers = read, batch_size, steps, workers
+
+    def train_dataloader(self) -> DataLoader:
+        """Raises HelipError when the batch does not divide into whole units per rank."""
+        trainer = self.trainer
+        assert trainer is not None
+        positions = StepPositions(
+            first_step=trainer.global_step,
+            steps=self.steps,
+            targets=targets_per_step(self.batch_size, self.read.partners, trainer.world_size),
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        return DataLoader(
+            TrainingStream(positions, self.read),
+            batch_size=None,
+            num_workers=self.workers,
+            pin_memory=trainer.strategy.root_device.type == "cuda",
+            prefetch_factor=4 if self.workers else None,
+        )
+
+
+def targets_per_step(batch_size: int, partners: Partners | None, world_size: int = 1) -> int:
+    """Targets per optimiser step over all ranks: batch_size / (1 + p) [paper, code]."""
+    unit = 1 + (partners.p if partners else 0)
+    if batch_size <= 0 or batch_size % (unit * world_size):
+        raise HelipError(
+            f"data.batch_size={batch_size} must be a multiple of {unit * world_size} "
+            f"(a target with helip.p={unit - 1} partners, on {world_size} ranks)"
+        )
+    return batch_size // unit
+

@@ -1,0 +1,70 @@
+"""The order of the targets: a pure function of (seed, epoch, position), with reads that stay near each other.
+
+Shards are permuted per epoch and taken in windows of `window` shards; the rows inside a window are permuted. Decision: row numbers are
+shuffled, not bytes, so that the stream's whole state is the number of pairs consumed. Legend: N rows, S shards, n live targets.
+"""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from helip.errors import HelipError
+
+SHARDS, ROWS = 1, 2  # separate streams of random numbers
+
+
+class TargetOrder:
+    """An endless sequence of (epoch, row); each epoch visits every live row once.
+
+    Args:
+        live: (N,) bool, the rows that may be targets.
+        starts: (S + 1,) first row of each shard, then N.
+        seed: of the permutations.
+        window: shards whose rows are mixed.
+
+    Raises:
+        HelipError: no live row.
+    """
+
+    def __init__(self, live: np.ndarray, starts: np.ndarray, seed: int, window: int) -> None:
+        self.live, self.starts, self.seed, self.window = live, np.asarray(starts), seed, window
+        counts = np.add.reduceat(np.append(live, False).astype(np.int64), self.starts[:-1])
+        self.counts = np.where(np.diff(self.starts) > 0, counts, 0)  # (S,); reduceat repeats its neighbour for an empty slice
+        self.length = int(self.counts.sum())
+        if self.length == 0:
+            raise HelipError("no row is left to train on: every target was invalid or an outlier")
+        self._epochs: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._windows: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+
+    def __getitem__(self, position: int) -> tuple[int, int]:
+        """(epoch, row) of the target at an absolute position >= 0."""
+        epoch, within = divmod(position, self.length)
+        shards, ends = self._epoch(epoch)
+        number = int(np.searchsorted(ends, within, side="right"))
+        first = int(ends[number - 1]) if number else 0
+        return epoch, int(self._rows(epoch, number, shards)[within - first])
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Permuted shards (S,) and the position at which each window ends."""
+        if epoch not in self._epochs:
+            shards = np.random.default_rng([self.seed, SHARDS, epoch]).permutation(len(self.counts))
+            ends = np.cumsum(np.add.reduceat(self.counts[shards], np.arange(0, len(shards), self.window)))
+            _remember(self._epochs, epoch, (shards, ends))
+        return self._epochs[epoch]
+
+    def _rows(self, epoch: int, number: int, shards: np.ndarray) -> np.ndarray:
+        if (epoch, number) not in self._windows:
+            chosen = shards[number * self.window : (number + 1) * self.window]
+            rows = np.concatenate(
+                [np.flatnonzero(self.live[self.starts[s] : self.starts[s + 1]]) + self.starts[s] for s in np.sort(chosen)]
+            )
+            permuted = np.random.default_rng([self.seed, ROWS, epoch, number]).permutation(rows)
+            _remember(self._windows, (epoch, number), permuted)
+        return self._windows[(epoch, number)]
+
+
+def _remember(cache: OrderedDict, key: object, value: object) -> None:
+    """Keep the two latest: a batch spans at most two windows and two epochs when positions rise."""
+    cache[key] = value
+    while len(cache) > 2:
+        cache.popitem(last=False)

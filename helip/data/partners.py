@@ -1,0 +1,110 @@
+"""Who stands beside a target in the batch: hard pairs from an index, or random rows as the control.
+
+A draw depends on (seed, epoch, row, attempt) alone, so it does not depend on workers, ranks or where a run was resumed.
+Legend: N rows, K mined rows per target, p partners per target.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from helip.errors import HelipError
+
+MINED, RANDOM, FILLER = 11, 12, 13  # separate streams of random numbers
+
+
+class Partners(Protocol):
+    """Chooses the partners of a target."""
+
+    p: int
+    eligible: np.ndarray  # (N,) bool, the rows that may be targets
+
+    def draw(self, row: int, epoch: int, attempt: int = 0) -> list[int]:
+        """At most p distinct rows that count as hard pairs of `row`; a higher attempt asks for replacements."""
+        ...
+
+    def filler(self, row: int, epoch: int, attempt: int = 0) -> int:
+        """A row for a slot that no partner takes."""
+        ...
+
+    def mined(self, row: int) -> np.ndarray:
+        """(k,) int64, sorted, -1 first: the rows that must not count as normal negatives of `row`."""
+        ...
+
+
+class _Uniform:
+    """Uniform draws from the rows of the training part."""
+
+    def __init__(self, rows: np.ndarray, seed: int) -> None:
+        self.rows, self.seed = rows, seed
+
+    def other(self, stream: int, row: int, epoch: int, attempt: int, count: int) -> list[int]:
+        """`count` distinct rows, none of them `row`."""
+        generator = np.random.default_rng([self.seed, stream, epoch, row, attempt])
+        drawn = generator.choice(len(self.rows), min(count + 1, len(self.rows)), replace=False, shuffle=True)
+        return [int(other) for other in self.rows[drawn] if other != row][:count]
+
+
+class RandomPartners:
+    """The control: p uniform partners, redrawn at every visit; no index, no mask.
+
+    Args:
+        valid: (N,) bool, the usable rows of the training part.
+    """
+
+    def __init__(self, valid: np.ndarray, p: int, seed: int) -> None:
+        self.p, self.eligible = p, valid
+        self._uniform = _Uniform(np.flatnonzero(valid), seed)
+
+    def draw(self, row: int, epoch: int, attempt: int = 0) -> list[int]:
+        return self._uniform.other(RANDOM, row, epoch, attempt, self.p)
+
+    def filler(self, row: int, epoch: int, attempt: int = 0) -> int:
+        return self._uniform.other(FILLER, row, epoch, attempt, 1)[0]
+
+    def mined(self, row: int) -> np.ndarray:
+        return np.full(1, -1, np.int64)
+
+
+class MinedPartners:
+    """p members of a target's mined top k, uniform without replacement [paper, code].
+
+    Args:
+        rows: (N, k) int32 mined rows, -1 padded, best first (cut to helip.topk).
+        valid: (N,) bool, the usable rows of the training part; the others are neither targets nor partners.
+        outliers: what becomes of a target with fewer than `min_partners` live partners: `drop` takes it out of the order,
+            `random` gives it a uniform filler, `keep` gives its slot to another target.
+
+    Raises:
+        HelipError: more than half of the targets are outliers and would be dropped.
+    """
+
+    def __init__(self, rows: np.ndarray, valid: np.ndarray, p: int, seed: int, outliers: str, min_partners: int) -> None:
+        self.rows, self.valid, self.p, self.seed, self.outliers = rows, valid, p, seed, outliers
+        live = np.zeros(len(rows), np.int64)
+        for start in range(0, len(rows), 1 << 16):  # the index may be larger than memory
+            block = np.asarray(rows[start : start + (1 << 16)])
+            live[start : start + len(block)] = ((block >= 0) & valid[np.maximum(block, 0)]).sum(1)
+        self.outlier = valid & (live < min_partners)  # (N,) bool
+        self.eligible = valid & ~self.outlier if outliers == "drop" else valid
+        self._uniform = _Uniform(np.flatnonzero(valid), seed)
+        share = self.outlier.sum() / max(1, valid.sum())
+        if outliers == "drop" and share > 0.5:
+            raise HelipError(
+                f"{share:.0%} of the targets have fewer than helip.min_partners={min_partners} hard pairs and would be dropped: "
+                "lower helip.min_similarity, raise helip.near_duplicate, or set helip.outliers=random"
+            )
+
+    def draw(self, row: int, epoch: int, attempt: int = 0) -> list[int]:
+        if self.outlier[row]:
+            return []
+        mined = np.asarray(self.rows[row])
+        live = mined[(mined >= 0) & self.valid[np.maximum(mined, 0)]]
+        order = np.random.default_rng([self.seed, MINED, epoch, row]).permutation(live)
+        return [int(other) for other in order[attempt * self.p : (attempt + 1) * self.p]]
+
+    def filler(self, row: int, epoch: int, attempt: int = 0) -> int:
+        return self._uniform.other(FILLER, row, epoch, attempt, 1)[0]
+
+    def mined(self, row: int) -> np.ndarray:
+        return np.sort(np.asarray(self.rows[row]).astype(np.int64))

@@ -1,0 +1,80 @@
+"""The endless webdataset pipeline of one rank: positions -> units -> batches.
+
+Step t takes the targets t*T .. (t+1)*T of the order (T targets over all ranks); rank r takes its slice, worker w the steps t with
+t = w modulo workers: no worker count, and no rank count, changes what a step trains on.
+Legend: B pairs of this rank, T_r targets of this rank, p partners per target, k mined rows kept per target.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import webdataset as wds
+from torch.utils.data import IterableDataset, get_worker_info
+
+from helip.data.batch import Batch
+from helip.data.units import FILLER, TARGET, Example, Unit, UnitReader
+
+
+@dataclass
+class StepPositions(IterableDataset):
+    """Positions in the order, for the steps that this worker of this rank reads.
+
+    Attributes:
+        first_step: steps that are already trained.
+        steps: the step at which the stream ends.
+        targets: targets per step over all ranks; a multiple of world_size.
+    """
+
+    first_step: int
+    steps: int
+    targets: int
+    rank: int
+    world_size: int
+
+    def __iter__(self) -> Iterator[int]:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        own = self.targets // self.world_size
+        for step in range(self.first_step + number, self.steps, workers):
+            start = step * self.targets + self.rank * own
+            yield from range(start, start + own)
+
+
+def collate(units: list[Unit]) -> Batch:
+    """Targets first, then the partners of each (helip.data.batch)."""
+    examples: list[Example] = [unit.target for unit in units]
+    target = list(range(len(units)))
+    mined = [unit.mined for unit in units]
+    for position, unit in enumerate(units):
+        for (role, example), slot_mined in zip(unit.slots, unit.slot_mined, strict=True):
+            own = len(examples)
+            target.append(FILLER if role == FILLER else own if role == TARGET else position)
+            examples.append(example)
+            mined.append(slot_mined)
+    width = max(1, max(len(rows) for rows in mined))
+    padded = np.full((len(examples), width), -1, np.int64)
+    for line, rows in zip(padded, mined, strict=True):
+        line[width - len(rows) :] = rows  # sorted with -1 first
+    return Batch(
+        image=torch.stack([example.image for example in examples]),
+        text=torch.stack([example.text for example in examples]),
+        row=torch.tensor([example.row for example in examples], dtype=torch.int64),
+        target=torch.tensor(target, dtype=torch.int64),
+        identity=torch.from_numpy(np.array([example.identity for example in examples], np.int64)),
+        mined=torch.from_numpy(padded),
+        replaced=sum(unit.replaced for unit in units),
+    )
+
+
+class TrainingStream(wds.DataPipeline):
+    """Batches of one rank from `first_step` on; its length is the whole training, as Lightning's resume expects."""
+
+    def __init__(self, positions: StepPositions, read: UnitReader) -> None:
+        own = positions.targets // positions.world_size
+        super().__init__(positions, wds.map(read), wds.batched(own, collation_fn=collate, partial=False))
+        self.steps = positions.steps
+
+    def __len__(self) -> int:
+        return self.steps

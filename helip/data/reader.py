@@ -1,0 +1,120 @@
+"""Random access to the samples of plain tars: two `pread`s per row, no extraction.
+
+Decision: os.pread at the scanned offsets; webdataset 1.0 ships no random access, and the separate `wids` package reads far fewer samples
+per second (benchmarks/loader.py).
+"""
+
+import hashlib
+import json
+import os
+import resource
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from helip.artifacts.shards import IMAGE, JSON, TEXT, ShardIndex
+from helip.errors import HelipError
+
+
+class Unreadable(ValueError):
+    """This row has no usable image or caption; the message says why."""
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """One pair as it lies in the shard."""
+
+    row: int
+    image: bytes
+    captions: tuple[str, ...]  # at least one, none of them empty
+
+
+class SampleReader:
+    """Reads rows of a ShardIndex by offset.
+
+    Args:
+        index: the dataset.
+        caption: `txt` for the .txt member, else the name of a field of the .json member: a string or a list of strings.
+    """
+
+    def __init__(self, index: ShardIndex, caption: str = "txt") -> None:
+        self.index, self.caption = index, caption
+        self._files: OrderedDict[int, int] = OrderedDict()
+        self._limit = max(8, min(128, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_files": OrderedDict()}  # descriptors stay with the process that opened them
+
+    def __del__(self) -> None:
+        for descriptor in self._files.values():
+            os.close(descriptor)
+
+    def read(self, row: int) -> RawSample:
+        """Raises Unreadable when the sample has no image bytes or no caption, HelipError when its shard changed."""
+        image = self._member(row, IMAGE)
+        if not image:
+            raise Unreadable("it has no image")
+        return RawSample(row, image, self.captions(row))
+
+    def captions(self, row: int) -> tuple[str, ...]:
+        """The caption of a row, or all of them where the field is a list. Raises Unreadable when there is none."""
+        if self.caption == "txt":
+            found: list[Any] = [self._member(row, TEXT)]
+        else:
+            value = self.metadata(row).get(self.caption)
+            found = value if isinstance(value, list) else [value]
+        try:
+            texts = [text.decode("utf-8") if isinstance(text, bytes) else text for text in found]
+        except UnicodeDecodeError as error:
+            raise Unreadable("its caption is not UTF-8") from error
+        captions = tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
+        if not captions:
+            raise Unreadable(f"its caption ({self.caption}) is missing or empty")
+        return captions
+
+    def metadata(self, row: int) -> dict[str, Any]:
+        """The .json member as a dictionary; empty where the sample has none."""
+        raw = self._member(row, JSON)
+        try:
+            value = json.loads(raw) if raw else {}
+        except ValueError as error:
+            raise Unreadable("its .json cannot be parsed") from error
+        return value if isinstance(value, dict) else {}
+
+    def image_bytes(self, row: int) -> bytes:
+        return self._member(row, IMAGE)
+
+    def _member(self, row: int, column: int) -> bytes:
+        size = int(self.index.size[row, column])
+        if size <= 0:
+            return b""
+        shard = int(self.index.shard_of(row))
+        data = os.pread(self._descriptor(shard), size, int(self.index.offset[row, column]))
+        if len(data) != size:
+            raise Unreadable("its shard ends before its bytes")
+        return data
+
+    def _descriptor(self, shard: int) -> int:
+        if shard in self._files:
+            self._files.move_to_end(shard)
+            return self._files[shard]
+        path = self.index.shards[shard]
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise HelipError(f"shard {path} can no longer be opened ({error.strerror}): restore it, then resume") from error
+        if os.fstat(descriptor).st_size != int(self.index.shard_bytes[shard]):
+            os.close(descriptor)
+            raise HelipError(f"shard {path} changed since it was indexed: run the command again to index it anew")
+        if len(self._files) >= self._limit:
+            os.close(self._files.popitem(last=False)[1])
+        self._files[shard] = descriptor
+        return descriptor
+
+
+def content_digest(content: bytes | str) -> np.int64:
+    """64 bits that are equal for equal bytes, to recognise copies of an image or a caption."""
+    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    return np.frombuffer(hashlib.blake2b(raw, digest_size=8).digest(), np.int64)[0]

@@ -1,0 +1,66 @@
+"""From image bytes to the tensor that a model wants, with every random choice tied to (seed, epoch, row)."""
+
+import io
+import random
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+
+from helip.data.reader import Unreadable
+
+ImageTransform = Callable[[Image.Image], torch.Tensor]
+
+# Pillow warns above 89 megapixels and refuses above twice that; a training set has no use for either.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, struct.error, zlib.error)
+BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """Decode the first frame as RGB; transparency is laid on white, 16-bit greys keep their range.
+
+    Raises:
+        Unreadable: no image, a damaged one, or more pixels than Pillow's own limit.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        return _as_rgb(image)
+    except BOMB as error:
+        raise Unreadable(f"its image is too large ({str(error).split('.')[0]})") from error
+    except BROKEN as error:
+        raise Unreadable(f"its image cannot be decoded ({type(error).__name__})") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):  # 16 or 32 bits per pixel: Pillow's own conversion clips at 255
+        values = np.asarray(image).astype(np.float64)
+        return Image.fromarray((values / max(values.max(), 65535) * 255).astype(np.uint8)).convert("RGB")
+    if "A" in image.mode or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured).convert("RGB")
+    return image.convert("RGB")
+
+
+def stream_seed(*parts: int) -> int:
+    """One 63-bit seed from a few numbers: the same numbers, the same draws, wherever they are made."""
+    return int(np.random.SeedSequence([part & (2**64 - 1) for part in parts]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def seeded_transform(transform: ImageTransform, image: Image.Image, seed: int) -> torch.Tensor:
+    """Apply a transform whose randomness (torch, random) comes from `seed` alone; the global generators stay as they were."""
+    before = random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        result = transform(image)
+    random.setstate(before)
+    return result

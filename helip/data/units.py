@@ -1,0 +1,127 @@
+"""A target read together with its partners: the unit from which batches are made.
+
+A row that turns out unreadable is replaced by the next good one in order (a target) or by the next draw (a partner), and counted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from helip.artifacts.shards import ShardIndex
+from helip.data.order import TargetOrder
+from helip.data.partners import Partners
+from helip.data.reader import RawSample, SampleReader, Unreadable, content_digest
+from helip.data.transforms import ImageTransform, decode_image, seeded_transform, stream_seed
+from helip.errors import HelipError
+
+PIXELS, CAPTION = 21, 22  # separate streams of random numbers
+IN_A_ROW = 1000  # assumption: so many unreadable rows one after the other are a broken dataset, not bad luck
+FILLER, TARGET, PARTNER = -1, 0, 1
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair, ready for the model."""
+
+    row: int
+    image: torch.Tensor  # (3, H, W)
+    text: torch.Tensor  # (L,)
+    identity: tuple[int, np.int64, np.int64]  # row, image digest, caption digest
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A target, its p slots, and how many rows had to be replaced."""
+
+    target: Example
+    mined: np.ndarray  # (k,) int64
+    slots: list[tuple[int, Example]]  # p of (PARTNER | TARGET | FILLER, example)
+    slot_mined: list[np.ndarray]  # p of (k,) int64: not empty for a slot that another target takes
+    replaced: int
+
+
+class UnitReader:
+    """Reads the unit at an absolute position of the order.
+
+    Args:
+        reader: random access to the shards.
+        order: of the targets.
+        partners: None trains on the targets alone.
+        transform: image to tensor; may draw from torch's or Python's global generator.
+        tokenize: list of captions to (n, L) int64.
+        seed: of crops and captions.
+        on_error: `skip` replaces an unreadable row, `fail` raises.
+        keep_outliers: an empty slot takes another target instead of a filler.
+    """
+
+    def __init__(
+        self,
+        reader: SampleReader,
+        order: TargetOrder,
+        partners: Partners | None,
+        transform: ImageTransform,
+        tokenize: Callable[[list[str]], torch.Tensor],
+        seed: int,
+        on_error: str = "skip",
+        keep_outliers: bool = False,
+    ) -> None:
+        self.reader, self.order, self.partners = reader, order, partners
+        self.transform, self.tokenize, self.seed = transform, tokenize, seed
+        self.on_error, self.keep_outliers = on_error, keep_outliers
+
+    @property
+    def index(self) -> ShardIndex:
+        return self.reader.index
+
+    def __call__(self, position: int) -> Unit:
+        """Raises HelipError when a row is unreadable and on_error is `fail`, or when too many are, one after the other."""
+        last = ""
+        for ahead in range(IN_A_ROW):
+            epoch, row = self.order[position + ahead]
+            target, last = self._try(row, epoch)
+            if target is not None:
+                return self._with_partners(target, epoch, ahead)
+        raise HelipError(f"{IN_A_ROW} rows in a row are unreadable, the last is {last}: check the shards and data.caption")
+
+    def _with_partners(self, target: Example, epoch: int, replaced: int) -> Unit:
+        none = np.empty(0, np.int64)
+        if self.partners is None:
+            return Unit(target, none, [], [], replaced)
+        slots, slot_mined, attempt = [], [], 0
+        rows = self.partners.draw(target.row, epoch)
+        while rows and len(slots) < self.partners.p and attempt < IN_A_ROW:
+            found = [example for example, _ in (self._try(row, epoch) for row in rows) if example is not None]
+            replaced += len(rows) - len(found)
+            slots += [(PARTNER, example) for example in found][: self.partners.p - len(slots)]
+            attempt += 1
+            rows = self.partners.draw(target.row, epoch, attempt) if len(slots) < self.partners.p else []
+        slot_mined += [none] * len(slots)
+        attempt = 0
+        while len(slots) < self.partners.p:
+            example, problem = self._try(self.partners.filler(target.row, epoch, attempt), epoch)
+            attempt += 1
+            if example is not None:
+                slots.append((TARGET if self.keep_outliers else FILLER, example))
+                slot_mined.append(self.partners.mined(example.row) if self.keep_outliers else none)
+            elif attempt == IN_A_ROW:
+                raise HelipError(f"{IN_A_ROW} rows in a row are unreadable, the last is {problem}: check the shards")
+        return Unit(target, self.partners.mined(target.row), slots, slot_mined, replaced)
+
+    def _try(self, row: int, epoch: int) -> tuple[Example | None, str]:
+        try:
+            return self._example(self.reader.read(row), epoch), ""
+        except Unreadable as error:
+            problem = f"{self.index.where(row)}: {error}"
+            if self.on_error == "fail":
+                raise HelipError(f"{problem}; repair it, or set data.on_error=skip") from error
+            return None, problem
+
+    def _example(self, raw: RawSample, epoch: int) -> Example:
+        image = decode_image(raw.image)
+        choice = stream_seed(self.seed, CAPTION, epoch, raw.row) % len(raw.captions)
+        caption = raw.captions[choice]
+        pixels = seeded_transform(self.transform, image, stream_seed(self.seed, PIXELS, epoch, raw.row))
+        identity = (raw.row, content_digest(raw.image), content_digest(caption))
+        return Example(raw.row, pixels, self.tokenize([caption])[0], identity)

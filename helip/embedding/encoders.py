@@ -1,0 +1,128 @@
+"""The two frozen encoders whose similarities define a hard pair.
+
+An encoder is a module that turns a batch into embeddings, with what the loader needs beside it (`transform` or `tokenize`). Legend: B samples, d embedding width, L tokens.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from helip.data.transforms import ImageTransform
+from helip.errors import HelipError
+
+
+class ImageEncoder(Protocol):
+    transform: ImageTransform
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor: ...  # (B, 3, H, W) -> (B, d)
+
+
+class TextEncoder(Protocol):
+    tokenize: Callable[[list[str]], Any]
+
+    def __call__(self, tokens: Any) -> torch.Tensor: ...  # what tokenize returned -> (B, d)
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """A named pair of encoders."""
+
+    name: str
+    image: ImageEncoder
+    text: TextEncoder
+
+
+class ClipImageEncoder(nn.Module):
+    """The image tower of an open_clip model."""
+
+    def __init__(self, model: nn.Module, transform: ImageTransform) -> None:
+        super().__init__()
+        self.model, self.transform = model, transform
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(self.model.encode_image(image).float(), dim=-1)  # (B, d)
+
+
+class ClipTextEncoder(nn.Module):
+    """The text tower of an open_clip model; `tokenize` as open_clip.get_tokenizer returns it."""
+
+    def __init__(self, model: nn.Module, tokenize: Callable[[list[str]], torch.Tensor]) -> None:
+        super().__init__()
+        self.model, self.tokenize = model, tokenize
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(self.model.encode_text(tokens).float(), dim=-1)  # (B, d)
+
+
+class TimmEncoder(nn.Module):
+    """Pooled features of a timm model without its classifier.
+
+    Args:
+        model: timm name, such as `vit_small_patch14_reg4_dinov2`.
+        image_size: pixels; DINOv2 models default to 518 and need it said.
+        pretrained: False gives random weights (tests), a path loads a local checkpoint.
+    """
+
+    def __init__(self, model: str, image_size: int = 224, pretrained: bool | str = True) -> None:
+        super().__init__()
+        import timm
+
+        sized = {"img_size": image_size} if model.startswith("vit") else {}
+        local = {"checkpoint_path": pretrained} if isinstance(pretrained, str) else {"pretrained": pretrained}
+        self.network = _download(lambda: timm.create_model(model, num_classes=0, **sized, **local), model).eval()
+        config = timm.data.resolve_data_config({"input_size": (3, image_size, image_size)}, model=self.network)
+        self.transform = timm.data.create_transform(**config, is_training=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(self.network(image).float(), dim=-1)  # (B, d)
+
+
+class SentenceEncoder(nn.Module):
+    """A SentenceTransformer: a name of the hub or a folder."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise HelipError("these encoders need sentence-transformers: pip install 'helip[encoders]'") from error
+
+        self.network = _download(lambda: SentenceTransformer(model, device="cpu"), model).eval()
+
+    def tokenize(self, captions: list[str]) -> dict[str, torch.Tensor]:
+        return self.network.tokenize(captions)
+
+    def forward(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+        return functional.normalize(self.network(tokens)["sentence_embedding"].float(), dim=-1)  # (B, d)
+
+
+def _download(create: Callable[[], Any], name: str) -> Any:
+    """Create a model whose weights may have to come from a hub."""
+    try:
+        return create()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HelipError(f"the encoder {name} cannot be loaded ({reason}): check the name and the network") from error
+
+
+def embedding_dims(encoders: Encoders, device: torch.device | str = "cpu") -> tuple[int, int]:
+    """(d_I, d_T), measured on a black image and a short caption."""
+    from PIL import Image
+
+    pixels = encoders.image.transform(Image.fromarray(np.zeros((64, 64, 3), np.uint8))).unsqueeze(0)
+    with torch.inference_mode():
+        image = encoders.image(pixels.to(device))
+        text = encoders.text(to_device(encoders.text.tokenize(["a photo"]), device))
+    return image.shape[1], text.shape[1]
+
+
+def to_device(tokens: Any, device: torch.device | str) -> Any:
+    """Move a tensor, or a dictionary of tensors."""
+    if isinstance(tokens, dict):
+        return {name: to_device(value, device) for name, value in tokens.items()}
+    return tokens.to(device) if isinstance(tokens, torch.Tensor) else tokens
