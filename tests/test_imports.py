@@ -1,0 +1,182 @@
+"""Who may import whom: the rooms of helip/ depend on each other in one direction, each knows only its own frameworks.
+
+Read from the syntax tree, so that an import inside a function or under TYPE_CHECKING counts as well.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ENTRY_POINTS = ("train.py", "mine.py", "evaluate.py")
+
+# room -> what of helip it may import besides itself and helip.errors
+ROOMS = {
+    "artifacts": (),
+    "data": ("helip.artifacts",),
+    "embedding": ("helip.artifacts", "helip.data"),
+    "mining": ("helip.artifacts",),
+    "training": ("helip.data.batch",),
+    "evaluation": ("helip.embedding", "helip.artifacts", "helip.data"),
+    "report": ("helip.artifacts",),
+    "embedded": ("helip.artifacts",),
+}
+JOINTS = ("helip/__init__.py", "helip/pipeline.py", "helip/cli.py")  # the only modules that may join rooms
+ARTIFACTS_MAY_USE = {"numpy", "pyarrow", "filelock"}
+FRAMEWORKS = {"pytorch_lightning", "lightning", "hydra", "omegaconf"}
+NO_FRAMEWORK = ("helip/artifacts/", "helip/mining/", "helip/training/losses.py", "helip/evaluation/metrics.py")
+HYDRA_ALLOWED = ("helip/cli.py", *ENTRY_POINTS)
+
+
+def imported(path: Path, module: str) -> set[str]:
+    """Dotted names that the file imports; `from a import b` gives `a.b`, which tells a submodule from its package."""
+    names: set[str] = set()
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            source = ".".join(part for part in (base, node.module) if part)
+            names |= {f"{source}.{alias.name}" for alias in node.names}
+    return names
+
+
+def inside(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def room_violations(root: Path) -> list[str]:
+    """Imports in root/helip that no rule allows, as `file imports name`."""
+    found = []
+    for path in sorted((root / "helip").rglob("*.py")):
+        file = path.relative_to(root).as_posix()
+        if file in JOINTS:
+            continue
+        module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        room = file.split("/")[1] if file.count("/") > 1 else ""
+        allowed = ("helip.errors", f"helip.{room}" if room else module, *ROOMS.get(room, ()))
+        names = imported(path, module)
+        found += [f"{file} imports {n}" for n in sorted(names) if inside(n, ("helip",)) and not inside(n, allowed)]
+        if room == "artifacts":
+            known = {"helip", *ARTIFACTS_MAY_USE, *sys.stdlib_module_names}
+            found += [f"{file} imports {n}" for n in sorted(names) if n.split(".")[0] not in known]
+    return found
+
+
+def framework_violations(root: Path) -> list[str]:
+    """Hydra outside the command line, and Lightning or Hydra in the rooms that are plain functions on arrays."""
+    found = []
+    for path in sorted((root / "helip").rglob("*.py")):
+        file = path.relative_to(root).as_posix()
+        if file in HYDRA_ALLOWED:
+            continue
+        forbidden = FRAMEWORKS if file.startswith(NO_FRAMEWORK) else {"hydra"}
+        tops = {name.split(".")[0] for name in imported(path, file.removesuffix(".py").replace("/", "."))}
+        found += [f"{file} imports {top}" for top in sorted(tops & forbidden)]
+    return found
+
+
+def config_parameters(root: Path) -> list[str]:
+    """Functions that take a whole config instead of typed arguments."""
+    found = []
+    for path in sorted((root / "helip").rglob("*.py")):
+        file = path.relative_to(root).as_posix()
+        if file in HYDRA_ALLOWED:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                args = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                found += [f"{file}:{node.lineno} {node.name}({arg.arg})" for arg in args if is_config(arg)]
+    return found
+
+
+def is_config(argument: ast.arg) -> bool:
+    annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+    return argument.arg == "cfg" or "DictConfig" in annotation
+
+
+def test_rooms_import_only_what_they_may() -> None:
+    assert room_violations(ROOT) == []
+
+
+def test_rooms_all_have_a_rule() -> None:
+    rooms = {path.parent.name for path in (ROOT / "helip").glob("*/__init__.py")}
+    assert rooms <= set(ROOMS), f"add {sorted(rooms - set(ROOMS))} to ROOMS and to the table in CONTRIBUTING.md"
+
+
+def test_frameworks_stay_in_their_place() -> None:
+    assert framework_violations(ROOT) == []
+
+
+def test_no_function_takes_a_config() -> None:
+    assert config_parameters(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "complaint"),
+    [
+        ("helip/mining/miner.py", "from helip.training import losses", "helip.training.losses"),
+        ("helip/mining/miner.py", "def f():\n    import helip.embedding.encoders", "helip.embedding.encoders"),
+        ("helip/training/module.py", "from helip.data import order", "helip.data.order"),
+        ("helip/training/module.py", "from ..data import order", "helip.data.order"),
+        ("helip/artifacts/shards.py", "from torch import nn", "torch.nn"),
+        ("helip/errors.py", "from helip.data.batch import Batch", "helip.data.batch.Batch"),
+    ],
+)
+def test_a_forbidden_import_is_found(tmp_path: Path, file: str, source: str, complaint: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(source + "\n")
+    assert room_violations(tmp_path) == [f"{file} imports {complaint}"]
+
+
+def test_allowed_imports_pass(tmp_path: Path) -> None:
+    sources = {
+        "helip/training/module.py": "from helip.data.batch import Batch\nfrom .losses import HelipLoss\n",
+        "helip/cli.py": "import hydra\nfrom helip.mining import miner\n",
+        "helip/artifacts/shards.py": "import json\nimport numpy as np\nfrom helip.errors import HelipError\n",
+    }
+    for file, source in sources.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(source)
+    assert room_violations(tmp_path) == framework_violations(tmp_path) == config_parameters(tmp_path) == []
+
+
+def test_a_misplaced_framework_or_config_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "helip/training/losses.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("import pytorch_lightning as pl\n\ndef build(cfg): ...\n\ndef make(c: DictConfig): ...\n")
+    assert framework_violations(tmp_path) == ["helip/training/losses.py imports pytorch_lightning"]
+    assert config_parameters(tmp_path) == [
+        "helip/training/losses.py:3 build(cfg)",
+        "helip/training/losses.py:5 make(c)",
+    ]
+
+
+IMPORT_ARTIFACTS = """
+import importlib, json, pkgutil, sys, time
+start = time.process_time()
+import helip.artifacts
+for module in pkgutil.iter_modules(helip.artifacts.__path__):
+    importlib.import_module(f"helip.artifacts.{module.name}")
+seconds = time.process_time() - start
+heavy = sorted({"torch", "pytorch_lightning", "hydra", "omegaconf", "open_clip"} & set(sys.modules))
+print(json.dumps([seconds, heavy]))
+"""
+
+
+def test_artifacts_import_quickly_and_without_torch() -> None:
+    """Processor time (neighbours on the machine do not count), the best of three fresh interpreters."""
+    runs = []
+    for _ in range(3):
+        result = subprocess.run(
+            [sys.executable, "-c", IMPORT_ARTIFACTS], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        runs.append(json.loads(result.stdout))
+    assert runs[0][1] == []
+    assert min(seconds for seconds, _ in runs) < 0.3
