@@ -1,0 +1,153 @@
+"""Retrieval and zero-shot metrics as pure functions on arrays; ties and NaN count against the model.
+
+The rank of a query is 1 + the number of wrong items that are *not less* similar than its best right item. A model that
+gives everything the same embedding, or NaN, therefore scores 0, where `argsort` or `topk` would give it some hits.
+Similarities are summed in float64 and compared in float32: BLAS gives two equal columns different last bits, and then
+the tie between a caption and its copy would be decided by where the copy stands in the block.
+
+Legend: Q queries, M items, D embedding width, C classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from helip.errors import HelipError
+
+BLOCK = 2048  # rows and columns of similarities held at once: 2048^2 float64 is 34 MB whatever Q and M are
+
+
+def positive_ranks(
+    queries: NDArray,
+    items: NDArray,
+    query_group: ArrayLike,
+    item_group: ArrayLike,
+    block: int = BLOCK,
+) -> NDArray[np.int64]:
+    """Rank of the best right item of every query; an item is right if it is of the query's group.
+
+    The other right items of a query (the remaining captions of its image) take no place in the ranking.
+
+    Args:
+        queries: (Q, D) embeddings, any float type; similarity is the plain dot product.
+        items: (M, D) embeddings.
+        query_group: (Q,) integers.
+        item_group: (M,) integers; the caller decides here whether two rows with one caption are the same thing.
+        block: queries and items whose similarities are in memory together.
+
+    Returns:
+        (Q,) int64 ranks, the best is 1.
+
+    Raises:
+        HelipError: a query has no item of its group, or the lengths differ.
+    """
+    query_group, item_group = np.asarray(query_group), np.asarray(item_group)
+    if len(queries) != len(query_group) or len(items) != len(item_group):
+        raise HelipError(
+            f"{len(queries)} queries with {len(query_group)} groups and {len(items)} items with {len(item_group)} "
+            "groups: give one group to each row."
+        )
+    best = _best_positive(queries, items, query_group, item_group)  # (Q,)
+    ranks = np.ones(len(queries), np.int64)
+    for i in range(0, len(queries), block):
+        q = slice(i, i + block)
+        left = np.asarray(queries[q], np.float64)
+        for j in range(0, len(items), block):
+            m = slice(j, j + block)
+            scores = (left @ np.asarray(items[m], np.float64).T).astype(np.float32)
+            wrong = query_group[q, None] != item_group[None, m]
+            ranks[q] += (wrong & ~(scores < best[q, None])).sum(1)
+    return ranks
+
+
+def _best_positive(queries: NDArray, items: NDArray, query_group: NDArray, item_group: NDArray) -> NDArray[np.float32]:
+    """(Q,) float32 similarity of each query to its most similar right item, from the pairs of one group alone."""
+    order = np.argsort(item_group, kind="stable")
+    begin = np.searchsorted(item_group[order], query_group, "left")
+    end = np.searchsorted(item_group[order], query_group, "right")
+    if (begin == end).any():
+        raise HelipError(f"Query {int(np.argmax(begin == end))} has no item of its group: leave it out.")
+    best = np.empty(len(queries), np.float32)
+    for row, (first, last) in enumerate(zip(begin, end, strict=True)):
+        right = np.asarray(items[order[first:last]], np.float64) @ np.asarray(queries[row], np.float64)
+        best[row] = right.max()  # NaN stays NaN, and then nothing is less similar
+    return best
+
+
+def rank_summary(ranks: NDArray, at: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """Recall at each k (shares in 0..1), mean and median rank."""
+    summary = {f"recall@{k}": float((ranks <= k).mean()) for k in at}
+    return summary | {"mean_rank": float(ranks.mean()), "median_rank": float(np.median(ranks))}
+
+
+def retrieval(
+    image: NDArray,
+    text: NDArray,
+    image_group: ArrayLike | None = None,
+    text_group: ArrayLike | None = None,
+    at: Sequence[int] = (1, 5, 10),
+    block: int = BLOCK,
+) -> dict[str, float]:
+    """Image-to-text and text-to-image retrieval, many captions per image allowed.
+
+    Args:
+        image: (n, D) embeddings.
+        text: (m, D) embeddings.
+        image_group: (n,) integers; None: every row is a group of its own, and then n = m.
+        text_group: (m,) integers; None: as `image_group`.
+        at: the k of recall@k.
+        block: see `positive_ranks`.
+
+    Returns:
+        `i2t_recall@1`, ..., `i2t_mean_rank`, `i2t_median_rank`, and the same with `t2i_`.
+
+    Raises:
+        HelipError: there is nothing to rank, or a row has no counterpart.
+    """
+    if len(image) == 0 or len(text) == 0:
+        raise HelipError("Retrieval over no pairs at all: give a part of the dataset that has readable pairs.")
+    images = np.arange(len(image)) if image_group is None else np.asarray(image_group)
+    texts = images if text_group is None else np.asarray(text_group)
+    directions = {
+        "i2t": positive_ranks(image, text, images, texts, block),
+        "t2i": positive_ranks(text, image, texts, images, block),
+    }
+    return {f"{name}_{key}": v for name, ranks in directions.items() for key, v in rank_summary(ranks, at).items()}
+
+
+def accuracy(image: NDArray, classifier: NDArray, label: ArrayLike, block: int = BLOCK) -> dict[str, float]:
+    """Zero-shot accuracy: shares (0..1) of images whose class is the first, or among the first five.
+
+    Args:
+        image: (n, D) embeddings.
+        classifier: (D, C) class embeddings, as open_clip.build_zero_shot_classifier returns them.
+        label: (n,) integers in 0..C-1.
+        block: images whose class scores are in memory together.
+
+    Returns:
+        `top1`, `mean_per_class` (top-1 averaged over the classes that occur), and `top5` if there are more than five.
+
+    Raises:
+        HelipError: no images, or a label that the classifier does not know.
+    """
+    label = np.asarray(label)
+    classes = classifier.shape[1]
+    if len(image) == 0:
+        raise HelipError("Zero-shot accuracy over no images at all: give a set that has readable images.")
+    if len(label) != len(image) or label.min() < 0 or label.max() >= classes:
+        raise HelipError(f"{len(image)} images need {len(image)} labels in 0..{classes - 1}: check labels and classes.")
+    weights = np.asarray(classifier, np.float64)
+    ranks = np.empty(len(image), np.int64)
+    for i in range(0, len(image), block):
+        rows = slice(i, i + block)
+        scores = (np.asarray(image[rows], np.float64) @ weights).astype(np.float32)  # (block, C)
+        true = np.take_along_axis(scores, label[rows, None], 1)
+        ranks[rows] = (~(scores < true)).sum(1)  # the class itself is one of them
+    hit = ranks == 1
+    result = {"top1": float(hit.mean())}
+    if classes > 5:
+        result["top5"] = float((ranks <= 5).mean())
+    seen = np.bincount(label, minlength=classes)
+    per_class = np.bincount(label, hit, minlength=classes)[seen > 0] / seen[seen > 0]
+    return result | {"mean_per_class": float(per_class.mean())}

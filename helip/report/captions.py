@@ -1,0 +1,92 @@
+"""Any caption as text that matplotlib draws without a crash, a warning or a broken layout."""
+
+import bisect
+import functools
+import unicodedata
+from collections.abc import Callable
+
+from matplotlib import font_manager
+
+# Outline fonts of wide coverage, tried in this order after matplotlib's own. Colour emoji fonts hold bitmaps, which Agg
+# cannot draw.
+FALLBACKS = (
+    "Noto Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Noto Sans Symbols2",
+    "Arial Unicode MS",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Segoe UI",
+    "FreeSans",
+    "Unifont",
+)
+MISSING = "\N{WHITE SQUARE}"
+LONGEST = 400  # characters looked at; more than any thumbnail's caption shows
+
+
+@functools.cache
+def font_families() -> list[str]:
+    """Families to hand to matplotlib: DejaVu Sans, which it ships, and what else is installed."""
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in FALLBACKS if name in installed)]
+
+
+@functools.cache
+def _covered() -> frozenset[int]:
+    """Code points that one of the families draws."""
+    paths = [font_manager.findfont(name) for name in font_families()]
+    return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
+
+
+def drawable(text: str) -> str:
+    """`text` on one line, without control and direction characters; what no font has becomes one white square.
+
+    A run of such characters (a word of a script without a font, an emoji sequence) is one square, not ten.
+    """
+    out: list[str] = []
+    for char in unicodedata.normalize("NFC", text[:LONGEST]):
+        category = unicodedata.category(char)
+        if char.isspace():
+            char = " "
+        elif category[0] == "C" or "\ufe00" <= char <= "\ufe0f":  # control, format, surrogate, unassigned; variation
+            continue
+        elif ord(char) not in _covered():
+            char = MISSING
+        if not (char in (" ", MISSING) and out and out[-1] == char):
+            out.append(char)
+    return "".join(out).strip()
+
+
+def wrapped(text: str, width: float, lines: int, measure: Callable[[str], float]) -> list[str]:
+    """At most `lines` lines, none wider than `width` by `measure`; an ellipsis ends what did not fit.
+
+    Words that are wider than a line are broken.
+    """
+    words, out = text.split(), []
+    while words:
+        line = ""
+        while words and measure(longer := f"{line} {words[0]}".strip()) <= width:
+            line = longer
+            words.pop(0)
+        if not line:  # a word wider than the line
+            cut = max(1, _fitting(words[0], width, measure))
+            line, words[0] = words[0][:cut], words[0][cut:]
+        out.append(line)
+        if len(out) == lines and words:
+            return [*out[:-1], _ellipsised(f"{line} {words[0]}", width, measure)]
+    return out
+
+
+def _ellipsised(text: str, width: float, measure: Callable[[str], float]) -> str:
+    """The longest beginning of `text` that leaves room for an ellipsis."""
+    return text[: _fitting(text, width - measure("…"), measure)].rstrip(" ,.;:") + "…"
+
+
+def _fitting(text: str, width: float, measure: Callable[[str], float]) -> int:
+    """How many first characters of `text` fit in `width`; a few measurements, not one a character."""
+    return bisect.bisect_right(range(1, len(text) + 1), width, key=lambda n: measure(text[:n]))

@@ -1,0 +1,201 @@
+"""A picture of what mining found: each line is one target and its first hard pairs with captions and scores.
+
+Everything is placed in pixels of one axes, so that thumbnails, captions and bars line up whatever the images' shapes.
+
+Legend: N rows, K pairs kept per row, m pairs drawn per target.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from helip.artifacts.atomic import atomic_file
+from helip.errors import HelipError
+from helip.report.captions import drawable, font_families, wrapped
+
+INK, GREY, FAINT = "#111827", "#6b7280", "#e5e7eb"
+SCORES = {"joint": "#111827", "image": "#2563eb", "text": "#d97706"}  # name -> colour of its bar
+
+THUMB, TARGET = 120, 152  # sides of a pair's and of a target's picture, pixels
+MARGIN, GAP, AFTER_TARGET = 36, 22, 58
+HEAD, LINE = 112, 246  # heights of the heading and of one line, pixels
+CAPTION, LEADING = 12.5, 16.5  # size and distance of caption lines, pixels
+DPI = 200  # two dots per pixel: sharp on today's screens; a pixel is 1/100 inch
+
+
+class HardPairs(Protocol):
+    """What a hard pair index holds: (N, K) int32 rows (-1 padded) and the float32 scores of each pair."""
+
+    @property
+    def rows(self) -> NDArray: ...
+    @property
+    def scores(self) -> NDArray: ...
+    @property
+    def scores_image(self) -> NDArray: ...
+    @property
+    def scores_text(self) -> NDArray: ...
+
+
+def spread_targets(index: HardPairs, count: int, seed: int = 0) -> NDArray[np.int64]:
+    """Live rows from the hardest to the easiest: one drawn from each of `count` equal slices of the first pair's score.
+
+    Returns:
+        (count,) rows, or as many as have a hard pair at all.
+    """
+    live = np.flatnonzero(np.asarray(index.rows[:, 0]) >= 0)
+    ordered = live[np.argsort(-np.asarray(index.scores[:, 0])[live], kind="stable")]
+    rng = np.random.default_rng(seed)
+    return np.array([rng.choice(part) for part in np.array_split(ordered, count) if len(part)], np.int64)
+
+
+def thumbnail(image: Image.Image | None, side: int) -> NDArray[np.uint8]:
+    """(side, side, 3) uint8: the whole image, centred on white; transparency shows white, None is left white."""
+    canvas = Image.new("RGB", (side, side), "white")
+    if image is not None:
+        rgba = image.convert("RGBA")
+        scale = side / max(rgba.size)
+        size = max(1, round(rgba.width * scale)), max(1, round(rgba.height * scale))
+        rgba = rgba.resize(size, Image.Resampling.LANCZOS)
+        canvas.paste(rgba, ((side - size[0]) // 2, (side - size[1]) // 2), rgba)
+    return np.asarray(canvas)
+
+
+class _Page:
+    """A figure whose unit is the pixel, y downwards."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.figure = Figure((width / 100, height / 100), facecolor="white")
+        FigureCanvasAgg(self.figure)
+        self.figure.dpi = DPI
+        self.axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        self.axes.set(xlim=(0, width), ylim=(height, 0))
+        self.axes.set_axis_off()
+        self.renderer = self.figure.canvas.get_renderer()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def font(self, size: float, weight: str = "normal") -> FontProperties:
+        return FontProperties(family=font_families(), size=size * 0.72, weight=weight)  # pixel to point
+
+    def text(self, x: float, y: float, text: str, size: float, color: str = INK, **kwargs) -> None:
+        font = self.font(size, kwargs.pop("weight", "normal"))
+        self.axes.text(x, y, text, color=color, fontproperties=font, parse_math=False, **{"va": "top", **kwargs})
+
+    def paragraph(
+        self, x: float, y: float, text: str, width: float, lines: int, size: float = CAPTION, leading: float = LEADING
+    ) -> None:
+        font = self.font(size)
+
+        def measure(piece: str) -> float:
+            return self.renderer.get_text_width_height_descent(piece, font, ismath=False)[0] * 100 / DPI
+
+        for n, line in enumerate(wrapped(drawable(text) or "(no caption)", width, lines, measure)):
+            self.text(x, y + n * leading, line, size)
+
+    def picture(self, x: float, y: float, image: Image.Image | None, side: int) -> None:
+        pixels = thumbnail(image, side * DPI // 100)
+        drawn = self.axes.imshow(pixels, extent=(x, x + side, y + side, y), aspect="auto", interpolation="none")
+        frame = FancyBboxPatch(
+            (x - 4, y - 4), side + 8, side + 8, boxstyle="round,pad=0,rounding_size=7", fc="none", ec=FAINT, lw=0.7
+        )
+        self.axes.add_patch(frame)
+        drawn.set_clip_path(frame)
+        if image is None:
+            self.text(x + side / 2, y + side / 2, "unreadable", 11, GREY, ha="center", va="center")
+
+    def bars(self, x: float, y: float, width: float, scores: Sequence[float]) -> None:
+        """Name, bar and figure of each of the three scores, one under the other."""
+        left, right = x + 39, x + width - 32
+        for n, ((name, color), score) in enumerate(zip(SCORES.items(), scores, strict=True)):
+            middle = y + n * 14 + 6
+            self.text(x, middle, name, 10.5, color, va="center_baseline")
+            self.axes.add_patch(Rectangle((left, middle - 2.5), right - left, 5, fc=FAINT, lw=0))
+            length = (right - left) * float(np.clip(score, 0, 1))
+            self.axes.add_patch(Rectangle((left, middle - 2.5), length, 5, fc=color, lw=0))
+            self.text(x + width, middle, f"{score:.2f}", 10.5, color, ha="right", va="center_baseline")
+
+
+def contact_sheet(
+    path: Path,
+    index: HardPairs,
+    image: Callable[[int], Image.Image | None],
+    caption: Callable[[int], str],
+    *,
+    title: str = "Hard pairs",
+    subtitle: str = "",
+    targets: ArrayLike | None = None,
+    lines: int = 8,
+    pairs: int = 6,
+    seed: int = 0,
+) -> Path:
+    """Write a PNG with a line for each target: its picture and caption, then its first hard pairs with their scores.
+
+    Args:
+        path: the PNG to write, atomically.
+        index: rows and scores of the hard pairs.
+        image: row -> picture; None is drawn as an empty frame that says so.
+        caption: row -> text; anything goes.
+        title: first line of the heading.
+        subtitle: dataset, encoders, score, number of rows.
+        targets: rows to draw; None: `lines` of them, spread from the hardest to the easiest by `spread_targets`.
+        lines: targets drawn if `targets` is None.
+        pairs: hard pairs drawn of each target.
+        seed: which targets of each slice are drawn.
+
+    Returns:
+        `path`.
+
+    Raises:
+        HelipError: no row has a hard pair.
+    """
+    chosen = spread_targets(index, lines, seed) if targets is None else np.asarray(targets, np.int64)
+    if not len(chosen):
+        raise HelipError("No row has a hard pair, so there is nothing to draw: lower helip.min_similarity.")
+    pairs = min(pairs, index.rows.shape[1])
+    page = _Page(2 * MARGIN + TARGET + AFTER_TARGET + pairs * (THUMB + GAP) - GAP, HEAD + len(chosen) * LINE)
+    _heading(page, title, subtitle)
+    for number, row in enumerate(chosen):
+        _line(page, HEAD + number * LINE, int(row), index, image, caption, pairs)
+    with atomic_file(path) as temporary:
+        page.figure.savefig(temporary, format="png", dpi=DPI)
+    return path
+
+
+def _heading(page: _Page, title: str, subtitle: str) -> None:
+    width = page.axes.get_xlim()[1] - 2 * MARGIN
+    page.text(MARGIN, 22, drawable(title), 22, weight="bold")
+    page.paragraph(MARGIN, 52, subtitle or " ", width, 1, 13)
+    page.text(MARGIN, HEAD - 30, "TARGET", 10.5, GREY, weight="bold")
+    page.text(MARGIN + TARGET + AFTER_TARGET, HEAD - 30, "ITS HARD PAIRS, HARDEST FIRST", 10.5, GREY, weight="bold")
+
+
+def _line(
+    page: _Page,
+    top: float,
+    row: int,
+    index: HardPairs,
+    image: Callable[[int], Image.Image | None],
+    caption: Callable[[int], str],
+    pairs: int,
+) -> None:
+    """One target at the left, its pairs beside it."""
+    page.picture(MARGIN, top, image(row), TARGET)
+    page.paragraph(MARGIN, top + TARGET + 12, caption(row), TARGET + 8, 4)
+    x = MARGIN + TARGET + AFTER_TARGET
+    page.axes.plot([x - AFTER_TARGET / 2] * 2, [top - 4, top + LINE - 24], color=FAINT, lw=0.8)
+    live = [k for k in range(pairs) if index.rows[row, k] >= 0]
+    for k in live:
+        partner = int(index.rows[row, k])
+        page.picture(x, top, image(partner), THUMB)
+        three = [float(scores[row, k]) for scores in (index.scores, index.scores_image, index.scores_text)]
+        page.bars(x, top + THUMB + 11, THUMB, three)
+        page.paragraph(x, top + THUMB + 60, caption(partner), THUMB + 8, 3)
+        x += THUMB + GAP
+    if not live:
+        page.text(x, top + THUMB / 2, "no hard pair", 12, GREY, va="center")
