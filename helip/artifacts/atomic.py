@@ -52,3 +52,9 @@ def digest(value: Any, length: int = 8) -> str:
     """First `length` hexadecimal digits of the SHA-256 of a JSON-like value; independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, as "sha256:<16 hexadecimal digits>"."""
+    with open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"

@@ -1,0 +1,101 @@
+"""Where a dataset lies, and its shard index, built once and found again."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import braceexpand
+import numpy as np
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import track
+
+from helip.artifacts.atomic import digest
+from helip.artifacts.shards import ShardIndex
+from helip.errors import HelipError
+
+HOW_TO_GET = "docs/datasets.md says how to get the shards; HELIP_DATA or paths.data says where they are"
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A dataset as the configuration names it.
+
+    Attributes:
+        path: a folder of .tar files, one .tar, or a brace pattern such as DIR/{00000..00331}.tar; None for bare arrays.
+        parts: name -> slice of shards in Python's notation; `train` is required.
+    """
+
+    name: str
+    path: str | None
+    parts: dict[str, str] = field(default_factory=lambda: {"train": ":"})
+    evaluators: list[dict[str, Any]] = field(default_factory=list)
+
+
+def resolve_shards(path: str) -> list[Path]:
+    """The tar files of a folder, a file or a brace pattern, in order.
+
+    Raises:
+        HelipError: an address instead of a path, or nothing there.
+    """
+    if "://" in path or path.startswith("pipe:"):
+        raise HelipError(f"dataset.path={path} is an address: copy the shards to a local disk first, HELIP reads them by offset")
+    if Path(path).is_dir():
+        shards = sorted(Path(path).glob("*.tar"))
+        if not shards:
+            raise HelipError(f"no .tar file in {path}: {HOW_TO_GET}")
+        return shards
+    shards = [Path(name) for name in braceexpand.braceexpand(path)]
+    there = [shard for shard in shards if shard.is_file()]
+    if not there:
+        raise HelipError(f"no shards at {path}: {HOW_TO_GET}")
+    if len(there) < len(shards):
+        missing = next(shard for shard in shards if not shard.is_file())
+        raise HelipError(
+            f"{len(shards) - len(there)} of the {len(shards)} shards of {path} are missing, the first is {missing.name}: "
+            "fetch them, or name those that you have in dataset.path"
+        )
+    return shards
+
+
+def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Console) -> ShardIndex:
+    """The shard index of a dataset: the one on disk if shards and times are unchanged, else a new scan.
+
+    Raises:
+        HelipError: no shards, a damaged one with on_error="fail", or nothing usable.
+    """
+    assert dataset.path is not None
+    shards = resolve_shards(dataset.path)
+    listing = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
+    folder = artifacts / dataset.name / f"shards-{digest(listing)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if (folder / "shards.json").exists():
+            index = ShardIndex.load(folder)
+        else:
+            bar = iter(track(range(len(shards)), "indexing shards", console=console, disable=len(shards) < 20))
+            index = ShardIndex.build(shards, on_shard=lambda done: next(bar, None))  # type: ignore[arg-type,return-value]
+            index.save(folder)
+            index = ShardIndex.load(folder)
+    if index.problems and on_error == "fail":
+        raise HelipError(f"{index.problems[0]}; download it again, or set data.on_error=skip to use what is good")
+    for problem in index.problems[:5]:
+        console.print(f"[yellow]warning:[/] {problem}; the samples before the damage are used")
+    if len(index.problems) > 5:
+        console.print(f"[yellow]warning:[/] {len(index.problems) - 5} more shards are damaged")
+    return index
+
+
+def rows_of_part(index: ShardIndex, dataset: DatasetSpec, part: str) -> range:
+    """Rows of a named part. Raises HelipError when the dataset has none of that name."""
+    if part not in dataset.parts:
+        raise HelipError(f"dataset {dataset.name} has no part {part!r}, only {', '.join(dataset.parts)}")
+    return index.rows_of(dataset.parts[part])
+
+
+def usable_rows(index: ShardIndex, dataset: DatasetSpec, part: str) -> np.ndarray:
+    """(N,) bool, the valid rows of a part."""
+    rows = rows_of_part(index, dataset, part)
+    mask = np.zeros(len(index), bool)
+    mask[rows.start : rows.stop] = index.valid[rows.start : rows.stop]
+    return mask

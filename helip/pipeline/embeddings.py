@@ -1,0 +1,123 @@
+"""Embeddings of the rows that are wanted: found again, continued, adopted from an older store, or computed."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from rich.console import Console
+
+from helip.artifacts.atomic import digest
+from helip.artifacts.embeddings import EmbeddingStore
+from helip.artifacts.shards import ShardIndex
+from helip.data.reader import SampleReader
+from helip.embedding.embedder import Embedder, row_loader
+from helip.embedding.encoders import Encoders, embedding_dims
+from helip.errors import HelipError
+from helip.pipeline.runtime import artefact_lock, barrier
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """Which encoders, by what they depend on, and how to read the rows.
+
+    Attributes:
+        identity: JSON-like; equal identities give equal embeddings.
+        create: loads the weights; called only when something must be computed.
+    """
+
+    name: str
+    identity: dict[str, Any]
+    create: Callable[[], Encoders]
+    caption: str = "txt"
+    on_error: str = "skip"
+    batch_size: int = 256
+    workers: int = 1
+
+    def hash(self, index: ShardIndex) -> str:
+        """Names the embeddings: encoders, caption field and shards."""
+        return digest({"encoders": self.identity, "caption": self.caption, "fingerprint": index.fingerprint})
+
+
+def ensure_embeddings(
+    request: EmbeddingRequest,
+    index: ShardIndex,
+    wanted: np.ndarray,
+    folder: Path,
+    trainer: pl.Trainer,
+    console: Console,
+) -> EmbeddingStore:
+    """The store in `folder` with every row of the mask `wanted` (N,) either embedded or found unreadable.
+
+    Raises:
+        HelipError: nothing could be embedded, or a row is unreadable and request.on_error is `fail`.
+    """
+    with artefact_lock(folder, console):
+        if not _has_all(folder, wanted):
+            _compute(request, index, wanted, folder, trainer, console)
+    store = EmbeddingStore(folder)
+    if not store.valid[wanted].any():
+        raise HelipError(f"none of the {int(wanted.sum())} rows could be embedded: check data.caption and the images")
+    return store
+
+
+def _has_all(folder: Path, wanted: np.ndarray) -> bool:
+    if not (folder / "meta.json").exists():
+        return False
+    store = EmbeddingStore(folder)
+    return store.complete and not len(store.pending(wanted))
+
+
+def _compute(
+    request: EmbeddingRequest,
+    index: ShardIndex,
+    wanted: np.ndarray,
+    folder: Path,
+    trainer: pl.Trainer,
+    console: Console,
+) -> None:
+    encoders = request.create()
+    if trainer.global_rank == 0:
+        image_dim, text_dim = embedding_dims(encoders)
+        meta = {"identity": request.identity, "caption": request.caption, "fingerprint": index.fingerprint}
+        meta |= {"shard_fingerprints": index.shard_fingerprints, "starts": index.starts.tolist()}
+        store = EmbeddingStore.create(folder, len(index), image_dim, text_dim, meta)
+        _adopt(store, folder)
+    barrier()
+    store = EmbeddingStore(folder, "r+")
+    rows = store.pending(wanted)
+    barrier()  # every rank has its list of rows before any rank writes
+    if trainer.global_rank == 0 and 0 < len(rows) < wanted.sum():
+        console.print(f"embeddings: {int(wanted.sum()) - len(rows):,} rows are there already, {len(rows):,} to go")
+    embedder = Embedder(encoders, store)
+    if len(rows):
+        reader = SampleReader(index, request.caption)
+        loader = row_loader(encoders, reader, rows, request.batch_size, request.workers, request.on_error)
+        trainer.predict(embedder, loader, return_predictions=False)
+    barrier()
+    if trainer.global_rank == 0:
+        store.finish()
+    barrier()
+    for reason in embedder.reasons:
+        console.print(f"[yellow]warning:[/] left out {reason}")
+
+
+def _adopt(store: EmbeddingStore, folder: Path) -> None:
+    """Copy the rows of shards that another store of the same encoders has: added shards do not start over."""
+    own = dict(zip(store.meta["shard_fingerprints"], zip(store.meta["starts"], store.meta["starts"][1:]), strict=False))
+    wanted = {name: store.meta[name] for name in ("identity", "caption")}
+    for other_folder in sorted(folder.parent.glob(f"{folder.name.rsplit('-', 1)[0]}-*")):
+        if other_folder == folder or not (other_folder / "meta.json").exists():
+            continue
+        meta = json.loads((other_folder / "meta.json").read_text(encoding="utf-8"))
+        if {name: meta.get(name) for name in wanted} != wanted:
+            continue
+        other = EmbeddingStore(other_folder)
+        for fingerprint, start, stop in zip(meta["shard_fingerprints"], meta["starts"], meta["starts"][1:], strict=False):
+            if fingerprint in own:
+                first, last = own[fingerprint]
+                store.image[first:last], store.text[first:last] = other.image[start:stop], other.text[start:stop]
+                store.state[first:last] = other.state[start:stop]

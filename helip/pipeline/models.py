@@ -1,0 +1,87 @@
+"""CLIP models by open_clip's own factory, from a tag, a file or a checkpoint of ours."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import open_clip
+import torch
+from torch import nn
+
+from helip.artifacts.atomic import file_digest
+from helip.data.transforms import ImageTransform
+from helip.errors import HelipError
+from helip.training.checkpoints import load_clip_weights
+
+EMBEDDED = Path(__file__).parents[1] / "embedded"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as the configuration names it.
+
+    Attributes:
+        name: open_clip's name; the embedded configs are known as well.
+        pretrained: an open_clip tag, a file, or None for random weights.
+        lr: peak learning rate of continued training.
+    """
+
+    name: str
+    pretrained: str | None
+    lr: float = 1e-5
+
+    def identity(self) -> dict[str, str | None]:
+        """What the weights depend on: a file counts by its content, a tag by its name."""
+        weights = self.pretrained
+        if weights is not None and Path(weights).is_file():
+            weights = file_digest(Path(weights))
+        return {"name": self.name, "pretrained": weights}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A model with what feeds it."""
+
+    model: nn.Module
+    train_transform: ImageTransform
+    eval_transform: ImageTransform
+    tokenize: Callable[[list[str]], torch.Tensor]
+    spec: ModelSpec
+
+    @property
+    def description(self) -> dict:
+        """What a checkpoint carries so that evaluate.py can rebuild the model."""
+        return asdict(self.spec)
+
+
+def create_clip(spec: ModelSpec) -> Clip:
+    """Build a model and load its weights.
+
+    Raises:
+        HelipError: an unknown name or tag, or a file that does not fit the model.
+    """
+    open_clip.add_model_config(EMBEDDED)
+    if not spec.name.startswith(("hf-hub:", "local-dir:")) and open_clip.get_model_config(spec.name) is None:
+        raise HelipError(f"open_clip has no model {spec.name!r}: see open_clip.list_models(){_nearest(spec.name)}")
+    is_file = spec.pretrained is not None and Path(spec.pretrained).is_file()
+    tag = None if is_file else spec.pretrained
+    if tag is not None and tag not in open_clip.list_pretrained_tags_by_model(spec.name) and "hf-hub" not in spec.name:
+        raise HelipError(
+            f"model.pretrained={tag} is neither a file nor a tag of {spec.name}; its tags are "
+            f"{', '.join(open_clip.list_pretrained_tags_by_model(spec.name)) or 'none'}"
+        )
+    try:
+        model, train_transform, eval_transform = open_clip.create_model_and_transforms(
+            spec.name, pretrained=tag, output_dict=True
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise HelipError(f"{spec.name} with the weights {tag} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if is_file:
+        load_clip_weights(model, Path(str(spec.pretrained)))
+    return Clip(model, train_transform, eval_transform, open_clip.get_tokenizer(spec.name), spec)
+
+
+def _nearest(name: str) -> str:
+    close = difflib.get_close_matches(name, open_clip.list_models(), 1, 0.5)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,122 @@
+"""Lightning trainers, ranks and locks: what every stage needs to run on one or many processes."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+
+@dataclass(frozen=True)
+class TrainerSpec:
+    """Hardware as the configuration names it; precision `auto` is bf16-mixed on a GPU that has it, else 32-true."""
+
+    accelerator: str = "auto"
+    devices: int | str | list[int] = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "auto"
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of pl.Trainer."""
+        precision = self.precision
+        if precision == "auto":
+            on_gpu = self.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+            precision = "bf16-mixed" if on_gpu else "32-true"
+        return {
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "num_nodes": self.num_nodes,
+            "strategy": self.strategy,
+            "precision": precision,
+        }
+
+
+class _Launch(pl.LightningModule):
+    """Nothing to compute: a predict loop over it starts the processes and their group."""
+
+    def predict_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        return None
+
+
+def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
+    """A trainer for predict loops, its processes already running."""
+    from pytorch_lightning.callbacks import RichProgressBar
+
+    quiet_lightning()
+    trainer = pl.Trainer(
+        **spec.arguments(),
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+        callbacks=[RichProgressBar()] if progress else None,
+        inference_mode=True,
+    )
+    if trainer.world_size > 1 and not torch.distributed.is_initialized():
+        start = pl.Trainer(**spec.arguments(), logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        start.predict(_Launch(), DataLoader(range(trainer.world_size)), return_predictions=False)  # type: ignore[arg-type]
+    return trainer
+
+
+def barrier() -> None:
+    """Wait for all ranks; nothing where there is one process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def global_rank() -> int:
+    """This process's rank: of the process group, or what the launcher says before there is one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+@contextmanager
+def artefact_lock(folder: Path, console: Console) -> Iterator[None]:
+    """Hold the lock of an artefact on rank 0 while all ranks work on it; a second job waits and says so."""
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    if global_rank() == 0:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            console.print(f"another job makes {folder}: waiting for it")
+            lock.acquire()
+    barrier()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def loader_workers(workers: int | str, spec: TrainerSpec) -> int:
+    """`auto`: beside a GPU the cores shared by this machine's ranks, at most 8; on the CPU one, because the model needs the cores."""
+    if workers != "auto":
+        return int(workers)
+    if spec.accelerator == "cpu" or not torch.cuda.is_available():
+        return 1
+    ranks = spec.devices if isinstance(spec.devices, int) else torch.cuda.device_count()
+    return max(1, min(8, (os.cpu_count() or 1) // max(1, ranks)))
+
+
+def quiet_lightning() -> None:
+    """Hide advice that does not apply: workers are chosen above, and each stage prints its own line."""
+    import logging
+
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*Consider setting `use_distributed_sampler.*")
