@@ -1,0 +1,117 @@
+"""Weights in and out: Lightning and open_clip checkpoints, a plain open_clip export, interpolation."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from helip.errors import HelipError
+
+# Wrappers that leave their name before every key: DDP (open_clip epochs), torch.compile, our LightningModule.
+PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """A checkpoint file's dict, on the CPU, read without running code from it (weights_only).
+
+    Raises:
+        HelipError: if the file is missing, truncated, or holds anything but tensors and plain data.
+    """
+    if not Path(path).is_file():
+        raise HelipError(f"there is no checkpoint at {path}: give the path of a file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise HelipError(
+            f"{path} cannot be read as a checkpoint ({reason[:120]}): it is cut off or no torch file"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise HelipError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint: give a state dict")
+    return checkpoint
+
+
+def clip_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The open_clip state dict inside a checkpoint: ours, an open_clip epoch, or a plain state dict."""
+    nested = checkpoint.get("state_dict", checkpoint)
+    state = {name: value for name, value in nested.items() if isinstance(value, torch.Tensor)}
+    while prefix := next((p for p in PREFIXES if state and all(name.startswith(p) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def load_clip_weights(model: nn.Module, path: Path | str) -> None:
+    """Copy the weights in `path` into an open_clip model, all of them, cast to the model's types.
+
+    Raises:
+        HelipError: as `read_checkpoint`, or if names or shapes are not those of the model.
+    """
+    state, own = clip_state(read_checkpoint(path)), model.state_dict()
+    for name in ("logit_scale", "logit_bias"):  # () in some releases of open_clip, (1,) in others
+        if name in state and name in own and state[name].numel() == own[name].numel() == 1:
+            state[name] = state[name].reshape(own[name].shape)
+    wrong = {
+        "missing": [name for name in own if name not in state],
+        "unknown": [name for name in state if name not in own],
+        "of another shape": [name for name in own if name in state and state[name].shape != own[name].shape],
+    }
+    if any(wrong.values()):
+        details = "; ".join(f"{len(names)} {kind}, e.g. {names[0]}" for kind, names in wrong.items() if names)
+        raise HelipError(f"{path} does not fit the model ({details}): choose the model it was trained with")
+    model.load_state_dict(state)
+
+
+def export_clip(source: nn.Module | Mapping[str, Any], path: Path | str, dtype: torch.dtype | None = None) -> Path:
+    """Write a plain state dict that open_clip.create_model(name, pretrained=path) loads, atomically.
+
+    Args:
+        source: an open_clip model, a module that holds one as `model`, or a checkpoint or state dict.
+        path: file to write.
+        dtype: of the floating tensors, None to keep theirs. Scalars keep theirs: the temperature clamp is tighter than
+            float16.
+    """
+    state = clip_state(source.state_dict() if isinstance(source, nn.Module) else source)
+    cast = {
+        name: (value.to(dtype) if dtype and value.is_floating_point() and value.numel() > 1 else value)
+        .detach()
+        .cpu()
+        .clone()  # a view would drag its whole storage into the file
+        for name, value in state.items()
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(cast, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], alpha: float) -> dict[str, torch.Tensor]:
+    """(1 - alpha) * start + alpha * end of two checkpoints' weights (WiSE-FT, arXiv 2109.01903), in float32.
+
+    Tensors of integers (buffers) are taken from `end`. alpha 0 and 1 give start and end exactly.
+
+    Raises:
+        HelipError: if alpha is outside [0, 1] or names or shapes differ.
+    """
+    if not 0 <= alpha <= 1:
+        raise HelipError(f"export.alpha is {alpha}: give 0 (the start) to 1 (the end)")
+    first, second = clip_state(start), clip_state(end)
+    differing = {n for n in first.keys() | second.keys() if n not in first or n not in second}
+    differing |= {n for n in first.keys() & second.keys() if first[n].shape != second[n].shape}
+    if differing:
+        raise HelipError(
+            f"{len(differing)} weights differ in name or shape, e.g. {min(differing)}: interpolate within one model"
+        )
+    mixed = {}
+    for name, b in second.items():
+        a = first[name]
+        mixed[name] = ((1 - alpha) * a.float() + alpha * b.float()).to(b.dtype) if b.is_floating_point() else b
+    return mixed

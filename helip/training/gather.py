@@ -1,0 +1,70 @@
+"""Collectives of the loss: one gather with gradient for both towers' features, one without for integers.
+
+Written here and not taken from open_clip.loss.gather_features because torch.distributed.nn, which that uses, is
+deprecated in torch 2.15; the tests compare the two. One collective carries both towers.
+
+Legend: B pairs of this rank, W ranks, M = W * B pairs of the global batch, D embedding width.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from helip.errors import HelipError
+
+
+class _GatherRows(torch.autograd.Function):
+    """(B, D) on each of W ranks -> (W * B, D) on all; backward sums what all ranks send to this rank's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
+        return gather_rows(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> torch.Tensor:
+        gradient = grad_outputs[0].contiguous()
+        count = gradient.shape[0] // dist.get_world_size()
+        if dist.get_backend() == dist.Backend.NCCL:
+            own = gradient.new_empty((count, *gradient.shape[1:]))
+            dist.reduce_scatter_tensor(own, gradient)
+            return own
+        # gloo learnt reduce_scatter late; the sum over all ranks and a slice are the same thing at twice the traffic.
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient[dist.get_rank() * count :][:count]
+
+
+def gather_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Concatenate (B, ...) tensors of all ranks in rank order, without gradient: (W * B, ...)."""
+    rows = rows.contiguous()
+    gathered = rows.new_empty((dist.get_world_size() * rows.shape[0], *rows.shape[1:]))
+    dist.all_gather_into_tensor(gathered, rows)
+    return gathered
+
+
+def gather_features(image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features of the global batch, with gradient to every rank's rows.
+
+    All ranks must call it with the same B, and must run backward through it the same number of times.
+
+    Args:
+        image: (B, D) image features of this rank, any floating type.
+        text: (B, D) text features of this rank, same type.
+
+    Returns:
+        (M, D) image and (M, D) text features, rows of rank r at r * B.
+    """
+    both: torch.Tensor = _GatherRows.apply(torch.cat([image, text], dim=1))  # type: ignore[assignment]  # (M, 2 D)
+    return both[:, : image.shape[1]], both[:, image.shape[1] :]
+
+
+def check_process_group(rank: int, world_size: int) -> None:
+    """Raise HelipError if torch.distributed does not run as `rank` of `world_size`, which would hang or mix rows up."""
+    running = dist.is_available() and dist.is_initialized()
+    actual = (dist.get_rank(), dist.get_world_size()) if running else (0, 1)
+    if actual != (rank, world_size):
+        raise HelipError(
+            f"the loss was told rank {rank} of {world_size} but torch.distributed runs rank {actual[0]} of {actual[1]}:"
+            " set loss.rank and loss.world_size after init_process_group"
+        )

@@ -1,0 +1,169 @@
+"""The LightningModule: an open_clip model, a loss, AdamW. It holds no config and saves no hyperparameters.
+
+Bit-identical resume: the generator state of torch travels in the checkpoint, and the steps own their stream of random
+numbers. What runs between two steps (validation, a new loader's base seed) cannot shift it.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from helip.data.batch import Batch
+from helip.errors import HelipError
+from helip.training.losses import HelipLoss
+from helip.training.optim import OptimSettings, build_optimizer, build_schedule
+
+MAX_LOGIT_SCALE = math.log(100)  # CLIP, arXiv 2103.00020, section 2.5
+CHECKPOINT_KEY = "helip"
+RNG_KEY = "helip_rng"
+
+
+class HelipModule(pl.LightningModule):
+    """Continued training of one CLIP model.
+
+    Args:
+        model: an open_clip model made with output_dict=True.
+        loss: HelipLoss or HelipSigLipLoss; its rank and world_size are set from the Trainer.
+        optim: optimiser settings.
+        max_steps: optimizer steps of the whole schedule. Not taken from the Trainer, which may stop earlier.
+        description: what evaluation needs to rebuild the model; JSON types only. Stored in checkpoints as "helip".
+
+    Raises:
+        HelipError: if the model does not return a dict, or the description is more than JSON can hold.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: HelipLoss, optim: OptimSettings, max_steps: int, description: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        if not getattr(model, "output_dict", False):
+            raise HelipError(f"{type(model).__name__} returns no dict: create it with output_dict=True")
+        if max_steps < 1:
+            raise HelipError(f"train.max_steps is {max_steps}: give at least one step")
+        try:
+            self.description = json.loads(json.dumps(description))
+        except TypeError as error:
+            raise HelipError(f"the model's description is no plain data: {error}; pass JSON types only") from error
+        self.model = model
+        self.loss = loss
+        self.optim = optim
+        self.max_steps = max_steps
+        self._rng: dict[str, torch.Tensor] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Tell the loss which rank it is; refuse what would silently be something else."""
+        if stage == "fit" and self.trainer.accumulate_grad_batches != 1:
+            raise HelipError(
+                f"accumulate_grad_batches is {self.trainer.accumulate_grad_batches}: it averages the losses of small"
+                " batches, which is no large contrastive batch; leave it at 1 and raise data.batch_size"
+            )
+        self.loss.rank, self.loss.world_size = self.trainer.global_rank, self.trainer.world_size
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        """One forward of targets and hard pairs together; returns this rank's part of the loss."""
+        log_now = self._logs_this_step()
+        features = self.model(image=batch["image"], text=batch["text"])
+        result = self.loss(
+            features["image_features"],
+            features["text_features"],
+            features["logit_scale"],
+            batch["target"],
+            identity=batch["identity"],
+            mined=batch["mined"],
+            logit_bias=features.get("logit_bias"),
+            statistics=log_now,
+        )
+        loss = torch.stack([value for name, value in result.items() if name.endswith("_loss")]).sum()
+        if log_now:
+            replaced = torch.tensor(float(batch["replaced"]), device=loss.device)
+            result |= {"loss": loss, "logit_scale": features["logit_scale"], "replaced_rows": replaced}
+            self.log_dict({f"train/{name}": value for name, value in self._over_ranks(result).items()})
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the gradient's norm (after unscaling, before clipping) and the learning rate of this step."""
+        if self._logs_this_step():
+            gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+            self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Forward, backward and update on the steps' own random numbers; then clamp the temperature.
+
+        Not in on_train_batch_end: checkpoints are written before a module's hook of that name runs.
+        """
+        if self._rng is not None:
+            _set_rng(self._rng, self.device)
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self._rng = _get_rng(self.device)
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[union-attr]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and the schedule, advanced every step."""
+        optimizer = build_optimizer(self.model, self.optim)
+        schedule = build_schedule(optimizer, self.optim.warmup, self.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the description and every rank's generator state; Lightning calls this on all ranks."""
+        checkpoint[CHECKPOINT_KEY] = self.description
+        checkpoint[RNG_KEY] = {name: self._gathered(state).cpu() for name, state in (self._rng or {}).items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the generator state for the first step; before that, loaders draw from the generator too."""
+        states = checkpoint.get(RNG_KEY, {})
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        if states and len(states["cpu"]) == world_size:
+            self._rng = {name: state[rank].contiguous() for name, state in states.items()}
+        else:
+            warnings.warn(
+                f"the checkpoint holds no random state for {world_size} ranks: dropout differs from an unbroken run",
+                stacklevel=2,
+            )
+
+    def _logs_this_step(self) -> bool:
+        """Whether Lightning writes this step's metrics; the same on all ranks, so collectives may depend on it."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and (self.trainer.global_step + 1) % every == 0
+
+    def _gathered(self, vector: torch.Tensor) -> torch.Tensor:
+        """(n,) on every rank -> (W, n)."""
+        everyone = self.all_gather(vector)
+        assert isinstance(everyone, torch.Tensor)
+        return everyone.reshape(self.trainer.world_size, -1)
+
+    def _over_ranks(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Mean over the ranks that have a finite value, counts as a sum; one collective for all of them."""
+        vector = torch.stack([value.detach().float().reshape(()) for value in values.values()])  # (n,)
+        everyone = self._gathered(vector)  # (W, n)
+        means = everyone.nanmean(0)
+        counts = {"masked_pairs", "replaced_rows"}
+        return {
+            name: mean * len(everyone) if name in counts else mean for name, mean in zip(values, means, strict=True)
+        }
+
+
+def _get_rng(device: torch.device) -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_rng(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)

@@ -1,0 +1,62 @@
+"""Speed of a run as a callback: open_clip's batch_time, data_time and samples_per_second, and the share of waiting."""
+
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+
+
+class SpeedMonitor(pl.Callback):
+    """Means over the steps since the last log.
+
+    data_time is what the loop waits between two steps; checkpoints are outside it when this callback comes before them,
+    and validation restarts the clock. On a GPU the host runs ahead of the device, so data_wait_share is an upper bound:
+    part of the wait is hidden behind the device's work.
+    """
+
+    def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
+        self._ended: float | None = None
+        self._waited = self._elapsed = 0.0
+        self._steps = self._pairs = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget an earlier fit."""
+        self._restart()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The time of a validation belongs to no step."""
+        self._ended = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """The batch is there: close the wait."""
+        self._began = perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Close the step; log when the trainer does. The first step after a pause has no wait and is left out."""
+        now = perf_counter()
+        if self._ended is not None:
+            self._waited += self._began - self._ended
+            self._elapsed += now - self._ended
+            self._steps += 1
+            self._pairs += len(batch["target"])
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self._steps and every and trainer.global_step % every == 0:
+            per_second = self._pairs / self._elapsed
+            pl_module.log_dict(
+                {
+                    "train/batch_time": self._elapsed / self._steps,
+                    "train/data_time": self._waited / self._steps,
+                    "train/data_wait_share": self._waited / self._elapsed,
+                    "train/samples_per_second": per_second * trainer.world_size,
+                    "train/samples_per_second_per_gpu": per_second,
+                }
+            )
+            self._restart()
+        self._ended = perf_counter()

@@ -1,0 +1,56 @@
+"""Two gloo processes against one: the loss looks right in every variant, only the gradients tell."""
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from tests.reference_losses import helip_loss
+from tests.training.two_ranks import CASES, Towers, global_batch, rank_batch, run_case, worker
+
+COUNTS = {"masked_pairs"}
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(worker, args=(f"file://{folder / 'store'}", folder), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_and_gradients_are_those_of_one_process(ranks, case):
+    make, settings, _ = CASES[case]
+    terms, gradients = run_case(case, Towers(), make(**settings), global_batch(case))
+    for name, value in terms.items():
+        parts = torch.stack([rank[case][0][name] for rank in ranks])
+        if name.endswith("_loss"):
+            torch.testing.assert_close(parts.mean(), value, rtol=1e-10, atol=1e-12)
+        if name in COUNTS:
+            assert parts.sum() == value
+    for name, gradient in gradients.items():
+        assert name == "logit_bias" or gradient.abs().max() > 1e-3  # the softmax does not see a bias
+        for rank in ranks:
+            torch.testing.assert_close(rank[case][1][name], gradient, rtol=1e-5, atol=1e-12)
+
+
+def test_the_batches_hold_what_must_be_tested():
+    for case, (_, settings, targets) in CASES.items():
+        image, text, (target, identity, mined) = global_batch(case)
+        assert sum((target == torch.arange(20)).tolist()) == sum(targets)
+        image, text, scale, _ = Towers()(image, text)
+        clip, margin = helip_loss(image, text, scale, target, identity, mined)
+        unmasked, _ = helip_loss(image, text, scale, target)
+        _, without_mined = helip_loss(image, text, scale, target, identity)
+        assert abs(clip - unmasked) > 1e-4, "no duplicate matters"
+        if settings["margin_weight"]:
+            assert margin > 1e-3
+            assert abs(margin - without_mined) > 1e-5, "no mined member matters"
+
+
+def test_a_loss_that_forgets_the_other_rank_is_caught(ranks):
+    """The contrary: averaging two local losses is something else, so the comparison above can fail."""
+    make, settings, _ = CASES["margin"]
+    _, truth = run_case("margin", Towers(), make(**settings), global_batch("margin"))
+    local = [run_case("margin", Towers(), make(**settings), rank_batch("margin", rank))[1] for rank in (0, 1)]
+    mean = (local[0]["image.weight"] + local[1]["image.weight"]) / 2
+    assert (mean - truth["image.weight"]).norm() > 0.05 * truth["image.weight"].norm()

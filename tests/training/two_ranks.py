@@ -1,0 +1,83 @@
+"""What each of two gloo processes runs; spawned processes import this file, so it stays light (no open_clip)."""
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from helip.training.losses import HelipLoss, HelipSigLipLoss
+from tests.training.batches import roles
+
+WIDTH = 12
+CASES = {
+    # name: (loss class, loss settings, targets on rank 0, targets on rank 1); every rank holds 10 pairs
+    "plain": (HelipLoss, {"margin_weight": 0.0}, (10, 10)),
+    "margin": (HelipLoss, {"margin_weight": 1.0}, (5, 5)),
+    "uneven": (HelipLoss, {"margin_weight": 3.0, "symmetric": True}, (7, 2)),
+    "one-sided": (HelipLoss, {"margin_weight": 2.0}, (6, 0)),
+    "siglip": (HelipSigLipLoss, {"margin_weight": 1.0, "symmetric": True}, (6, 4)),
+}
+
+
+class Towers(nn.Module):
+    """Two linear towers and a temperature: small, and wrong at once if a gradient does not cross the gather."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.image = nn.Linear(WIDTH, 6, dtype=torch.float64)
+        self.text = nn.Linear(WIDTH, 6, dtype=torch.float64)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(9.0), dtype=torch.float64))
+        self.logit_bias = nn.Parameter(torch.tensor(-2.0, dtype=torch.float64))
+
+    def forward(self, image, text):
+        normalize = nn.functional.normalize
+        features = normalize(self.image(image), dim=1), normalize(self.text(text), dim=1)
+        return (*features, self.logit_scale.exp(), self.logit_bias)
+
+
+def rank_batch(case, rank):
+    """10 pairs of one rank: inputs and (target, identity, mined); the last pair of rank 1 duplicates rank 0's first."""
+    targets = CASES[case][2][rank]
+    hard = min(targets, 10 - targets)
+    target, identity, mined = roles(targets, 1, 10 - targets, seed=20 + rank)
+    keep = [*range(targets + hard), *range(len(target) - (10 - targets - hard), len(target))]
+    target, identity, mined = target[keep], identity[keep], mined[keep]
+    if rank == 1:
+        identity[-1] = rank_batch(case, 0)[2][0][0]
+    generator = torch.Generator().manual_seed(40 + rank)
+    image = torch.randn(10, WIDTH, generator=generator, dtype=torch.float64)
+    text = image + torch.randn(10, WIDTH, generator=generator, dtype=torch.float64)
+    return image, text, (target, identity, mined)
+
+
+def global_batch(case):
+    """The 20 pairs as one process sees them: positions of rank 1 are shifted by 10."""
+    parts = [rank_batch(case, rank) for rank in (0, 1)]
+    shifted = torch.where(parts[1][2][0] >= 0, parts[1][2][0] + 10, -1)
+    columns = [torch.cat([a, b]) for a, b in zip(parts[0][2], (shifted, *parts[1][2][1:]), strict=True)]
+    return torch.cat([parts[0][0], parts[1][0]]), torch.cat([parts[0][1], parts[1][1]]), tuple(columns)
+
+
+def run_case(case, towers, loss, batch):
+    """(term values, gradients by parameter name) after one backward of the sum of the terms."""
+    image, text, layout = batch
+    image_features, text_features, scale, bias = towers(image, text)
+    terms = loss(image_features, text_features, scale, *layout, logit_bias=bias)
+    sum(value for name, value in terms.items() if name.endswith("_loss")).backward()
+    gradients = {name.removeprefix("module."): p.grad for name, p in towers.named_parameters()}
+    return {name: value.detach() for name, value in terms.items()}, gradients
+
+
+def worker(rank, address, folder):
+    """All cases on one of two ranks; each writes its terms and its (DDP-averaged) gradients."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    results = {}
+    for case, (make, settings, _) in CASES.items():
+        towers = DistributedDataParallel(Towers())
+        results[case] = run_case(case, towers, make(**settings, rank=rank, world_size=2), rank_batch(case, rank))
+    torch.save(results, folder / f"{rank}.pt")
+    dist.destroy_process_group()
