@@ -28,8 +28,8 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 demo: $(VENV)/.installed
 	@start=$$(date +%s) && \
 	$(PY) mine.py && $(PY) train.py && \
-	checkpoint=$$(find outputs -name '*.ckpt' -exec ls -t {} + | head -n 1) && \
-	$(PY) evaluate.py checkpoint="$$checkpoint" && \
+	run=$$(ls -td "$${HELIP_RUNS:-runs}"/train/*/ | head -n 1) && \
+	$(PY) evaluate.py checkpoint="$${run%/}" && \
 	echo "demo: mine + train + evaluate took $$(($$(date +%s) - start)) s (without the install)"
 
 test: $(VENV)/.installed-dev
@@ -40,7 +40,7 @@ lint: $(VENV)/.installed-dev
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
-# What you made (data, artifacts, outputs) stays.
+# What you made (data, artifacts, runs) stays.
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

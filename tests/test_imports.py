@@ -25,7 +25,7 @@ ROOMS = {
     "report": ("helip.artifacts",),
     "embedded": ("helip.artifacts",),
 }
-JOINTS = ("helip/__init__.py", "helip/pipeline.py", "helip/cli.py")  # the only modules that may join rooms
+JOINTS = ("helip/__init__.py", "helip/pipeline/", "helip/cli.py")  # the only modules that may join rooms
 ARTIFACTS_MAY_USE = {"numpy", "pyarrow", "filelock"}
 FRAMEWORKS = {"pytorch_lightning", "lightning", "hydra", "omegaconf"}
 NO_FRAMEWORK = ("helip/artifacts/", "helip/mining/", "helip/training/losses.py", "helip/evaluation/metrics.py")
@@ -55,7 +55,7 @@ def room_violations(root: Path) -> list[str]:
     found = []
     for path in sorted((root / "helip").rglob("*.py")):
         file = path.relative_to(root).as_posix()
-        if file in JOINTS:
+        if file.startswith(JOINTS):
             continue
         module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         room = file.split("/")[1] if file.count("/") > 1 else ""
@@ -106,6 +106,7 @@ def test_rooms_import_only_what_they_may() -> None:
 
 def test_rooms_all_have_a_rule() -> None:
     rooms = {path.parent.name for path in (ROOT / "helip").glob("*/__init__.py")}
+    rooms -= {"pipeline"}
     assert rooms <= set(ROOMS), f"add {sorted(rooms - set(ROOMS))} to ROOMS and to the table in CONTRIBUTING.md"
 
 
