@@ -1,9 +1,10 @@
 """The embedding pass: every wanted row once, on any number of ranks, written where it belongs as it is computed.
 
-A Lightning predict loop over a map-style dataset drives it for mining and evaluation; `embed_rows` drives the same steps from inside a
-training run. Legend: B rows of a batch, d embedding width.
+A Lightning predict loop over a map-style dataset drives it for mining and evaluation; inside a training run the evaluation callback drives
+the same steps. Legend: B rows of a batch, d embedding width, n rows or pictures.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import ImageTransform, decode_image
-from helip.embedding.encoders import Encoders, to_device
+from helip.embedding.encoders import Encoders
 from helip.errors import HelipError
 
 
@@ -65,13 +66,16 @@ class RowCollate:
 class Embedder(pl.LightningModule):
     """Encodes batches and writes each into the store at once; nothing is kept in memory.
 
+    Args:
+        rows: sorted rows that the store holds, where it holds only those; None: the store has every row.
+
     Attributes:
         reasons: why the first few unreadable rows of this rank were left out.
     """
 
-    def __init__(self, encoders: Encoders, store: EmbeddingStore) -> None:
+    def __init__(self, encoders: Encoders, store: EmbeddingStore, rows: np.ndarray | None = None) -> None:
         super().__init__()
-        self.encoders, self.store = encoders, store
+        self.encoders, self.store, self.rows = encoders, store, rows
         self.reasons: list[str] = []
         for name, encoder in (("image", encoders.image), ("text", encoders.text)):
             if isinstance(encoder, torch.nn.Module):
@@ -81,9 +85,24 @@ class Embedder(pl.LightningModule):
         if len(batch["row"]):
             image = self.encoders.image(batch["image"])  # (B, d_I)
             text = self.encoders.text(batch["text"])  # (B, d_T)
-            self.store.write(batch["row"], image.float().cpu().numpy(), text.float().cpu().numpy())
-        self.store.mark_unreadable(batch["unreadable"])
+            self.store.write(self._places(batch["row"]), image.float().cpu().numpy(), text.float().cpu().numpy())
+        self.store.mark_unreadable(self._places(batch["unreadable"]))
         self.reasons += batch["reasons"][: max(0, 5 - len(self.reasons))]
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        return rows if self.rows is None else np.searchsorted(self.rows, rows)
+
+
+class PictureEmbedder(pl.LightningModule):
+    """Writes the image embeddings of a set of (picture, position) into a memory map (n, d)."""
+
+    def __init__(self, encoder: Callable[[torch.Tensor], torch.Tensor], into: np.ndarray) -> None:
+        super().__init__()
+        self.encoder, self.into = encoder, into
+
+    def predict_step(self, batch: list[torch.Tensor], batch_idx: int = 0) -> None:
+        pictures, positions = batch
+        self.into[positions.cpu().numpy()] = self.encoder(pictures).float().cpu().numpy()
 
 
 def row_loader(
@@ -97,10 +116,3 @@ def row_loader(
         collate_fn=RowCollate(encoders),
         pin_memory=torch.cuda.is_available(),
     )
-
-
-@torch.inference_mode()
-def embed_rows(embedder: Embedder, loader: DataLoader, device: torch.device) -> None:
-    """Run the steps of the predict loop over this rank's own loader, inside a training run."""
-    for batch in loader:
-        embedder.predict_step({name: to_device(value, device) for name, value in batch.items()})

@@ -24,12 +24,14 @@ class DatasetSpec:
     Attributes:
         path: a folder of .tar files, one .tar, or a brace pattern such as DIR/{00000..00331}.tar; None for bare arrays.
         parts: name -> slice of shards in Python's notation; `train` is required.
+        label: json field by which hard pairs are compared with random ones after mining.
     """
 
     name: str
     path: str | None
     parts: dict[str, str] = field(default_factory=lambda: {"train": ":"})
     evaluators: list[dict[str, Any]] = field(default_factory=list)
+    label: str | None = None
 
 
 def resolve_shards(path: str) -> list[Path]:

@@ -25,7 +25,7 @@ class EmbeddingRequest:
     """Which encoders, by what they depend on, and how to read the rows.
 
     Attributes:
-        identity: JSON-like; equal identities give equal embeddings.
+        identity: JSON-like, with the caption field; equal identities give equal embeddings of equal shards.
         create: loads the weights; called only when something must be computed.
     """
 
@@ -38,8 +38,8 @@ class EmbeddingRequest:
     workers: int = 1
 
     def hash(self, index: ShardIndex) -> str:
-        """Names the embeddings: encoders, caption field and shards."""
-        return digest({"encoders": self.identity, "caption": self.caption, "fingerprint": index.fingerprint})
+        """Names the embeddings."""
+        return digest({"encoders": self.identity, "fingerprint": index.fingerprint})
 
 
 def ensure_embeddings(
@@ -82,7 +82,7 @@ def _compute(
     encoders = request.create()
     if trainer.global_rank == 0:
         image_dim, text_dim = embedding_dims(encoders)
-        meta = {"identity": request.identity, "caption": request.caption, "fingerprint": index.fingerprint}
+        meta = {"identity": request.identity, "fingerprint": index.fingerprint}
         meta |= {"shard_fingerprints": index.shard_fingerprints, "starts": index.starts.tolist()}
         store = EmbeddingStore.create(folder, len(index), image_dim, text_dim, meta)
         _adopt(store, folder)
@@ -108,12 +108,11 @@ def _compute(
 def _adopt(store: EmbeddingStore, folder: Path) -> None:
     """Copy the rows of shards that another store of the same encoders has: added shards do not start over."""
     own = dict(zip(store.meta["shard_fingerprints"], zip(store.meta["starts"], store.meta["starts"][1:]), strict=False))
-    wanted = {name: store.meta[name] for name in ("identity", "caption")}
     for other_folder in sorted(folder.parent.glob(f"{folder.name.rsplit('-', 1)[0]}-*")):
         if other_folder == folder or not (other_folder / "meta.json").exists():
             continue
         meta = json.loads((other_folder / "meta.json").read_text(encoding="utf-8"))
-        if {name: meta.get(name) for name in wanted} != wanted:
+        if meta.get("identity") != store.meta["identity"]:
             continue
         other = EmbeddingStore(other_folder)
         for fingerprint, start, stop in zip(meta["shard_fingerprints"], meta["starts"], meta["starts"][1:], strict=False):

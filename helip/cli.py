@@ -1,0 +1,162 @@
+"""The command line: compose the configuration, run one stage, turn an error into one sentence.
+
+With the entry points this is the only module that knows Hydra.
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from helip.errors import HelipError
+
+Config = dict[str, Any]
+ROOT = Path(__file__).parents[1]
+# What Lightning's launcher leaves in the environment of the process that starts the others.
+LAUNCHER_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+ONE_SENTENCE, RUN_FOLDER = "HELIP_ONE_SENTENCE", "HELIP_RUN_FOLDER"
+
+
+def launch(name: str) -> None:
+    """Run `conf/<name>.yaml` with the overrides of the command line.
+
+    Exit status 1 and one sentence on standard error for what a user can mend; HYDRA_FULL_ERROR=1 shows the traceback.
+    """
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and ONE_SENTENCE not in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = os.environ[ONE_SENTENCE] = "1"  # Hydra hands its exceptions to us
+    if wants_traceback:
+        del os.environ[ONE_SENTENCE]
+    register_resolvers()
+    external = "LOCAL_RANK" in os.environ or "RANK" in os.environ
+    failed: list[str] = []
+    task = _task(name, external, None if wants_traceback else failed)
+    try:
+        hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)(task)()
+    except (HelipError, HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        sys.exit(f"error: {sentence(error, name)}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on from what is finished")
+    if failed:
+        sys.exit(1)
+
+
+def register_resolvers() -> None:
+    """`${embedded:NAME}`: a file or folder inside the package."""
+    folder = Path(__file__).parent / "embedded"
+    OmegaConf.register_new_resolver("embedded", lambda name: str(folder / name), replace=True)
+
+
+def _task(name: str, external: bool, failed: list[str] | None) -> Callable[[DictConfig], None]:
+    """One job. Its error is printed and noted in `failed`, so that the next job of a multirun runs; None raises it."""
+
+    def task(cfg: DictConfig) -> None:
+        with _own_process_group(external), _own_arguments(external):
+            try:
+                config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+                assert isinstance(config, dict)
+                folder = Path(os.environ.get(RUN_FOLDER) or HydraConfig.get().runtime.output_dir).absolute()
+                _stage(name)(config, folder)
+            except (HelipError, HydraException, OmegaConfBaseException) as error:
+                if failed is None:
+                    raise
+                job = f"job {HydraConfig.get().job.num}: " if HydraConfig.get().mode == RunMode.MULTIRUN else ""
+                failed.append(f"{job}{sentence(error, name)}")
+                print(f"error: {failed[-1]}", file=sys.stderr)
+
+    return task
+
+
+def _stage(name: str) -> Callable[[Config, Path], None]:
+    """The stage's entry; imported only now, because --help must not wait for torch."""
+    from hydra.utils import instantiate
+
+    from helip.pipeline.entry import STAGES
+
+    return lambda config, folder: STAGES[name](config, folder, instantiate)
+
+
+@contextmanager
+def _own_process_group(external: bool) -> Iterator[None]:
+    """A job of a multirun starts its own processes, and leaves none of their traces to the next job."""
+    try:
+        yield
+    finally:
+        if not external:
+            for variable in LAUNCHER_VARIABLES:
+                os.environ.pop(variable, None)
+            distributed = sys.modules.get("torch.distributed")
+            if distributed and distributed.is_available() and distributed.is_initialized():
+                distributed.destroy_process_group()
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+
+
+@contextmanager
+def _own_arguments(external: bool) -> Iterator[None]:
+    """Lightning starts the other ranks with sys.argv: give them this job of a multirun, not the sweep, and its folder."""
+    before = sys.argv
+    if not external:
+        os.environ[RUN_FOLDER] = str(Path(HydraConfig.get().runtime.output_dir).absolute())
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            sys.argv = [before[0], *HydraConfig.get().overrides.task]
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if not external:
+            os.environ.pop(RUN_FOLDER, None)
+
+
+def sentence(error: BaseException, name: str) -> str:
+    """What went wrong, in one line; a mistyped key or option is answered with the nearest one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, HelipError):  # from a loader worker it arrives with the worker's traceback before it
+            return str(cause).rsplit("HelipError: ", 1)[-1].strip()
+        cause = cause.__cause__
+    text = " ".join(str(error).split())
+    if match := re.search(r"Could not override '([\w./@]+)'", text):
+        return f"there is no setting {match[1]!r}{_nearest(match[1], _settings(name))}: --help lists them"
+    if match := re.search(r"Could not find '([\w./-]+)'", text):
+        group, _, option = match[1].rpartition("/")
+        options = [path.stem for path in (ROOT / "conf" / group).glob("*.yaml")]
+        return f"there is no {group}={option}{_nearest(option, options)}; there are {', '.join(sorted(options))}"
+    if isinstance(error, MissingMandatoryValue):
+        key = getattr(error, "full_key", None) or text.rsplit(" ", 1)[-1]
+        return f"{key} must be given: {key}=VALUE"
+    return text
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1, 0.4)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _settings(name: str) -> list[str]:
+    """Dotted names of all settings and groups of an entry point."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = OmegaConf.to_container(hydra.compose(name), resolve=False)
+    groups = [path.name for path in (ROOT / "conf").iterdir() if path.is_dir()]
+
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield f"{prefix}{key}"
+                yield from walk(value, f"{prefix}{key}.")
+
+    return groups + list(walk(config, ""))

@@ -1,0 +1,201 @@
+"""The three programs, from a plain resolved configuration to files in the run folder."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+
+from helip.artifacts.atomic import digest, write_json
+from helip.artifacts.shards import ShardIndex
+from helip.errors import HelipError
+from helip.evaluation.results import results
+from helip.evaluation.suite import build_evaluators, evaluate_all
+from helip.pipeline import build
+from helip.pipeline.arrays import Precomputed
+from helip.pipeline.build import Common, Config, Instantiate
+from helip.pipeline.dataset import open_index
+from helip.pipeline.evaluation import ClipEmbed, Drive, inside_fit_drive, predict_drive
+from helip.pipeline.mining import Mined, Rows, ensure_hard_pairs, training_rows
+from helip.pipeline.models import Clip, ModelSpec, create_clip
+from helip.pipeline.report import print_metrics, print_mining
+from helip.pipeline.run import provenance, write_run
+from helip.pipeline.runtime import global_rank, predict_trainer
+from helip.pipeline.training import (
+    build_module,
+    build_stream,
+    choose_partners,
+    describe_length,
+    evaluation_callback,
+    find_checkpoint,
+    fit,
+    make_loggers,
+)
+from helip.training.checkpoints import export_clip, read_checkpoint
+from helip.training.module import CHECKPOINT_KEY, HelipModule
+
+
+class Session:
+    """What the programs begin with: rank, console, run folder, requests, and the processes started."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self.common: Common = build.common(config)
+        self.trainer = predict_trainer(self.common.trainer)
+        self.rank = global_rank()
+        self.console = Console(quiet=self.rank != 0, highlight=False, soft_wrap=True)
+        if self.rank == 0:
+            write_run(folder, config)
+        pl.seed_everything(config["seed"], verbose=False)
+
+    def open_index(self) -> ShardIndex:
+        return open_index(self.common.dataset, self.common.artifacts, self.config["data"]["on_error"], self.console)
+
+    def embed(self, clip: Clip, index: ShardIndex | None, drive: Drive, device: torch.device) -> ClipEmbed:
+        """The model as evaluators see it."""
+        return ClipEmbed(
+            clip,
+            self.common.dataset,
+            index,
+            drive,
+            self.folder / "scratch",
+            device,
+            self.rank,
+            self.config["data"]["caption"],
+            self.config["evaluation"]["batch_size"],
+            self.common.workers,
+        )
+
+    def evaluators(self) -> Any:
+        evaluation = self.config["evaluation"]
+        return build_evaluators(evaluation["evaluators"], evaluation["imagenet"])
+
+    def evaluate(self, clip: Clip, index: ShardIndex | None) -> dict[str, float]:
+        """All metrics of a model, by predict loops."""
+        embed = self.embed(clip, index, predict_drive(self.trainer), self.trainer.strategy.root_device)
+        return evaluate_all(self.evaluators(), embed, self.console.print)
+
+
+def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
+    """Shards (or arrays) -> embeddings -> hard pairs -> tables and contact sheet."""
+    session = Session(config, folder)
+    request = build.mining_request(config, instantiate)
+    if session.common.dataset.path is None:
+        assert isinstance(request.embedding, Precomputed)
+        rows = _bare_rows(request.embedding)
+    else:
+        rows = training_rows(session.open_index(), session.common.dataset)
+    mined = ensure_hard_pairs(request, rows, session.trainer, session.console)
+    if session.rank == 0:
+        print_mining(request, rows, mined, config["data"]["caption"], folder, session.console)
+
+
+def _bare_rows(arrays: Precomputed) -> Rows:
+    image, _ = arrays.load()
+    return Rows(np.ones(len(image), bool), digest(arrays.identity, 64), None)
+
+
+def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
+    """Ensure the hard pairs, evaluate, fit, evaluate again; the run folder holds all of it."""
+    session = Session(config, folder)
+    if session.common.dataset.path is None:
+        raise HelipError("dataset=none has no images to train on: name a dataset")
+    pairs, settings = build.pair_settings(config), build.train_settings(config)
+    stream = build.stream_settings(config, session.common.workers)
+    index = session.open_index()
+    rows = training_rows(index, session.common.dataset)
+    mined: Mined | None = None
+    if pairs.mines:
+        request = build.mining_request(config, instantiate)
+        mined = ensure_hard_pairs(request, rows, session.trainer, session.console, config["mine"]["auto_limit"])
+        session.console.print(f"hard pairs: {mined.folder}")
+    partners = choose_partners(pairs, mined.index if mined else None, rows.wanted, config["seed"], session.console)
+    clip = create_clip(session.common.model)
+    steps = settings.steps(rows.usable, stream.batch_size)
+    data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps)
+    session.console.print(describe_length(settings, stream, data, rows.usable))
+    before = session.evaluate(clip, index)
+    module = build_module(clip, pairs, build.optim_settings(config), steps)
+
+    def make_embed(trainer: pl.Trainer, _: pl.LightningModule) -> ClipEmbed:
+        return session.embed(clip, index, inside_fit_drive(trainer), trainer.strategy.root_device)
+
+    per_epoch = max(1, math.ceil(rows.usable / stream.batch_size))
+    evaluation = evaluation_callback(session.evaluators(), make_embed, settings, per_epoch, before)
+    loggers = make_loggers(config["logger"], folder, config) if session.rank == 0 else []
+    trainer = fit(module, data, session.common.trainer, settings, [evaluation], loggers, folder)
+    if session.rank == 0:
+        _finish(session, module, trainer, before, evaluation.last, stream.batch_size, mined)
+
+
+def _finish(
+    session: Session,
+    module: HelipModule,
+    trainer: pl.Trainer,
+    before: dict[str, float],
+    after: dict[str, float],
+    batch_size: int,
+    mined: Mined | None,
+) -> None:
+    """final.pt, results.json, and the table."""
+    folder, common = session.folder, session.common
+    final = export_clip(module, folder / "final.pt")
+    print_metrics({"before": before, "after": after}, folder, session.console)
+    about = {
+        "helip": session.config["helip"],
+        "seed": session.config["seed"],
+        "steps": trainer.global_step,
+        "pairs": trainer.global_step * batch_size,
+        "hard_pairs": str(mined.folder) if mined else None,
+    }
+    pretrained = {"before": str(common.model.pretrained), "after": str(final)}
+    columns = {"before": before, "after": after}
+    content = results(columns, dataset=common.dataset.name, model=common.model.name, pretrained=pretrained, about=about | provenance())
+    write_json(folder / "results.json", content)
+    session.console.print(f"run folder: {folder} (final.pt, results.json, metrics.csv, checkpoints)")
+
+
+def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
+    """Metrics of one or several checkpoints, or of ${model}, side by side."""
+    session = Session(config, folder)
+    index = session.open_index() if session.common.dataset.path is not None else None
+    asked = config["checkpoint"]
+    models = [checkpoint_model(Path(path), session.common.model) for path in ([asked] if isinstance(asked, str) else asked or [])]
+    columns: dict[str, dict[str, float]] = {}
+    pretrained: dict[str, str] = {}
+    for spec in models or [session.common.model]:
+        name = column_name(str(spec.pretrained), columns)
+        columns[name], pretrained[name] = session.evaluate(create_clip(spec), index), str(spec.pretrained)
+    if session.rank == 0:
+        print_metrics(columns, folder, session.console)
+        content = results(
+            columns, dataset=session.common.dataset.name, model=session.common.model.name, pretrained=pretrained, about=provenance()
+        )
+        write_json(folder / "results.json", content)
+        session.console.print(f"results: {folder / 'results.json'}")
+
+
+def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:
+    """The model of a checkpoint: by its own description if it is ours, else ${model} with these weights; a run folder means its
+    final weights.
+    """
+    if path.is_dir():
+        path = path / "final.pt" if (path / "final.pt").is_file() else find_checkpoint(path)
+    description = read_checkpoint(path).get(CHECKPOINT_KEY)
+    name = description["name"] if isinstance(description, dict) else default.name
+    return replace(default, name=name, pretrained=str(path))
+
+
+def column_name(pretrained: str, taken: dict[str, Any]) -> str:
+    """A short unique heading: the file's name and its folder, or the tag."""
+    path = Path(pretrained)
+    name = "/".join(path.parts[-2:]) if path.is_file() else pretrained
+    return name if name not in taken else f"{name} ({len(taken) + 1})"
+
+
+STAGES: dict[str, Callable[[Config, Path, Instantiate], None]] = {"mine": mine, "train": train, "evaluate": evaluate}

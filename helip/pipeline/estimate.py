@@ -1,0 +1,46 @@
+"""The pre-flight line: what a mining will cost, from measured rates of this machine, before it starts."""
+
+import time
+
+import pytorch_lightning as pl
+import torch
+
+ASSUMED_WIDTH = 1152  # d_I + d_T of DINOv2 ViT-S and mpnet, before the encoders are loaded; the line says "about"
+
+
+def describe_cost(rows: int, total_rows: int, depth: int, trainer: pl.Trainer, width: int = ASSUMED_WIDTH) -> str:
+    """Rows, operations (2 N^2 (d_I + d_T)), bytes and the time of an exact search on this device.
+
+    Args:
+        rows: rows that are searched.
+        total_rows: rows of the dataset, which the files have.
+        width: d_I + d_T.
+    """
+    operations = 2.0 * rows**2 * width
+    disk = total_rows * (width * 4 + 1 + depth * 16)
+    rate = gemm_rate(trainer.strategy.root_device) * trainer.world_size
+    return (
+        f"{rows:,} rows, about {operations:.1e} FLOP for an exact search ({duration(operations / rate)} at this machine's "
+        f"{rate / 1e12:.2g} TFLOP/s), {disk / 2**30:.2g} GiB on disk for embeddings and index"
+    )
+
+
+def gemm_rate(device: torch.device) -> float:
+    """Floating point operations per second of a matrix product on `device`, measured for a fraction of a second."""
+    size = 8192 if device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    matrix = torch.ones(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    for limit, unit, scale in ((120, "s", 1), (7200, "min", 60)):
+        if seconds < limit:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 3600:.3g} h"

@@ -1,0 +1,223 @@
+"""From a dataset to its hard pairs: the index that fits is found, otherwise it is mined."""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from rich.console import Console
+
+from helip.artifacts.atomic import digest
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
+from helip.errors import HelipError
+from helip.mining.miner import mine
+from helip.mining.settings import SearchSettings
+from helip.pipeline.arrays import Precomputed
+from helip.pipeline.dataset import DatasetSpec, usable_rows
+from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings
+from helip.pipeline.estimate import describe_cost
+from helip.pipeline.runtime import artefact_lock, barrier
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What may be mined: the training part of a dataset, or all rows of bare arrays.
+
+    Attributes:
+        wanted: (N,) bool, rows that may have and be hard pairs.
+        index: the shards; None for bare arrays.
+    """
+
+    wanted: np.ndarray
+    fingerprint: str
+    index: ShardIndex | None
+
+    @property
+    def usable(self) -> int:
+        return int(self.wanted.sum())
+
+
+def training_rows(index: ShardIndex, dataset: DatasetSpec) -> Rows:
+    return Rows(usable_rows(index, dataset, "train"), index.fingerprint, index)
+
+
+@dataclass(frozen=True)
+class MiningRequest:
+    """What is mined, and where it goes.
+
+    Attributes:
+        embedding: how embeddings are made, or arrays that are there already.
+        topk: hard pairs per target that training will use; search.depth are stored.
+        artifacts: the folder that all runs share.
+        index_folder: where the user wants the hard pairs; None names them by what made them.
+    """
+
+    dataset: DatasetSpec
+    embedding: EmbeddingRequest | Precomputed
+    search: SearchSettings
+    topk: int
+    artifacts: Path
+    index_folder: Path | None = None
+
+    def folder(self, rows: Rows) -> Path:
+        """Of the hard pairs."""
+        name = f"{self.search.score}-{digest(self.settings() | {'fingerprint': rows.fingerprint})}"
+        return self.index_folder or self.artifacts / self.dataset.name / "hard_pairs" / name
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the hard pairs, except the shards; JSON-like, for hashes and for naming differences."""
+        search = self.search.identity()
+        search.pop("depth")
+        return {
+            "encoders": self.embedding.name,
+            "embedding": self.embedding.identity,
+            "part": self.dataset.parts["train"],
+            "search": search,
+        }
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Hard pairs and what it took; `seconds` is empty when the index was found."""
+
+    index: HardPairIndex
+    folder: Path
+    seconds: dict[str, float]
+
+
+def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
+    """The index that fits: made by the same settings on the same shards, with at least topk partners per row.
+
+    Raises:
+        HelipError: the index in `paths.index` was built on other shards or settings, or holds fewer than topk partners.
+    """
+    folder = request.folder(rows)
+    if not (folder / "meta.json").exists():
+        return None
+    found = HardPairIndex.load(folder)
+    if found.meta.get("fingerprint") != rows.fingerprint:
+        raise HelipError(
+            f"the hard pairs in {folder} were mined on other shards (fingerprint {str(found.meta.get('fingerprint'))[:8]}) than "
+            f"dataset {request.dataset.name} has now ({rows.fingerprint[:8]}): mine again, or name another paths.index"
+        )
+    if differing := _differing(request.settings(), found.meta.get("request", {})):
+        raise HelipError(f"the hard pairs in {folder} were mined with other settings: {', '.join(differing)}")
+    if found.depth >= request.topk:
+        return found
+    if request.index_folder:
+        found.topk(request.topk)  # says what to run
+    return None
+
+
+def ensure_hard_pairs(
+    request: MiningRequest, rows: Rows, trainer: pl.Trainer, console: Console, auto_limit: int | None = None
+) -> Mined:
+    """The hard pairs of the training part, found or mined.
+
+    Args:
+        auto_limit: rows above which nothing is mined (train.py); None mines whatever the size (mine.py).
+
+    Raises:
+        HelipError: topk does not fit the number of rows, or nothing fits and the dataset is larger than auto_limit.
+    """
+    check_topk(request.topk, rows.usable)
+    found = find_hard_pairs(request, rows)
+    barrier()
+    folder = request.folder(rows)
+    if found is not None:
+        return Mined(found, folder, {})
+    if auto_limit is not None and rows.usable > auto_limit:
+        raise HelipError(_nothing_fits(request, rows, auto_limit))
+    console.print(f"mining {request.dataset.name}: {describe_cost(rows.usable, len(rows.wanted), request.search.depth, trainer)}")
+    started = time.perf_counter()
+    image, text, usable = _embeddings(request, rows, trainer, console)
+    embedded = time.perf_counter()
+    found = _search(request, rows, image, text, usable, folder, trainer, console)
+    return Mined(found, folder, {"embeddings": embedded - started, "search": time.perf_counter() - embedded})
+
+
+def _embeddings(
+    request: MiningRequest, rows: Rows, trainer: pl.Trainer, console: Console
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image (N, d_I), text (N, d_T), and the rows (N,) that have both."""
+    if isinstance(request.embedding, Precomputed):
+        image, text = request.embedding.load()
+        if len(image) != len(rows.wanted):
+            raise HelipError(
+                f"encoders.image has {len(image):,} rows, but dataset {request.dataset.name} has {len(rows.wanted):,}: "
+                "embeddings must be in the order of the rows, one for each"
+            )
+        return image, text, rows.wanted
+    assert rows.index is not None
+    name = f"{request.embedding.name}-{request.embedding.hash(rows.index)}"
+    folder = request.artifacts / request.dataset.name / "embeddings" / name
+    store = ensure_embeddings(request.embedding, rows.index, rows.wanted, folder, trainer, console)
+    return store.image, store.text, store.valid & rows.wanted
+
+
+def _search(
+    request: MiningRequest,
+    rows: Rows,
+    image: np.ndarray,
+    text: np.ndarray,
+    usable: np.ndarray,
+    folder: Path,
+    trainer: pl.Trainer,
+    console: Console,
+) -> HardPairIndex:
+    count = int(usable.sum())
+    check_topk(request.topk, count)
+    depth = min(max(request.search.depth, request.topk), count - 1)
+    with artefact_lock(folder, console):
+        return mine(
+            image,
+            text,
+            folder,
+            replace(request.search, depth=depth),
+            valid=usable,
+            meta={"fingerprint": rows.fingerprint, "dataset": request.dataset.name, "request": request.settings()},
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            barrier=barrier,
+            device=str(trainer.strategy.root_device),
+        )
+
+
+def check_topk(topk: int, rows: int) -> None:
+    """Raises HelipError unless 1 <= topk < rows."""
+    if not 1 <= topk < rows:
+        raise HelipError(f"helip.topk={topk} must be at least 1 and less than the {rows} usable rows of the training part")
+
+
+def _nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
+    """Name the nearest index, the settings that differ, and the command that makes the right one."""
+    sentence = f"no hard pairs fit these settings, and {rows.usable:,} rows are more than mine.auto_limit={limit:,}"
+    candidates = []
+    own = request.settings() | {"fingerprint": rows.fingerprint}
+    for path in sorted((request.artifacts / request.dataset.name / "hard_pairs").glob("*/meta.json")):
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        candidates.append((path.parent, _differing(own, meta.get("request", {}) | {"fingerprint": meta.get("fingerprint")})))
+    if candidates:
+        folder, differing = min(candidates, key=lambda candidate: len(candidate[1]))
+        sentence += f"; the nearest index is {folder}, which differs in {', '.join(differing) or 'its depth'}"
+    return f"{sentence}: run mine.py with the same overrides first (it prints the estimated time)"
+
+
+def _differing(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Settings that differ, each with both values."""
+    mine, theirs = _flat(own), _flat(other)
+    return [
+        f"{name} ({theirs.get(name)} there, {mine.get(name)} here)"
+        for name in sorted(mine.keys() | theirs.keys())
+        if mine.get(name) != theirs.get(name)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: json.dumps(value)}
+    return {name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".strip(".")).items()}
