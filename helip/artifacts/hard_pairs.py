@@ -1,0 +1,123 @@
+"""The hard pairs of every row: what mining writes and training reads.
+
+A folder of four .npy files and meta.json. Rows are row numbers of the ShardIndex (or of the arrays that were mined),
+int32 because half the bytes and 2,147,483,647 rows are enough; a row with fewer than K hard pairs is padded with -1 and
+zeros.
+
+Legend: N rows, K stored partners of each, hardest first.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helip.artifacts.atomic import atomic_folder, write_json
+from helip.errors import HelipError
+
+FORMAT = 1
+ARRAYS = {"rows": np.dtype(np.int32), "scores": np.dtype(np.float32), "scores_image": np.dtype(np.float32)}
+ARRAYS["scores_text"] = np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class HardPairIndex:
+    """Partners of each row, ordered by falling score, ties by the lower row.
+
+    Attributes:
+        rows: (N, K) int32, -1 where a row has fewer than K hard pairs.
+        scores: (N, K) float32, what the order is by (joint, image or text); 0 at padding.
+        scores_image: (N, K) float32 cosine of the two images; 0 at padding.
+        scores_text: (N, K) float32 cosine of the two texts; 0 at padding.
+        meta: what made it: `fingerprint`, `settings`, `hash`, `statistics`; `format`, `count`, `depth`, `complete` are
+            added by `save`.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    scores_image: np.ndarray
+    scores_text: np.ndarray
+    meta: dict[str, Any]
+
+    @property
+    def depth(self) -> int:
+        """K, the stored partners of each row."""
+        return self.rows.shape[1]
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def topk(self, k: int) -> "HardPairIndex":
+        """The first k partners of every row, as views.
+
+        Raises:
+            HelipError: k is not positive, or more than is stored.
+        """
+        if k < 1:
+            raise HelipError(f"topk is {k}, but at least one partner per row is needed: set helip.topk to 1 or more.")
+        if k > self.depth:
+            raise HelipError(
+                f"the hard-pair index stores {self.depth} partners per row, but topk={k} asks for more: "
+                f"run `python mine.py search.depth={k}` with the same overrides."
+            )
+        return replace(self, **{name: getattr(self, name)[:, :k] for name in ARRAYS})
+
+    def counts(self) -> np.ndarray:
+        """(N,) number of live partners of each row."""
+        return (np.asarray(self.rows) >= 0).sum(axis=1)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the folder; an older one is replaced whole, and a reader never sees half of either."""
+        folder = Path(folder)
+        with atomic_folder(folder) as temporary:
+            for name, dtype in ARRAYS.items():
+                np.save(temporary / f"{name}.npy", np.ascontiguousarray(getattr(self, name), dtype=dtype))
+            write_meta(temporary, self.meta, len(self), self.depth)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "HardPairIndex":
+        """Open a folder, memory-mapped read-only.
+
+        Raises:
+            HelipError: no index there, another format, unfinished, or arrays that contradict meta.json.
+        """
+        folder = Path(folder)
+        meta = _read_meta(folder)
+        shape = (meta["count"], meta["depth"])
+        arrays = {name: _read_array(folder / f"{name}.npy", dtype, shape) for name, dtype in ARRAYS.items()}
+        return cls(**arrays, meta=meta)
+
+
+def write_meta(folder: Path, meta: dict[str, Any], count: int, depth: int) -> None:
+    """Write meta.json, the last file of a complete index of `count` rows by `depth` partners."""
+    write_json(folder / "meta.json", {**meta, "format": FORMAT, "count": count, "depth": depth, "complete": True})
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    path = folder / "meta.json"
+    if not path.is_file():
+        raise HelipError(
+            f"no hard-pair index at {folder} (no meta.json): run `python mine.py` or give the folder of one."
+        )
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HelipError(f"{path} is not readable JSON ({error}): mine again.") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        found = meta.get("format") if isinstance(meta, dict) else None
+        raise HelipError(f"{folder} has hard-pair format {found!r}, this version reads {FORMAT}: mine again.")
+    if meta.get("complete") is not True or not {"count", "depth"} <= meta.keys():
+        raise HelipError(f"the hard-pair index at {folder} is not complete: run the same `python mine.py` again.")
+    return meta
+
+
+def _read_array(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise HelipError(f"{path} cannot be read ({error}): mine again.") from error
+    if array.dtype != dtype or array.shape != shape:
+        raise HelipError(f"{path} holds {array.dtype} {array.shape}, meta.json says {dtype} {shape}: mine again.")
+    return array

@@ -1,0 +1,150 @@
+"""From embeddings to a HardPairIndex: in memory for a program, or on disk for a data set.
+
+Legend: N rows, d width of a modality, K partners.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helip.artifacts.atomic import digest
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.errors import HelipError
+from helip.mining.exact import ExactSearch
+from helip.mining.partial import Partial
+from helip.mining.progress import search_progress
+from helip.mining.settings import Limit, SearchSettings
+from helip.mining.statistics import describe, filter_shares
+from helip.mining.vectors import Pairs, open_pairs
+
+
+def mine_hard_pairs(
+    image: np.ndarray,
+    text: np.ndarray,
+    k: int = 50,
+    score: str = "joint",
+    near_duplicate: Limit = 0.98,
+    min_similarity: Limit = 0.0,
+    *,
+    backend: str = "auto",
+    valid: np.ndarray | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+    **more: Any,
+) -> HardPairIndex:
+    """The k hard pairs of every row of two arrays.
+
+    Args:
+        image: (N, d_I) float16, float32 or float64 embeddings, normalised or not; a memmap is read block by block.
+        text: (N, d_T), likewise; row i of both is the same pair.
+        k: partners per row, 1 to N - 1.
+        score: "joint" (product of the cosines), "image" or "text".
+        near_duplicate: highest cosine of a hard pair, or an (image, text) pair of them.
+        min_similarity: lowest cosine of a hard pair, or an (image, text) pair of them.
+        backend: "auto", "exact", "approximate" or "pool".
+        valid: (N,) bool, rows that take part; all if None.
+        device: "cpu" or "cuda".
+        progress: show a bar on stderr.
+        more: further fields of SearchSettings.
+
+    Returns:
+        A HardPairIndex in memory; `save(folder)` keeps it.
+
+    Raises:
+        HelipError: embeddings or settings that cannot be searched.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> index = mine_hard_pairs(rng.random((100, 16)), rng.random((100, 8)), k=5)
+        >>> index.rows.shape
+        (100, 5)
+    """
+    settings = SearchSettings(
+        score=score, depth=k, near_duplicate=near_duplicate, min_similarity=min_similarity, backend=backend, **more
+    )
+    with tempfile.TemporaryDirectory(prefix="helip-") as folder:
+        index = mine(image, text, Path(folder) / "index", settings, valid=valid, device=device, progress=progress)
+        arrays = {name: np.array(getattr(index, name)) for name in ("rows", "scores", "scores_image", "scores_text")}
+        return HardPairIndex(**arrays, meta=index.meta)
+
+
+def mine(
+    image: np.ndarray,
+    text: np.ndarray,
+    folder: Path,
+    settings: SearchSettings,
+    *,
+    valid: np.ndarray | None = None,
+    image_group: np.ndarray | None = None,
+    text_group: np.ndarray | None = None,
+    meta: dict[str, Any] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    barrier: Callable[[], object] = lambda: None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> HardPairIndex:
+    """Mine into a folder, resuming what an earlier, killed call of the same search left beside it.
+
+    rows.npy and the scores are the same bytes for any number of ranks, any `block_rows` and any interruptions.
+
+    Args:
+        image, text: (N, d) embeddings.
+        folder: of the index; `folder`.partial-* holds finished blocks until all are there.
+        settings: rules, depth, backend.
+        valid: (N,) bool, rows that take part.
+        image_group, text_group: (N,) integers, equal for byte-identical images or captions, negative for none.
+        meta: stored in the index; its `fingerprint` tells searches over other data apart.
+        rank, world_size: this process among those that share the work and the disk.
+        barrier: waits for all ranks.
+        device: "cpu" or "cuda".
+        progress: show a bar on stderr.
+
+    Raises:
+        HelipError: embeddings or settings that cannot be searched; blocks missing because another rank failed.
+    """
+    pairs = open_pairs(image, text, valid=valid, image_group=image_group, text_group=text_group)
+    if not 0 < settings.depth < len(pairs):
+        raise HelipError(
+            f"{settings.depth} partners per row are asked for, but {len(pairs)} rows allow 1 to {len(pairs) - 1}."
+        )
+    meta = meta or {}
+    known = {name: meta[name] for name in ("fingerprint", "hash") if name in meta}
+    identity = [settings.identity(), settings.block_rows, len(pairs), _sample(pairs), known]
+    partial = Partial(Path(folder), digest(identity), len(pairs), settings.block_rows, settings.depth)
+    _search_blocks(pairs, partial, settings, rank, world_size, device, progress)
+    barrier()
+    if rank == 0:
+        partial.assemble(
+            {"settings": settings.identity(), "hash": digest(settings.identity()), **meta},
+            lambda index, removed, redone: {
+                **describe(index, removed, redone),
+                "removed_share_of_pairs": filter_shares(pairs, settings),
+            },
+        )
+    barrier()
+    return HardPairIndex.load(folder)
+
+
+def _search_blocks(
+    pairs: Pairs, partial: Partial, settings: SearchSettings, rank: int, world_size: int, device: str, progress: bool
+) -> None:
+    done = partial.done()
+    mine_now = [block for block in partial.blocks if block % world_size == rank and block not in done]
+    if not mine_now:
+        return
+    search = ExactSearch(pairs, settings, device=device)
+    total = sum(len(partial.rows(block)) for block in mine_now) * len(pairs)
+    operations = 2 * (pairs.image.width + pairs.text.width)
+    with search_progress(f"mining ({search.name})", total, operations, progress and rank == 0) as tick:
+        for block in mine_now:
+            partial.write(block, search.search(partial.rows(block), tick))
+
+
+def _sample(pairs: Pairs) -> str:
+    """Enough of the numbers to notice that other embeddings came to the same place."""
+    rows = np.linspace(0, len(pairs) - 1, min(len(pairs), 64)).astype(np.int64)
+    return digest([np.asarray(v.array[rows], np.float64).tolist() for v in pairs.modalities] + [int(pairs.valid.sum())])

@@ -1,0 +1,109 @@
+"""Unfinished searches on disk: one file per block of targets, so that what is finished is never computed again.
+
+A plan, written once, fixes how rows are cut into blocks and which backend searches them; any number of ranks may then
+do any of the blocks, be killed and come back. A block's file appears whole or not at all.
+
+Legend: N rows, B rows of a block, K partners.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helip.artifacts.atomic import atomic_file, atomic_folder
+from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex, write_meta
+from helip.errors import HelipError
+from helip.mining.rescore import Ranked
+
+
+class Partial:
+    """The folder beside an index-to-be.
+
+    Args:
+        folder: of the finished index; the partial one is named after it and after `identity`.
+        identity: digest of all that the result depends on, so that another search's blocks are never taken for ours.
+        count: N.
+        block_rows: B.
+        depth: K.
+    """
+
+    def __init__(self, folder: Path, identity: str, count: int, block_rows: int, depth: int) -> None:
+        self.target, self.folder = folder, folder.with_name(f"{folder.name}.partial-{identity}")
+        self.count, self.block_rows, self.depth = count, block_rows, depth
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def blocks(self) -> range:
+        """Numbers of the blocks."""
+        return range(-(-self.count // self.block_rows))
+
+    def rows(self, block: int) -> range:
+        """Rows of a block."""
+        return range(block * self.block_rows, min((block + 1) * self.block_rows, self.count))
+
+    def path(self, block: int) -> Path:
+        """File of a block's result."""
+        return self.folder / f"block-{block:08d}.npz"
+
+    def done(self) -> set[int]:
+        """Blocks that are finished."""
+        return {int(path.stem.removeprefix("block-")) for path in self.folder.glob("block-*.npz")}
+
+    def write(self, block: int, ranked: Ranked) -> None:
+        """Keep a block's result."""
+        arrays = {name: getattr(ranked, name) for name in ARRAYS}
+        counts = {f"removed_{name}": np.array(count) for name, count in ranked.removed.items()}
+        counts["redone"] = np.array(ranked.redone)
+        with atomic_file(self.path(block)) as temporary, open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays, **counts)
+
+    def read(self, block: int) -> Ranked:
+        """A kept result."""
+        with np.load(self.path(block), allow_pickle=False) as stored:
+            removed = {n.removeprefix("removed_"): int(stored[n]) for n in stored.files if n.startswith("removed_")}
+            return Ranked(**{name: stored[name] for name in ARRAYS}, removed=removed, redone=int(stored["redone"]))
+
+    def assemble(self, meta: dict[str, Any], statistics: Any) -> HardPairIndex:
+        """Join all blocks into the index and remove the partial folders.
+
+        Args:
+            meta: of the index.
+            statistics: function of (index without meta, removed counts, redone rows) -> dict, stored in the meta.
+
+        Raises:
+            HelipError: blocks are missing.
+        """
+        missing = sorted(set(self.blocks) - self.done())
+        if missing:
+            raise HelipError(
+                f"{len(missing)} of {len(self.blocks)} blocks of {self.folder} are not mined (first: {missing[0]}): "
+                "wait for the other ranks or start the same command again."
+            )
+        for stale in self.target.parent.glob(f".{self.target.name}.*.tmp"):  # of an assembly that was killed
+            shutil.rmtree(stale, ignore_errors=True)
+        with atomic_folder(self.target) as temporary:
+            index, removed, redone = self._join(temporary)
+            meta = {**meta, "statistics": statistics(index, removed, redone)}
+            write_meta(temporary, meta, self.count, self.depth)
+        for finished in self.target.parent.glob(f"{self.target.name}.partial-*"):  # ours, and those of older searches
+            shutil.rmtree(finished, ignore_errors=True)
+        return HardPairIndex.load(self.target)
+
+    def _join(self, folder: Path) -> tuple[HardPairIndex, dict[str, int], int]:
+        arrays = {
+            name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (self.count, self.depth))
+            for name, dtype in ARRAYS.items()
+        }
+        removed: dict[str, int] = {}
+        redone = 0
+        for block in self.blocks:
+            ranked, rows = self.read(block), self.rows(block)
+            for name, array in arrays.items():
+                array[rows.start : rows.stop] = getattr(ranked, name)
+            removed = {name: removed.get(name, 0) + count for name, count in ranked.removed.items()}
+            redone += ranked.redone
+        for array in arrays.values():
+            array.flush()
+        return HardPairIndex(**arrays, meta={}), removed, redone

@@ -1,0 +1,141 @@
+"""The one place where thresholds, order and ties are decided.
+
+Whatever a backend proposes, and in whatever precision, its candidates come here: float64 cosines of the embeddings as
+    given
+(see folding), method.md's rules on those float64 values, order by falling float64 score and then by the lower row. Only
+what is stored is float32: neighbours whose float32 scores are equal keep their float64 order.
+
+Legend: B targets, C candidates of each (-1 padded), P (target, candidate) pairs in a flat list, K partners kept.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from helip.mining.folding import fold
+from helip.mining.settings import SearchSettings
+from helip.mining.vectors import Pairs, Vectors
+
+CHUNK = 128  # pairs whose products are held at once; 1.3 MB of float64 at width 1280, so that the sums run in L2 cache
+FILTERS = ("min_similarity", "group_image", "group_text", "near_duplicate_image", "near_duplicate_text")
+COUNTED = (*FILTERS[1:], "skip_first")  # a search passes by pairs under min_similarity unseen: statistics samples those
+
+
+@dataclass
+class Ranked:
+    """The best K candidates of B targets.
+
+    Attributes:
+        rows: (B, K) int32, -1 padded.
+        scores, scores_image, scores_text: (B, K) float32, 0 at padding.
+        removed: for each of `COUNTED`, how many candidates it took out of the first places: those that would have
+            ranked above the last one kept, each counted for the first of `FILTERS` that it fails.
+        redone: targets that the bulk pass could not settle.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    scores_image: np.ndarray
+    scores_text: np.ndarray
+    removed: dict[str, int] = field(default_factory=dict)
+    redone: int = 0
+
+    def replace(self, position: int, other: "Ranked") -> None:
+        """Put the one target of `other` at `position`."""
+        for name in ("rows", "scores", "scores_image", "scores_text"):
+            getattr(self, name)[position] = getattr(other, name)[0]
+        for name, count in other.removed.items():
+            self.removed[name] += count
+        self.redone += 1
+
+
+def cosines(vectors: Vectors, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(P,) float64 cosines of row pairs left[p], right[p], clipped to [-1, 1]."""
+    result = np.empty(len(left))
+    array, scale = vectors.array, vectors.scale
+    for start in range(0, len(left), CHUNK):
+        part = slice(start, start + CHUNK)
+        products = array[right[part]].astype(np.float64)
+        products *= array[left[part]].astype(np.float64)
+        result[part] = fold(products) * (scale[left[part]] * scale[right[part]])
+    return np.clip(result, -1.0, 1.0, out=result)
+
+
+def rescore(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings: SearchSettings) -> Ranked:
+    """Rank proposed candidates exactly.
+
+    Args:
+        pairs: the embeddings.
+        targets: (B,) int64 rows.
+        candidates: (B, C) int64 rows, any order, no row twice per target, -1 for none; the target itself may be among
+            them.
+        settings: rules and depth.
+
+    Returns:
+        The K = settings.depth best of each target after `skip_first`.
+    """
+    candidates = np.sort(candidates, axis=1)  # a stable sort by score then leaves ties in the order of rows
+    alive = (candidates >= 0) & (candidates != targets[:, None]) & pairs.valid[targets][:, None]
+    alive &= pairs.valid[candidates]
+    where, _ = np.nonzero(alive)
+    left, right = targets[where], candidates[alive]
+    similar = [np.zeros(candidates.shape), np.zeros(candidates.shape)]
+    for values, vectors in zip(similar, pairs.modalities, strict=True):
+        values[alive] = cosines(vectors, left, right)
+    raw = np.where(alive, unfiltered(similar[0], similar[1], settings.score), 0.0)
+    failed = failures(pairs, targets, candidates, similar, settings)
+    score = np.where(failed >= 0, 0.0, raw)
+    return _select(candidates, score, raw, failed, similar, settings)
+
+
+def unfiltered(image: np.ndarray, text: np.ndarray, arm: str) -> np.ndarray:
+    """Unfiltered ranking score; 0 where a similarity that enters it is not positive."""
+    if arm == "joint":
+        return np.where((image > 0) & (text > 0), image * text, 0.0)
+    return np.maximum(image if arm == "image" else text, 0.0)
+
+
+def failures(
+    pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, similar: list[np.ndarray], settings: SearchSettings
+) -> np.ndarray:
+    """(B, C) int8 position in FILTERS of the first rule that a candidate breaks, -1 if none."""
+    failed = np.full(candidates.shape, -1, np.int8)
+    rules = [(0, similar[m] < settings.lows[m]) for m in (0, 1)]
+    for modality, group in enumerate(pairs.groups):
+        if group is not None:
+            rules.append((1 + modality, (group[candidates] == group[targets][:, None]) & (group[candidates] >= 0)))
+    rules += [(3 + m, similar[m] > settings.highs[m]) for m in (0, 1)]
+    for code, broken in reversed(rules):
+        failed[broken] = code
+    return failed
+
+
+def _select(
+    candidates: np.ndarray,
+    score: np.ndarray,
+    raw: np.ndarray,
+    failed: np.ndarray,
+    similar: list[np.ndarray],
+    settings: SearchSettings,
+) -> Ranked:
+    skip, depth = settings.skip_first, settings.depth
+    order = np.argsort(-score, axis=1, kind="stable")[:, skip : skip + depth]
+    best = np.take_along_axis(score, order, axis=1)
+    kept = best > 0
+    last = best[:, -1] if best.shape[1] == depth else np.zeros(len(best))
+    reach = raw > last[:, None]
+    removed = {name: int((reach & (failed == FILTERS.index(name))).sum()) for name in COUNTED[:-1]}
+    removed[COUNTED[-1]] = int(np.minimum((score > 0).sum(axis=1), skip).sum())
+
+    def stored(values: np.ndarray, dtype: type, padding: float) -> np.ndarray:
+        full = np.full((len(candidates), depth), padding, dtype)
+        full[:, : order.shape[1]] = np.where(kept, np.take_along_axis(values, order, axis=1), padding)
+        return full
+
+    return Ranked(
+        stored(candidates, np.int32, -1),
+        stored(score, np.float32, 0.0),
+        stored(similar[0], np.float32, 0.0),
+        stored(similar[1], np.float32, 0.0),
+        removed,
+    )

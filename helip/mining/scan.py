@@ -1,0 +1,54 @@
+"""Three inner loops of the bulk pass, each with the fastest form that was found for the CPU.
+
+Measured per 1e9 elements on two cores of a Sapphire Rapids (S = 1024, C = 2048, one element in 5,000 above): torch.gt
+and nonzero on bfloat16 0.85 s; integer comparison in numpy and nonzero over 8 flags at a time 0.18 s.
+"""
+
+import numpy as np
+import torch
+
+INTEGER = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
+
+
+def above(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where a matrix is positive and at least a limit per row.
+
+    Args:
+        values: (S, C) bfloat16 or float32.
+        limit: (S,) float32, not negative.
+
+    Returns:
+        (F,) int64 row and (F,) int64 column, in row-major order.
+    """
+    if values.is_cuda or values.shape[1] % 8:
+        flags = (values > 0) & (values.float() >= limit[:, None])
+        row, column = flags.nonzero(as_tuple=True)
+        return row, column
+    # For numbers that are not negative the order of IEEE floats is the order of their bits; negative ones are negative
+    # integers.
+    bits = INTEGER[values.dtype]
+    floor = np.maximum(_rounded_down(limit, values.dtype).view(bits).numpy(), 1)
+    flags = np.greater_equal(values.view(bits).numpy(), floor[:, None])
+    row, eight = torch.from_numpy(flags.view(np.int64)).nonzero(as_tuple=True)
+    which, offset = torch.from_numpy(flags).view(len(flags), -1, 8)[row, eight].nonzero(as_tuple=True)
+    return row[which], eight[which] * 8 + offset
+
+
+def _rounded_down(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return limit if dtype == torch.float32 else (limit * (1 - 2.0**-7)).to(dtype)
+
+
+def kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
+    """(T, C) float32 -> (T,) the k-th largest of each row, k <= C."""
+    if values.is_cuda:
+        return values.topk(k, dim=1, sorted=False).values.amin(dim=1)
+    place = values.shape[1] - k
+    return torch.from_numpy(np.partition(values.numpy(), place, axis=1)[:, place].copy())
+
+
+def order_of(target: torch.Tensor, count: int) -> torch.Tensor:
+    """Stable order of (F,) integers below `count`."""
+    if target.is_cuda:
+        return torch.sort(target, stable=True).indices
+    narrow = target.numpy().astype(np.int16 if count < 2**15 else np.int32)  # numpy sorts 16 bits by radix
+    return torch.from_numpy(np.argsort(narrow, kind="stable"))

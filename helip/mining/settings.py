@@ -1,0 +1,110 @@
+"""What a search is asked for, checked once."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from helip.errors import HelipError
+
+SCORES = ("joint", "image", "text")
+BACKENDS = ("auto", "exact", "approximate", "pool")
+Limit = float | tuple[float, float] | list[float]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """The rules of a hard pair and the way to find it.
+
+    A similarity below `min_similarity` or above `near_duplicate` makes a pair's score 0, and a pair of score 0 is never
+    stored. The near-duplicate limit holds for both modalities whatever `score` ranks by, because a copy is no hard
+    negative; `min_similarity` holds only for the similarities that enter the score.
+
+    Attributes:
+        score: "joint" ranks by the product of both cosines, "image" and "text" by that one alone.
+        depth: partners stored per row.
+        near_duplicate: highest cosine of a hard pair; a pair of numbers means (image, text); 1 switches it off.
+        min_similarity: lowest cosine of a hard pair; a pair of numbers means (image, text).
+        skip_first: leave out this many of the hardest pairs of each row (a rank window).
+        backend: "auto", or one of "exact", "approximate", "pool".
+        min_recall: recall that "approximate" must show by the lower end of its confidence interval.
+        pool_size: rows drawn as candidates by "pool".
+        pool_redraw: targets after which the pool is drawn anew; 0 keeps one pool. The released script: 300,000.
+        seed: of every random draw (pools, probes, the training sample of the index).
+        block_rows: targets per unit of work and of resuming; results do not depend on it.
+        memory: bytes that the search may take beyond the embeddings themselves; results do not depend on it.
+    """
+
+    score: str = "joint"
+    depth: int = 100
+    near_duplicate: Limit = 0.98
+    min_similarity: Limit = 0.0
+    skip_first: int = 0
+    backend: str = "auto"
+    min_recall: float = 0.99
+    pool_size: int = 100_000
+    pool_redraw: int = 0
+    seed: int = 0
+    block_rows: int = 8192
+    memory: int = field(default=600 << 20)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be searched for, naming the setting."""
+        _one_of("helip.score", self.score, SCORES)
+        _one_of("search.backend", self.backend, BACKENDS)
+        _at_least("search.depth", self.depth, 1)
+        _at_least("search.skip_first", self.skip_first, 0)
+        _at_least("search.pool_size", self.pool_size, 1)
+        _at_least("search.pool_redraw", self.pool_redraw, 0)
+        _at_least("search.block_rows", self.block_rows, 1)
+        if not 0 < self.min_recall < 1:
+            raise HelipError(f"search.min_recall is {self.min_recall}, but must lie between 0 and 1 (both excluded).")
+        object.__setattr__(self, "near_duplicate", _limits("helip.near_duplicate", self.near_duplicate))
+        object.__setattr__(self, "min_similarity", _limits("helip.min_similarity", self.min_similarity))
+        for name, low, high in zip(("image", "text"), self.lows, self.highs, strict=True):
+            if low > high:
+                raise HelipError(
+                    f"helip.min_similarity is {low} and helip.near_duplicate {high} for {name}, which no pair meets: "
+                    "lower the first or raise the second."
+                )
+
+    @property
+    def lows(self) -> tuple[float, float]:
+        """min_similarity of (image, text); that of a similarity outside the score is minus infinity."""
+        low_image, low_text = self.min_similarity  # type: ignore[misc]
+        never = float("-inf")
+        return (never if self.score == "text" else low_image, never if self.score == "image" else low_text)
+
+    @property
+    def highs(self) -> tuple[float, float]:
+        """near_duplicate of (image, text)."""
+        high_image, high_text = self.near_duplicate  # type: ignore[misc]
+        return high_image, high_text
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that the result depends on, JSON-like: what an artefact's hash is taken over."""
+        values = asdict(self)
+        for name in ("block_rows", "memory"):
+            del values[name]
+        if self.backend not in ("approximate", "auto"):
+            del values["min_recall"]
+        if self.backend != "pool":
+            del values["pool_size"], values["pool_redraw"]
+        if self.backend == "exact":
+            del values["seed"]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise HelipError(f"{name}={value} is unknown: choose one of {', '.join(choices)}.")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise HelipError(f"{name} is {value}, but must be at least {least}.")
+
+
+def _limits(name: str, value: Limit) -> tuple[float, float]:
+    pair = (value, value) if isinstance(value, int | float) else tuple(value)
+    if len(pair) != 2 or not all(-1 <= x <= 1 for x in pair):
+        raise HelipError(f"{name}={value} must be one number or an (image, text) pair of numbers from -1 to 1.")
+    return float(pair[0]), float(pair[1])

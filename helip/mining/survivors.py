@@ -1,0 +1,193 @@
+"""Candidates that may still be among the best K of their target, and the threshold that thins them.
+
+Legend: T targets, S of them in one call, C candidates of a block, K partners kept, F survivors in a flat list.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from helip.mining.bulk import ABSENT, lower_bound
+from helip.mining.scan import above, kth_largest, order_of
+from helip.mining.settings import SearchSettings
+
+ROOM = 16  # survivors allowed per target, in units of K; beyond, the target is redone in full precision
+LEAST_ROOM = 1024
+
+
+class Survivors:
+    """Flat lists of (target, candidate, lower and upper bound of the score), and a threshold per target.
+
+    Args:
+        targets: (T,) int64 rows of the targets, consecutive.
+        groups: ids of byte-identical images and captions, (N,) each, or None.
+        settings: rules and depth.
+        ulp: relative rounding of the cosines that `add` is given.
+        device: of those cosines.
+    """
+
+    def __init__(
+        self,
+        targets: range,
+        groups: tuple[np.ndarray | None, np.ndarray | None],
+        settings: SearchSettings,
+        ulp: float,
+        device: torch.device,
+    ) -> None:
+        self.first, self.count, self.settings, self.ulp, self.device = (
+            targets.start,
+            len(targets),
+            settings,
+            ulp,
+            device,
+        )
+        self.groups = [torch.from_numpy(g).to(device) for g in groups if g is not None]
+        self.keep = settings.depth + settings.skip_first
+        self.room = max(LEAST_ROOM, ROOM * self.keep)
+        self.threshold = torch.zeros(self.count, device=device)  # (T,) lower bound of the K-th best score
+        self.overflowed = torch.zeros(self.count, dtype=torch.bool, device=device)
+        self._parts: list[Flat] = []
+        self._blocks, self._next = 0, 2
+
+    def add(
+        self, part: slice, first: int, upper: list[torch.Tensor], gap: list[torch.Tensor], worst: list[float]
+    ) -> None:
+        """Take in one block of upper bounds.
+
+        Args:
+            part: positions of the S targets among the T.
+            first: row of the block's first candidate.
+            upper: image and text, (S, C) in the precision of the bulk pass; used up.
+            gap: image and text, (S,) float32, see `bulk.as_targets`.
+            worst: image and text, largest rounding error of the candidates.
+        """
+        self._drop_self(part, first, upper)
+        score = self._product(*upper)
+        if first == 0 and score.shape[1] >= self.keep:
+            wide = [values.float() for values in upper]
+            lower = self._lower(wide, [g[:, None] for g in gap], worst, self._same_group(part, first, score.shape[1]))
+            self.threshold[part] = kth_largest(lower, self.keep)
+        target, column = above(score, self.threshold[part] / (1 + self.ulp) ** 4)
+        target, column = self._cut(part, target, column)
+        values = [x[target, column].float() for x in upper]
+        same = self._grouped(target + (self.first + part.start), column + first)
+        lower = self._lower(values, [g[target] for g in gap], worst, same)
+        self._parts.append(
+            Flat((target + part.start).int(), (column + first).int(), lower, score[target, column].float())
+        )
+
+    def tighten(self, last: bool = False) -> None:
+        """To be called after each block of candidates: raises thresholds, drops what falls below them.
+
+        That costs as much as a block of candidates, and a threshold falls behind only by the factor that the number of
+        candidates seen has grown by: once per doubling is enough.
+        """
+        self._blocks += 1
+        if self._blocks < self._next and not last:
+            return
+        self._next = 2 * self._blocks
+        flat = Flat(*(torch.cat(column) for column in zip(*self._parts, strict=True)))
+        flat = flat.pick(flat.upper * (1 + self.ulp) ** 4 >= self.threshold[flat.target.long()])
+        flat, place, most = self._sorted(flat)
+        if most >= self.keep:
+            table = torch.zeros(self.count, most, device=self.device)
+            table[flat.target.long(), place] = flat.lower
+            self.threshold = torch.maximum(self.threshold, kth_largest(table, self.keep))
+            flat = flat.pick(flat.upper * (1 + self.ulp) ** 4 >= self.threshold[flat.target.long()])
+        counts = torch.bincount(flat.target, minlength=self.count)
+        self._overflow(counts > self.room)
+        self._parts = [flat.pick(~self.overflowed[flat.target.long()])]
+
+    def candidates(self) -> tuple[np.ndarray, np.ndarray]:
+        """After the last block.
+
+        Returns:
+            (T, C) int64 rows of the survivors, -1 padded, and the positions of the targets that had too many of them,
+            whose rows are empty.
+        """
+        self.tighten(last=True)
+        flat, place, most = self._sorted(self._parts[0])
+        table = torch.full((self.count, max(most, 1)), -1, dtype=torch.int64, device=self.device)
+        table[flat.target.long(), place] = flat.column.long()
+        return table.cpu().numpy(), np.flatnonzero(self.overflowed.cpu().numpy())
+
+    def _drop_self(self, part: slice, first: int, upper: list[torch.Tensor]) -> None:
+        own = torch.arange(part.start, part.stop, device=self.device) + (self.first - first)
+        inside = (own >= 0) & (own < upper[0].shape[1])
+        for values in upper:
+            values[inside.nonzero()[:, 0], own[inside]] = ABSENT
+
+    def _product(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or under its minimum."""
+        for values, low, name in zip((image, text), self.settings.lows, ("image", "text"), strict=True):
+            if self.settings.score in ("joint", name):
+                torch.threshold_(values, max(low, 0.0) * (1 - 2 * self.ulp), 0.0)
+        if self.settings.score == "joint":
+            return image * text
+        return image if self.settings.score == "image" else text
+
+    def _lower(
+        self, upper: list[torch.Tensor], gap: list[torch.Tensor], worst: list[float], same: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Lower bound of the score, in any shape; 0 where a rule may forbid the pair."""
+        low = [lower_bound(upper[m], gap[m], worst[m], self.ulp).clamp_(min=0.0) for m in (0, 1)]
+        arm = self.settings.score
+        value = low[0] * low[1] if arm == "joint" else low[0 if arm == "image" else 1]
+        for m in (0, 1):
+            if self.settings.highs[m] < 1:
+                value = value * (upper[m] * (1 + 2 * self.ulp) <= self.settings.highs[m])
+            value = value * (low[m] >= self.settings.lows[m])
+        if same is not None:
+            value = value * ~same
+        return value * (1 - 1e-6)
+
+    def _grouped(self, target: torch.Tensor, column: torch.Tensor) -> torch.Tensor | None:
+        """Whether rows `target` and `column` (broadcastable) share a group."""
+        same = [(g[target] == g[column]) & (g[target] >= 0) for g in self.groups]
+        return None if not same else torch.stack(torch.broadcast_tensors(*same)).any(dim=0)
+
+    def _same_group(self, part: slice, first: int, width: int) -> torch.Tensor | None:
+        target = torch.arange(part.start, part.stop, device=self.device)[:, None] + self.first
+        return self._grouped(target, torch.arange(first, first + width, device=self.device)[None, :])
+
+    def _cut(self, part: slice, target: torch.Tensor, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give up targets with too many survivors in one block, before they fill the memory."""
+        if len(target) <= self.room:
+            return target, column
+        counts = torch.bincount(target, minlength=part.stop - part.start)
+        over = torch.zeros_like(self.overflowed)
+        over[part] = counts > self.room
+        self._overflow(over)
+        fine = ~self.overflowed[part][target]
+        return target[fine], column[fine]
+
+    def _overflow(self, over: torch.Tensor) -> None:
+        self.overflowed |= over
+        self.threshold[over] = float("inf")
+
+    def _sorted(self, flat: "Flat") -> tuple["Flat", torch.Tensor, int]:
+        """Survivors by target, the place of each in its target's list, and the length of the longest list."""
+        counts = torch.bincount(flat.target, minlength=self.count)
+        flat = flat.pick(order_of(flat.target, self.count))
+        starts = torch.cumsum(counts, 0) - counts
+        place = torch.arange(len(flat.target), device=self.device) - starts[flat.target.long()]
+        return flat, place, int(counts.max())
+
+
+@dataclass(frozen=True)
+class Flat:
+    """F survivors: (F,) int32 position of the target, (F,) int32 row of the candidate, (F,) float32 bounds."""
+
+    target: torch.Tensor
+    column: torch.Tensor
+    lower: torch.Tensor
+    upper: torch.Tensor
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter((self.target, self.column, self.lower, self.upper))
+
+    def pick(self, which: torch.Tensor) -> "Flat":
+        """Those under a mask or at indices."""
+        return Flat(*(values[which] for values in self))

@@ -1,0 +1,138 @@
+"""The embeddings of a search: checked, never copied, never requantised.
+
+Legend: N rows, d width of one modality.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helip.errors import HelipError
+from helip.mining.folding import fold
+
+CHUNK = 1024  # rows whose norms are taken at once: 10 MB of float64 at width 1280
+MAX_ROWS = np.iinfo(np.int32).max  # an index stores rows as int32
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One modality: the array as given and what turns a dot product into a cosine.
+
+    Attributes:
+        array: (N, d) float16, float32 or float64; may be a memmap of a file larger than memory.
+        scale: (N,) float64, 1 / |row|; 0 for rows that are not valid.
+    """
+
+    array: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def width(self) -> int:
+        """d."""
+        return self.array.shape[1]
+
+    def unit(self, rows: np.ndarray | slice) -> np.ndarray:
+        """(R, d) float32 rows of length 1 (to float32 rounding); zeros for rows that are not valid."""
+        values, scale = np.asarray(self.array[rows]), self.scale[rows]
+        wide = values.dtype == np.float64 or bool((scale > 1e30).any())  # numbers that float32 cannot hold
+        with np.errstate(over="ignore", invalid="ignore"):
+            unit = values.astype(np.float64 if wide else np.float32) * scale[:, None].astype(
+                np.float64 if wide else np.float32
+            )
+        unit[scale == 0] = 0
+        return unit.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N image-text pairs to be searched among.
+
+    Attributes:
+        image, text: their embeddings.
+        valid: (N,) bool; a row that is not valid is neither target nor candidate.
+        groups: per modality, (N,) int64 ids of byte-identical images or captions, -1 for none; None where unknown.
+    """
+
+    image: Vectors
+    text: Vectors
+    valid: np.ndarray
+    groups: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    @property
+    def modalities(self) -> tuple[Vectors, Vectors]:
+        """(image, text)."""
+        return self.image, self.text
+
+
+def open_pairs(
+    image: np.ndarray,
+    text: np.ndarray,
+    *,
+    valid: np.ndarray | None = None,
+    image_group: np.ndarray | None = None,
+    text_group: np.ndarray | None = None,
+) -> Pairs:
+    """Check embeddings and measure their lengths.
+
+    Args:
+        image: (N, d_I), any float type, normalised or not; a memmap is read block by block.
+        text: (N, d_T), likewise.
+        valid: (N,) bool, rows to search among; all if None. The others are not looked at.
+        image_group: (N,) integers, equal for byte-identical images; negative: no group.
+        text_group: (N,) integers, equal for byte-identical captions; negative: no group.
+
+    Raises:
+        HelipError: shapes that do not match, no float type, too many rows, or a valid row that is NaN, infinite or
+            zero.
+    """
+    for name, array in (("image", image), ("text", text)):
+        if array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] == 0:
+            raise HelipError(
+                f"{name} embeddings must be a 2-D float array (rows, width), but are {array.dtype} {array.shape}."
+            )
+    if len(image) != len(text):
+        raise HelipError(
+            f"{len(image)} image embeddings but {len(text)} text embeddings: row i of both must be the same pair."
+        )
+    if len(image) > MAX_ROWS:
+        raise HelipError(
+            f"{len(image)} rows are more than an index can hold ({MAX_ROWS}, rows are int32): split the data."
+        )
+    count = len(image)
+    flags = np.ones(count, bool) if valid is None else np.asarray(valid)
+    if flags.shape != (count,) or flags.dtype != bool:
+        raise HelipError(f"valid must be {count} booleans, one per row, but is {flags.dtype} {flags.shape}.")
+    groups = (_group("image_group", image_group, count), _group("text_group", text_group, count))
+    return Pairs(_measured("image", image, flags), _measured("text", text, flags), flags, groups)
+
+
+def _group(name: str, ids: np.ndarray | None, count: int) -> np.ndarray | None:
+    if ids is None:
+        return None
+    ids = np.asarray(ids)
+    if ids.shape != (count,) or ids.dtype.kind not in "iu":
+        raise HelipError(f"{name} must be {count} integers, one per row, but is {ids.dtype} {ids.shape}.")
+    return ids.astype(np.int64)
+
+
+def _measured(name: str, array: np.ndarray, valid: np.ndarray) -> Vectors:
+    """Norms by the same ordered float64 sums as `rescore`, so that a row's cosine with itself is 1 to a bit or two."""
+    scale = np.zeros(len(array))
+    for start in range(0, len(array), CHUNK):
+        rows = slice(start, start + CHUNK)
+        values = np.asarray(array[rows]).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            norms = np.sqrt(fold(values * values))
+        good = np.isfinite(norms) & (norms > 0)
+        bad = np.flatnonzero(~good & valid[rows])
+        if len(bad):
+            row = start + int(bad[0])
+            what = "is zero" if norms[bad[0]] == 0 else "holds NaN or infinity"
+            raise HelipError(
+                f"{name} embedding of row {row} {what}, so it has no direction: mark it as not valid or embed it again."
+            )
+        scale[rows] = np.where(valid[rows], 1.0 / np.where(good, norms, 1.0), 0.0)
+    return Vectors(array, scale)

@@ -1,0 +1,99 @@
+"""The exact search against a brute force in float64, rule by rule and precision by precision."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.synthetic import clustered
+from helip.mining.exact import ExactSearch
+from helip.mining.settings import SearchSettings
+from helip.mining.vectors import open_pairs
+from tests.reference import brute_hard_pairs
+
+RULES = [
+    {},
+    {"score": "image"},
+    {"score": "text"},
+    {"min_similarity": 0.5},
+    {"near_duplicate": (1.0, 0.9), "min_similarity": (0.3, 0.2)},
+    {"skip_first": 3},
+]
+
+
+def check(image, text, rules, dtype, depth=20, rows=None, **more):
+    pairs = open_pairs(image, text, **more)
+    settings = SearchSettings(depth=depth, **rules)
+    rows = rows or range(len(image))
+    found = ExactSearch(pairs, settings, dtype=dtype).search(rows)
+    plain = brute_hard_pairs(
+        image,
+        text,
+        depth,
+        settings.score,
+        settings.near_duplicate,
+        settings.min_similarity,
+        settings.skip_first,
+        targets=np.array(rows),
+        **more,
+    )
+    assert np.array_equal(found.rows, plain[0])
+    for ours, theirs in zip((found.scores, found.scores_image, found.scores_text), plain[1:], strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=6e-8)
+    return found
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_every_rule_in_both_precisions(rules, dtype):
+    image, text = clustered(700, 40, 24, seed=1)
+    check(image, text, rules, dtype)
+
+
+def test_centred_embeddings_have_negative_similarities():
+    image, text = clustered(400, 16, 12, seed=2)
+    image, text = image - image.mean(0), text - text.mean(0)
+    found = check(image, text, {}, torch.bfloat16, depth=150)
+    assert (found.rows < 0).any(), "no row ran short, so padding was not tested"
+
+
+def test_many_blocks_and_float16(monkeypatch):
+    monkeypatch.setattr("helip.mining.exact.STEP", 96)
+    monkeypatch.setattr("helip.mining.exact.BLOCK", 128)
+    image, text = clustered(1000, 24, 24, seed=3, dtype="float16")
+    check(image, text, {}, torch.bfloat16, rows=range(130, 700))
+
+
+def test_groups_and_invalid_rows():
+    image, text = clustered(500, 24, 16, seed=4)
+    rng = np.random.default_rng(0)
+    groups: dict[str, Any] = {"image_group": rng.integers(-3, 40, 500), "text_group": rng.integers(-1, 200, 500)}
+    valid = rng.random(500) > 0.1
+    image[~valid] = np.nan
+    pairs = open_pairs(image, text, valid=valid, **groups)
+    found = ExactSearch(pairs, SearchSettings(depth=20)).search(range(500))
+    image[~valid] = 1.0
+    plain = brute_hard_pairs(image, text, 20, valid=valid, **groups)
+    assert np.array_equal(found.rows, plain[0])
+    assert (found.rows[~valid] == -1).all() and found.removed["group_image"] > 0
+
+
+def test_rows_with_too_many_ties_are_redone_in_full_precision(monkeypatch):
+    monkeypatch.setattr("helip.mining.survivors.LEAST_ROOM", 30)
+    monkeypatch.setattr("helip.mining.survivors.ROOM", 1)
+    image, text = clustered(600, 16, 16, seed=5)
+    image[100:300], text[100:300] = image[100], text[100]
+    found = check(image, text, {"near_duplicate": 1.0}, torch.bfloat16, depth=10)
+    assert found.redone >= 200
+    assert found.rows[100].tolist() == list(range(101, 111)), "ties are not broken by the lower row"
+
+
+def test_removed_counts_what_would_have_been_first():
+    image = np.eye(6)[[0, 0, 0, 1, 2, 3]] + 0.2
+    text = np.eye(6)[[0, 0, 1, 0, 2, 3]] + 0.2
+    found = ExactSearch(open_pairs(image, text), SearchSettings(depth=2, near_duplicate=0.99)).search(range(1))
+    # row 0: row 1 copies both (counted for its image), row 2 the image, row 3 the caption; rows 4 and 5 are kept
+    assert found.rows.tolist() == [[4, 5]]
+    assert (found.removed["near_duplicate_image"], found.removed["near_duplicate_text"]) == (2, 1)

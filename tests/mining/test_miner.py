@@ -1,0 +1,102 @@
+"""Mining into a folder: bad input, resuming, ranks."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.synthetic import clustered
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.errors import HelipError
+from helip.mining.miner import mine, mine_hard_pairs
+from helip.mining.settings import SearchSettings
+from tests.reference import brute_hard_pairs
+
+NAMES = ("rows", "scores", "scores_image", "scores_text")
+
+
+def read_bytes(folder):
+    return [(folder / f"{name}.npy").read_bytes() for name in NAMES]
+
+
+def test_public_function_equals_brute_force():
+    image, text = clustered(300, 24, 16, seed=1)
+    index = mine_hard_pairs(image, text, k=10)
+    assert np.array_equal(index.rows, brute_hard_pairs(image, text, 10)[0])
+    assert index.meta["statistics"]["rows_short"] == 0
+    assert json.dumps(index.meta)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"k": 0}, "at least 1"),
+        ({"k": 60}, "60 rows allow 1 to 59"),
+        ({"image": np.ones((59, 4))}, "59 image embeddings but 60 text"),
+        ({"image": np.full((60, 4), np.nan)}, "image embedding of row 0 holds NaN"),
+        ({"text": np.zeros((60, 4))}, "text embedding of row 0 is zero"),
+        ({"text": np.ones((60, 4), int)}, "2-D float"),
+        ({"score": "sum"}, "helip.score=sum"),
+        ({"near_duplicate": 0.2, "min_similarity": 0.3}, "no pair meets"),
+        ({"near_duplicate": (0.2, 0.3, 0.4)}, "must be one number or"),
+        ({"valid": np.ones(3, bool)}, "60 booleans"),
+    ],
+)
+def test_bad_input_is_one_sentence(change, words):
+    rng = np.random.default_rng(0)
+    arguments = {"image": rng.random((60, 4)), "text": rng.random((60, 4)), "k": 5} | change
+    with pytest.raises(HelipError, match=words):
+        mine_hard_pairs(**arguments)
+
+
+def test_same_bytes_on_three_ranks_as_on_one(tmp_path):
+    image, text = clustered(500, 24, 16, seed=2)
+    mine(image, text, tmp_path / "one", SearchSettings(depth=10), progress=False)
+    settings = SearchSettings(depth=10, block_rows=64)
+    for rank in (
+        1,
+        2,
+        0,
+    ):  # in turn, as if on three machines that share a disk; rank 0 last, so that all blocks are there
+        if rank:
+            with pytest.raises(HelipError, match="no hard-pair index"):
+                mine(image, text, tmp_path / "three", settings, rank=rank, world_size=3, progress=False)
+        else:
+            mine(image, text, tmp_path / "three", settings, rank=rank, world_size=3, progress=False)
+    assert read_bytes(tmp_path / "one") == read_bytes(tmp_path / "three")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "three"]
+
+
+def test_finished_blocks_are_not_computed_again(tmp_path, monkeypatch):
+    image, text = clustered(300, 24, 16, seed=3)
+    settings = SearchSettings(depth=10, block_rows=50)
+    mine(image, text, tmp_path / "whole", settings, progress=False)
+    from helip.mining.exact import ExactSearch
+
+    plain, seen = ExactSearch.search, []
+
+    def search(self, rows, tick):
+        seen.append(rows.start)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return plain(self, rows, tick)
+
+    monkeypatch.setattr(ExactSearch, "search", search)
+    with pytest.raises(KeyboardInterrupt):
+        mine(image, text, tmp_path / "cut", settings, progress=False)
+    mine(image, text, tmp_path / "cut", settings, progress=False)
+    assert seen == [0, 50, 100, 150, 150, 200, 250]
+    assert read_bytes(tmp_path / "whole") == read_bytes(tmp_path / "cut")
+    assert HardPairIndex.load(tmp_path / "cut").meta["complete"] is True
+
+
+def test_partial_results_of_other_data_are_not_used(tmp_path):
+    image, text = clustered(300, 24, 16, seed=4)
+    settings = SearchSettings(depth=10, block_rows=100)
+    with pytest.raises(HelipError, match="no hard-pair index"):
+        mine(image, text, tmp_path / "index", settings, rank=1, world_size=3, progress=False)
+    with pytest.raises(HelipError, match="blocks"):
+        mine(image[::-1], text, tmp_path / "index", settings, world_size=3, progress=False)
+    mine(image, text, tmp_path / "index", settings, progress=False)
+    mine(image, text, tmp_path / "plain", settings, progress=False)
+    assert read_bytes(tmp_path / "index") == read_bytes(tmp_path / "plain")
