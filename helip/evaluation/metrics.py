@@ -1,4 +1,4 @@
-"""Retrieval and zero-shot metrics as pure functions on arrays; ties and NaN count against the model.
+"""Retrieval and zero-shot metrics as pure functions on arrays; NaN, and in retrieval ties, count against the model.
 
 The rank of a query is 1 + the number of wrong items that are *not less* similar than its best right item. A model that
 gives everything the same embedding, or NaN, therefore scores 0, where `argsort` or `topk` would give it some hits.
@@ -119,6 +119,9 @@ def retrieval(
 def accuracy(image: NDArray, classifier: NDArray, label: ArrayLike, block: int = BLOCK) -> dict[str, float]:
     """Zero-shot accuracy: shares (0..1) of images whose class is the first, or among the first five.
 
+    Of classes that tie the lower one is ahead, as in argmax: two pairs of ImageNet's class names are the same word, and
+    published figures grant one of each. NaN is never a hit.
+
     Args:
         image: (n, D) embeddings.
         classifier: (D, C) class embeddings, as open_clip.build_zero_shot_classifier returns them.
@@ -143,7 +146,8 @@ def accuracy(image: NDArray, classifier: NDArray, label: ArrayLike, block: int =
         rows = slice(i, i + block)
         scores = (np.asarray(image[rows], np.float64) @ weights).astype(np.float32)  # (block, C)
         true = np.take_along_axis(scores, label[rows, None], 1)
-        ranks[rows] = (~(scores < true)).sum(1)  # the class itself is one of them
+        ahead = np.where(np.arange(classes) < label[rows, None], ~(scores < true), ~(scores <= true))
+        ranks[rows] = 1 + ahead.sum(1) - np.isnan(true[:, 0])  # NaN is also ahead of itself
     hit = ranks == 1
     result = {"top1": float(hit.mean())}
     if classes > 5:

@@ -7,7 +7,6 @@ Legend: N rows, K pairs kept per row, m pairs drawn per target.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from helip.artifacts.atomic import atomic_file
+from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.report.captions import drawable, font_families, wrapped
 
@@ -31,20 +31,7 @@ CAPTION, LEADING = 12.5, 16.5  # size and distance of caption lines, pixels
 DPI = 200  # two dots per pixel: sharp on today's screens; a pixel is 1/100 inch
 
 
-class HardPairs(Protocol):
-    """What a hard pair index holds: (N, K) int32 rows (-1 padded) and the float32 scores of each pair."""
-
-    @property
-    def rows(self) -> NDArray: ...
-    @property
-    def scores(self) -> NDArray: ...
-    @property
-    def scores_image(self) -> NDArray: ...
-    @property
-    def scores_text(self) -> NDArray: ...
-
-
-def spread_targets(index: HardPairs, count: int, seed: int = 0) -> NDArray[np.int64]:
+def spread_targets(index: HardPairIndex, count: int, seed: int = 0) -> NDArray[np.int64]:
     """Live rows from the hardest to the easiest: one drawn from each of `count` equal slices of the first pair's score.
 
     Returns:
@@ -123,7 +110,7 @@ class _Page:
 
 def contact_sheet(
     path: Path,
-    index: HardPairs,
+    index: HardPairIndex,
     image: Callable[[int], Image.Image | None],
     caption: Callable[[int], str],
     *,
@@ -179,7 +166,7 @@ def _line(
     page: _Page,
     top: float,
     row: int,
-    index: HardPairs,
+    index: HardPairIndex,
     image: Callable[[int], Image.Image | None],
     caption: Callable[[int], str],
     pairs: int,

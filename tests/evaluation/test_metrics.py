@@ -1,9 +1,12 @@
 """Every expected value is worked out in a comment beside it."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
-import torchmetrics
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.retrieval import RetrievalHitRate
 
 from helip.errors import HelipError
 from helip.evaluation.metrics import accuracy, positive_ranks, rank_summary, retrieval
@@ -55,10 +58,15 @@ def test_groups_decide_whether_a_repeated_caption_is_wrong():
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
-def test_a_collapsed_model_scores_nothing(value):
+def test_a_collapsed_model_retrieves_nothing(value):
     same = np.full((6, 3), value, np.float32)
-    assert retrieval(same, same)["i2t_recall@5"] == 0  # rank 6 of 6
-    assert accuracy(same, np.full((3, 7), value), np.arange(6))["top5"] == 0  # rank 7 of 7
+    got = retrieval(same, same)
+    assert got["i2t_recall@5"] == 0 and got["t2i_median_rank"] == 6
+
+
+def test_a_model_of_nan_recognises_nothing():
+    assert accuracy(np.full((6, 3), np.nan), np.eye(3, 7), np.arange(6))["top5"] == 0
+    assert accuracy(np.eye(3), np.full((3, 7), np.nan), np.array([0, 1, 2]))["top5"] == 0
 
 
 def plain_ranks(queries, items, query_group, item_group):
@@ -95,7 +103,7 @@ def test_recall_equals_torchmetrics_where_nothing_ties():
     got = retrieval(image, text)
     scores = torch.tensor(image @ text.T)
     for k in (1, 5, 10):
-        metric = torchmetrics.retrieval.RetrievalHitRate(top_k=k)
+        metric = RetrievalHitRate(top_k=k)
         queries = torch.arange(20)[:, None].expand(20, 20)
         expected = metric(scores.flatten(), torch.eye(20, dtype=torch.long).flatten(), indexes=queries.flatten())
         assert got[f"i2t_recall@{k}"] == pytest.approx(float(expected))
@@ -103,12 +111,13 @@ def test_recall_equals_torchmetrics_where_nothing_ties():
 
 def test_accuracy_of_a_written_matrix():
     # 4 images, 8 classes; the image embeddings are unit vectors, so the classifier's rows are the scores.
-    # label 0: 0.9 ties with class 3 -> rank 2; label 0: 0.9 alone on top -> rank 1;
-    # label 5: all eight tie -> rank 8; label 6: 0.6, class 7 above -> rank 2
-    label = np.array([0, 0, 5, 6])
+    # label 3: 0.9 ties with class 0, the lower -> rank 2; label 0: 0.9 alone on top -> rank 1;
+    # label 5: all eight tie, five of them lower -> rank 6; label 6: 0.6, class 7 above -> rank 2
+    label = np.array([3, 0, 5, 6])
     got = accuracy(EYE4, SCORES, label)
     assert got["top1"] == 1 / 4 and got["top5"] == 3 / 4
-    assert got["mean_per_class"] == pytest.approx((1 / 2 + 0 + 0) / 3)  # classes 0, 5 and 6 occur
+    assert got["mean_per_class"] == pytest.approx((1 + 0 + 0 + 0) / 4)  # classes 0, 3, 5 and 6 occur
+    assert accuracy(EYE4, SCORES, [0, 0, 0, 7])["top1"] == 1  # the lower of the tied wins
 
 
 @pytest.mark.parametrize("block", [3, 2048])
@@ -117,11 +126,10 @@ def test_accuracy_equals_torchmetrics_where_nothing_ties(block):
     image, weights, label = rng.normal(size=(50, 5)), rng.normal(size=(5, 9)), rng.integers(0, 9, 50)
     got = accuracy(image, weights, label, block)
     scores, truth = torch.tensor(image @ weights), torch.tensor(label)
-    for key, k, average in (("top1", 1, "micro"), ("top5", 5, "micro"), ("mean_per_class", 1, "macro")):
-        expected = torchmetrics.functional.accuracy(
-            scores, truth, "multiclass", num_classes=9, top_k=k, average=average
-        )
-        assert got[key] == pytest.approx(float(expected))
+    averages: dict[str, tuple[int, Literal["micro", "macro"]]]
+    averages = {"top1": (1, "micro"), "top5": (5, "micro"), "mean_per_class": (1, "macro")}
+    for key, (k, average) in averages.items():
+        assert got[key] == pytest.approx(float(MulticlassAccuracy(9, k, average)(scores, truth)))
 
 
 def test_five_classes_have_no_top5():

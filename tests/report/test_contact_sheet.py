@@ -1,12 +1,14 @@
 """The contact sheet: which targets, what is drawn where, and captions from hell."""
 
 import warnings
-from types import SimpleNamespace
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.report.contact_sheet import DPI, HEAD, LINE, MARGIN, TARGET, contact_sheet, spread_targets, thumbnail
 
@@ -18,7 +20,7 @@ def make_index(first_scores, pairs=3):
     rows = (np.arange(n)[:, None] + 1 + np.arange(pairs)) % n
     rows = np.where(first[:, None] > 0, rows, -1).astype(np.int32)
     scores = np.where(rows >= 0, first[:, None], 0).astype(np.float32)
-    return SimpleNamespace(rows=rows, scores=scores, scores_image=scores, scores_text=scores)
+    return HardPairIndex(rows, scores, scores, scores, {})
 
 
 def test_targets_are_live_and_go_from_the_hardest_to_the_easiest():
@@ -59,7 +61,7 @@ HELL = [
 
 def test_any_caption_is_drawn_without_a_warning(tmp_path):
     index = make_index(np.linspace(0.9, 0.1, len(HELL)), pairs=7)
-    index.scores_image = index.scores_image * 3 - 1.5  # outside 0..1 must not leave its bar
+    index = replace(index, scores_image=index.scores_image * 3 - 1.5)  # outside 0..1 must not leave its bar
     colors = ["red", "green", "blue", "black", "orange", "grey", "brown", "pink"]
 
     def image(row):
@@ -88,4 +90,4 @@ def test_given_targets_with_few_or_no_pairs(tmp_path):
 
 def test_nothing_mined_is_said():
     with pytest.raises(HelipError, match="min_similarity"):
-        contact_sheet("unused.png", make_index([0.0, 0.0]), lambda row: None, str)
+        contact_sheet(Path("unused.png"), make_index([0.0, 0.0]), lambda row: None, str)

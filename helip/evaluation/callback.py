@@ -1,0 +1,84 @@
+"""Evaluation while training: on every rank or on none, and without a trace in the training itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities.seed import isolate_rng
+
+from helip.evaluation.suite import Embed, Evaluator, evaluate_all
+
+
+class EvaluationCallback(pl.Callback):
+    """Runs evaluators every `every` optimizer steps and after the last one.
+
+    Attributes:
+        history: one dictionary an evaluation: `step` and the metrics; kept in the checkpoint.
+    """
+
+    def __init__(
+        self,
+        evaluators: Sequence[Evaluator],
+        make_embed: Callable[[pl.Trainer, pl.LightningModule], Embed],
+        every: int,
+        start: Mapping[str, float] | None = None,
+        max_drop: float = 0.05,
+    ) -> None:
+        """Say what to run and when.
+
+        Args:
+            evaluators: what to measure.
+            make_embed: called on every rank; what it returns runs outside the DDP wrapper, in evaluation mode.
+            every: optimizer steps between two evaluations; an epoch, for instance. 0: after the last step only.
+            start: metrics of the checkpoint that training began with; arms the drift alarm.
+            max_drop: share (0..1) by which a zero-shot accuracy may fall below `start` before a warning.
+        """
+        self.evaluators, self.make_embed, self.every = tuple(evaluators), make_embed, every
+        self.start, self.max_drop = dict(start or {}), max_drop
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def last(self) -> dict[str, float]:
+        """Metrics of the latest evaluation, without the step."""
+        return {key: value for key, value in self.history[-1].items() if key != "step"} if self.history else {}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if self.every and trainer.global_step % self.every == 0:
+            self._evaluate(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._evaluate(trainer, pl_module)
+
+    def _evaluate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        step = trainer.global_step
+        if self.history and self.history[-1]["step"] == step:  # accumulation repeats a step, the end repeats the last
+            return
+        training = [part for part in module.modules() if part.training]
+        module.eval()
+        try:
+            with isolate_rng():  # evaluating more or less often must not change what is trained
+                metrics = evaluate_all(self.evaluators, self.make_embed(trainer, module), rank_zero_info)
+        finally:
+            for part in training:
+                part.training = True
+        self.history.append({"step": step, **metrics})
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step)
+        for line in drift(self.start, metrics, self.max_drop):
+            rank_zero_warn(line)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
+
+
+def drift(start: Mapping[str, float], now: Mapping[str, float], max_drop: float) -> list[str]:
+    """A sentence for each zero-shot accuracy that fell by more than `max_drop` (a share) below the starting one."""
+    return [
+        f"{name} fell from {100 * start[name]:.1f} to {100 * value:.1f} %: the model forgets; lower optim.lr"
+        for name, value in now.items()
+        if "/zeroshot_" in name and name in start and value < start[name] - max_drop
+    ]

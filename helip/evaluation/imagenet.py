@@ -1,0 +1,101 @@
+"""ImageNet zero-shot from folders named by WordNet ids, with open_clip's class names and templates."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+from PIL import Image
+from timm.data.imagenet_info import ImageNetInfo
+from torch.utils.data import Dataset
+
+from helip.data.reader import Unreadable
+from helip.data.transforms import decode_image
+from helip.errors import HelipError
+
+TEMPLATES = OPENAI_IMAGENET_TEMPLATES
+SUFFIXES = {".jpeg", ".jpg", ".png", ".webp", ".bmp"}
+
+
+def wnids() -> list[str]:
+    """The 1000 WordNet ids in the order of open_clip.IMAGENET_CLASSNAMES."""
+    return list(ImageNetInfo("imagenet-1k").label_names())
+
+
+class ImageNetFolder(Dataset):
+    """The pictures of the wnid folders of one directory, in sorted order.
+
+    A subset of the classes is classified among those classes alone, as is usual for ImageNet-R, -A and -100.
+
+    Attributes:
+        names: open_clip's names of the C classes that are there, in ImageNet's order.
+        labels: (n,) int64, class of each picture in `names`.
+    """
+
+    def __init__(self, folder: Path | str, transform: Callable[[Image.Image], torch.Tensor]) -> None:
+        """List the pictures.
+
+        Args:
+            folder: holds a folder for each class; files beside them and hidden folders are ignored.
+            transform: picture -> (3, H, W) tensor.
+
+        Raises:
+            HelipError: no such directory, no picture in it, or a folder that is no class of ImageNet-1k.
+        """
+        self.transform = transform
+        order = {wnid: i for i, wnid in enumerate(wnids())}
+        folders = class_folders(folder)
+        listed = [
+            (order[f.name], path) for f in folders for path in sorted(f.iterdir()) if path.suffix.lower() in SUFFIXES
+        ]
+        if not listed:
+            raise HelipError(
+                f"No picture in the class folders of {folder}: give the folder that holds n01440764/ and so on."
+            )
+        present, labels = np.unique([index for index, _ in listed], return_inverse=True)
+        self.names = [IMAGENET_CLASSNAMES[index] for index in present]
+        self.labels: NDArray[np.int64] = labels.astype(np.int64)
+        self.paths = [path for _, path in listed]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
+        """(3, H, W) picture and its position in the set.
+
+        Raises:
+            HelipError: the picture cannot be decoded.
+        """
+        path = self.paths[position]
+        try:
+            return self.transform(decode_image(path.read_bytes())), position
+        except Unreadable as error:
+            raise HelipError(f"{path} is unusable: {error}; replace or remove it.") from error
+
+
+def class_folders(folder: Path | str) -> list[Path]:
+    """The wnid folders of a directory.
+
+    Raises:
+        HelipError: no such directory, no folder in it, or a folder that is no class of ImageNet-1k.
+    """
+    folder, known = Path(folder), set(wnids())
+    if not folder.is_dir():
+        raise HelipError(
+            f"evaluation.imagenet={folder} is no directory: give the folder that holds n01440764/ and so on."
+        )
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    strangers = [path.name for path in folders if path.name not in known]
+    if not folders:
+        raise HelipError(
+            f"evaluation.imagenet={folder} holds no folders: give the one that holds n01440764/ and so on."
+        )
+    if strangers:
+        hint = f"; did you mean {folder / 'val'}?" if "val" in strangers else ": rename or remove it."
+        raise HelipError(
+            f"{folder / strangers[0]} is not named by a WordNet id of ImageNet-1k "
+            f"({len(strangers)} of {len(folders)} folders are not){hint}"
+        )
+    return folders

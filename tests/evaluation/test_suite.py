@@ -1,0 +1,110 @@
+"""Evaluators on a model whose embeddings are written by hand."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helip.errors import HelipError
+from helip.evaluation.suite import Absent, ImageNet, Retrieval, ZeroShot, build_evaluators, evaluate_all
+
+FIELDS = {
+    "caption": ["a cat", "a cat", "a dog", "no label"],
+    "subgroup": ["animal-cat", "animal-cat", "animal-dog", ""],
+    "flat": ["one", "one", "one", "one"],
+}
+
+
+class HandMade:
+    """Rows 0 and 1 are one concept twice, row 2 another; row 3 has no label and the model takes it for row 2."""
+
+    def __init__(self):
+        self.calls = []
+
+    @property
+    def transform(self):
+        return lambda image: torch.tensor(image.getpixel((0, 0)), dtype=torch.float32)
+
+    def part(self, part):
+        self.calls.append(part)
+        if part != "test":
+            raise Absent(f"dataset toy has no part {part!r}: docs/datasets.md says how to get it")
+        text = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+        return np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 1.0]]), text, np.array([10, 11, 12, 13])
+
+    def images(self, dataset):
+        pairs = [dataset[i] for i in reversed(range(len(dataset)))]  # ranks may return any order
+        return np.stack([image.numpy() for image, _ in pairs]), np.array([position for _, position in pairs])
+
+    def classifier(self, names, templates):
+        prompts = [[t.format(n) if isinstance(t, str) else t(n) for t in templates] for n in names]
+        self.calls.append(prompts)
+        return np.eye(3 if len(templates) == 80 else 2, len(names))
+
+    def fields(self, rows, field):
+        return [FIELDS[field][row - 10] for row in rows]
+
+
+def test_flat_names_and_values():
+    embed = HandMade()
+    got = evaluate_all([Retrieval("test", "test"), ZeroShot("test", "test", "subgroup", ("a {}",))], embed)
+    # image 0: 1 1 0 .6, own 1 ties with text 1: rank 2      image 1: .8 .8 .6 .96, own .8 ties with 0, below 3: rank 3
+    # image 2: 0 0 1 .8: rank 1                              image 3: 0 0 1 .8, own .8, text 2 above: rank 2
+    assert got["test/i2t_recall@1"] == 1 / 4 and got["test/i2t_mean_rank"] == (2 + 3 + 1 + 2) / 4
+    # classes animal cat = (1, 0), animal dog = (0, 1); row 3 is left out; all three labelled rows are right
+    assert got["test/zeroshot_subgroup_top1"] == got["test/zeroshot_subgroup_mean_per_class"] == 1
+    assert "test/zeroshot_subgroup_top5" not in got
+    assert embed.calls == ["test", [["a animal cat"], ["a animal dog"]]]  # the part was embedded once for both
+
+
+def test_rows_of_one_group_are_right_answers_to_each_other():
+    got = evaluate_all([Retrieval("test", "test", group="caption")], HandMade())
+    # image 0: 1; image 1: own group .8, text 3 (.96) above: 2; image 2: 1; image 3 is alone: text 2 above: 2
+    assert got["test/i2t_mean_rank"] == (1 + 2 + 1 + 2) / 4
+    # a row without the field stands alone: by subgroup, row 3's empty value is a group of one
+    assert evaluate_all([Retrieval("test", "test", group="subgroup")], HandMade()) == got
+
+
+def test_what_is_not_here_is_skipped_with_one_line():
+    said = []
+    evaluators = [Retrieval("val", "val"), ZeroShot("test", "test", "flat"), Retrieval("test", "test")]
+    got = evaluate_all(evaluators, HandMade(), said.append)
+    assert {name.split("/")[0] for name in got} == {"test"} and "test/i2t_recall@1" in got
+    assert said[0] == "skipped Retrieval val: dataset toy has no part 'val': docs/datasets.md says how to get it"
+    assert said[1].startswith("skipped ZeroShot test: part test has 1 classes in the field 'flat'") and len(said) == 2
+
+
+def test_imagenet_uses_positions_not_order(tmp_path):
+    for wnid, color in (("n01440764", (1, 0, 0)), ("n01443537", (0, 1, 0)), ("n04404412", (0, 1, 0))):
+        (tmp_path / wnid).mkdir()
+        Image.new("RGB", (4, 4), color).save(tmp_path / wnid / "a.png")
+    got = evaluate_all([ImageNet("imagenet", str(tmp_path))], HandMade())
+    # The third picture looks like the second class: 2 of 3 are right.
+    assert got["imagenet/zeroshot_top1"] == pytest.approx(2 / 3)
+
+
+def test_evaluators_from_configuration(tmp_path):
+    (tmp_path / "n01440764").mkdir()
+    specs = [
+        {"kind": "retrieval", "part": "val"},
+        {"kind": "zeroshot", "name": "style", "part": "test", "label": "group", "templates": ["{}", "a {}"]},
+    ]
+    assert build_evaluators(specs, str(tmp_path)) == (
+        Retrieval("val", "val"),
+        ZeroShot("style", "test", "group", ("{}", "a {}")),
+        ImageNet("imagenet", str(tmp_path)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"kind": "retrival", "part": "val"}, "'retrival' is unknown: use one of retrieval, zeroshot, imagenet"),
+        ({"part": "val"}, "None is unknown"),
+        ({"kind": "zeroshot", "part": "val"}, "label"),
+        ({"kind": "retrieval", "part": "val", "at": 3}, "at"),
+    ],
+)
+def test_a_wrong_specification_is_one_sentence(spec, words):
+    with pytest.raises(HelipError, match=words):
+        build_evaluators([spec])
