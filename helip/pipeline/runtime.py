@@ -115,8 +115,10 @@ def quiet_lightning() -> None:
     """Hide advice that does not apply: workers are chosen above, and each stage prints its own line."""
     import logging
 
+    logging.getLogger().setLevel(logging.WARNING)  # open_clip reports every step of loading a model
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*predict returned None.*")
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", ".*Consider setting `use_distributed_sampler.*")
