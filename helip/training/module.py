@@ -16,6 +16,7 @@ from torch import nn
 
 from helip.data.batch import Batch
 from helip.errors import HelipError
+from helip.training.gather import gather_rows
 from helip.training.losses import HelipLoss
 from helip.training.optim import OptimSettings, build_optimizer, build_schedule
 
@@ -50,7 +51,7 @@ class HelipModule(pl.LightningModule):
             self.description = json.loads(json.dumps(description))
         except TypeError as error:
             raise HelipError(f"the model's description is no plain data: {error}; pass JSON types only") from error
-        self.model = model
+        self.model: Any = model  # open_clip's model classes share no typed base
         self.loss = loss
         self.optim = optim
         self.max_steps = max_steps
@@ -109,7 +110,7 @@ class HelipModule(pl.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self._rng = _get_rng(self.device)
         with torch.no_grad():
-            self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[union-attr]
+            self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
 
     def configure_optimizers(self) -> Any:
         """AdamW and the schedule, advanced every step."""
@@ -127,7 +128,8 @@ class HelipModule(pl.LightningModule):
         states = checkpoint.get(RNG_KEY, {})
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         if states and len(states["cpu"]) == world_size:
-            self._rng = {name: state[rank].contiguous() for name, state in states.items()}
+            # clone: torch.set_rng_state crashes the process on a view with a storage offset (2.15, measured)
+            self._rng = {name: state[rank].clone() for name, state in states.items()}
         else:
             warnings.warn(
                 f"the checkpoint holds no random state for {world_size} ranks: dropout differs from an unbroken run",
@@ -141,9 +143,9 @@ class HelipModule(pl.LightningModule):
 
     def _gathered(self, vector: torch.Tensor) -> torch.Tensor:
         """(n,) on every rank -> (W, n)."""
-        everyone = self.all_gather(vector)
-        assert isinstance(everyone, torch.Tensor)
-        return everyone.reshape(self.trainer.world_size, -1)
+        if self.trainer.world_size == 1:
+            return vector[None]
+        return gather_rows(vector.to(self.device)[None])
 
     def _over_ranks(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Mean over the ranks that have a finite value, counts as a sum; one collective for all of them."""

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from tests.reference_losses import helip_loss
 from tests.training.two_ranks import CASES, Towers, global_batch, rank_batch, run_case, worker
@@ -13,7 +13,7 @@ COUNTS = {"masked_pairs"}
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(worker, args=(f"file://{folder / 'store'}", folder), nprocs=2)
+    spawn(worker, args=(f"file://{folder / 'store'}", folder), nprocs=2)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 

@@ -66,8 +66,8 @@ def run_case(case, towers, loss, batch):
     image, text, layout = batch
     image_features, text_features, scale, bias = towers(image, text)
     terms = loss(image_features, text_features, scale, *layout, logit_bias=bias)
-    sum(value for name, value in terms.items() if name.endswith("_loss")).backward()
-    gradients = {name.removeprefix("module."): p.grad for name, p in towers.named_parameters()}
+    torch.stack([value for name, value in terms.items() if name.endswith("_loss")]).sum().backward()
+    gradients = {n.removeprefix("module."): p.grad for n, p in towers.named_parameters() if p.grad is not None}
     return {name: value.detach() for name, value in terms.items()}, gradients
 
 

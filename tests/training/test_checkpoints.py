@@ -1,0 +1,123 @@
+import open_clip
+import pytest
+import torch
+
+from helip.errors import HelipError
+from helip.training.checkpoints import clip_state, export_clip, interpolate, load_clip_weights, read_checkpoint
+from tests.training.tiny import NAME, batch_of, fit, tiny_model, tiny_module
+
+
+def outputs(model):
+    batch = batch_of(0)
+    with torch.no_grad():
+        return model.eval()(image=batch["image"], text=batch["text"])
+
+
+def assert_equal_outputs(one, other, tolerance=0.0):
+    for name, value in outputs(one).items():
+        torch.testing.assert_close(outputs(other)[name], value, rtol=0, atol=tolerance)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A trained module and its Lightning checkpoint."""
+    module = tiny_module(tmp_path)
+    fit(module, tmp_path, 2).save_checkpoint(tmp_path / "last.ckpt")
+    return module, tmp_path / "last.ckpt"
+
+
+def test_every_layout_loads(trained, tmp_path):
+    module, lightning = trained
+    state = module.model.state_dict()
+    layouts = {
+        "plain": state,
+        "open_clip epoch": {"epoch": 3, "name": "x", "state_dict": {f"module.{n}": v for n, v in state.items()}},
+        "compiled": {"state_dict": {f"module._orig_mod.{n}": v for n, v in state.items()}},
+        "old temperature": state | {"logit_scale": state["logit_scale"][None]},
+    }
+    files = [lightning]
+    for name, content in layouts.items():
+        torch.save(content, tmp_path / f"{name}.pt")
+        files.append(tmp_path / f"{name}.pt")
+    for file in files:
+        model = tiny_model(tmp_path, seed=77)
+        load_clip_weights(model, file)
+        assert_equal_outputs(module.model, model)
+
+
+def test_export_loads_in_open_clip_with_equal_outputs(trained, tmp_path):
+    module, lightning = trained
+    for source in (module, module.model, read_checkpoint(lightning)):
+        path = export_clip(source, tmp_path / "out" / "clip.pt")
+        assert_equal_outputs(module.model, open_clip.create_model(NAME, pretrained=str(path), output_dict=True))
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["clip.pt"]
+
+
+def test_half_precision_export_is_half_the_size_and_close(trained, tmp_path):
+    module, _ = trained
+    full, half = (export_clip(module, tmp_path / f"{t}.pt", t) for t in (torch.float32, torch.float16))
+    assert half.stat().st_size < 0.6 * full.stat().st_size
+    model = open_clip.create_model(NAME, pretrained=str(half), output_dict=True)
+    assert_equal_outputs(module.model, model, 5e-3)
+    assert torch.equal(model.state_dict()["logit_scale"], module.model.logit_scale)
+
+
+def test_a_failed_export_leaves_the_old_file(trained, tmp_path, monkeypatch):
+    module, _ = trained
+    path = export_clip(module, tmp_path / "out" / "clip.pt")
+    before = path.read_bytes()
+
+    def fail(state, file):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_clip(module, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["clip.pt"]
+
+
+def test_interpolation(trained, tmp_path):
+    module, lightning = trained
+    start, end = tiny_model(tmp_path).state_dict(), read_checkpoint(lightning)
+    assert all(torch.equal(v, start[n]) for n, v in interpolate(start, end, 0.0).items())
+    assert all(torch.equal(v, clip_state(end)[n]) for n, v in interpolate(start, end, 1.0).items())
+    mixed = interpolate(start, end, 0.25)
+    name = "text_projection"
+    torch.testing.assert_close(mixed[name], 0.75 * start[name] + 0.25 * module.model.state_dict()[name])
+    load = export_clip(mixed, tmp_path / "mixed.pt")
+    load_clip_weights(tiny_model(tmp_path), load)
+    with pytest.raises(HelipError, match=r"export\.alpha"):
+        interpolate(start, end, 1.5)
+    with pytest.raises(HelipError, match="text_projection"):
+        interpolate({n: v for n, v in start.items() if n != name}, end, 0.5)
+
+
+def test_what_is_no_checkpoint_is_one_sentence(trained, tmp_path):
+    _, lightning = trained
+    model = tiny_model(tmp_path)
+    with pytest.raises(HelipError, match="no checkpoint at"):
+        load_clip_weights(model, tmp_path / "absent.pt")
+    whole = lightning.read_bytes()
+    for name, content in {"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(HelipError, match=name) as caught:
+            load_clip_weights(model, tmp_path / name)
+        assert "\n" not in str(caught.value)
+    torch.save({"state_dict": model}, tmp_path / "pickle.pt")  # a whole module: needs code to be read
+    with pytest.raises(HelipError, match=r"pickle\.pt"):
+        load_clip_weights(model, tmp_path / "pickle.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(HelipError, match="list"):
+        load_clip_weights(model, tmp_path / "list.pt")
+
+
+def test_weights_of_another_model_name_what_differs(trained, tmp_path):
+    _, lightning = trained
+    other = tiny_model(tmp_path, embed_dim=16)
+    with pytest.raises(HelipError, match=r"of another shape, e\.g\. (positional|text_projection|visual\.proj)"):
+        load_clip_weights(other, lightning)
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pt")
+    with pytest.raises(HelipError, match=r"missing.*1 unknown, e\.g\. a"):
+        load_clip_weights(other, tmp_path / "a.pt")
