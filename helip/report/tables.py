@@ -33,7 +33,7 @@ class Table:
 
     def rich(self) -> RichTable:
         """For `rich.console.Console().print`."""
-        table = RichTable(title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table = RichTable(title=Text(self.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
         for number, header in enumerate(self.headers):
             table.add_column(Text(header), justify="right" if number else "left", no_wrap=number > 0)
         for y, line in enumerate(self.lines):
@@ -108,7 +108,7 @@ def score_table(index: HardPairIndex, topk: int) -> Table:
     """Quartiles of each score over the first pairs, and over all of the first `topk`."""
     lines = []
     kinds = {"joint": index.scores, "image": index.scores_image, "text": index.scores_text}
-    for depth, which in dict.fromkeys([(1, "first pair"), (topk, f"first {topk}")]):
+    for depth, which in {topk: f"first {topk}", 1: "first pair"}.items():
         for name, scores in kinds.items():
             quartiles = _quartiles(index.rows, scores, depth)
             lines.append([f"{name}, {which}", *(f"{value:.3f}" for value in quartiles)])

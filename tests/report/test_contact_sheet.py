@@ -85,7 +85,8 @@ def test_given_targets_with_few_or_no_pairs(tmp_path):
     index = make_index([0.5, 0.0, 0.4], pairs=2)
     index.rows[2, 1] = -1
     path = contact_sheet(tmp_path / "s.png", index, lambda row: None, str, targets=[1, 2], pairs=9)
-    assert Image.open(path).height == (HEAD + 2 * LINE) * DPI / 100
+    with Image.open(path) as sheet:
+        assert sheet.height == (HEAD + 2 * LINE) * DPI / 100
 
 
 def test_nothing_mined_is_said():
