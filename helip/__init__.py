@@ -1,0 +1,29 @@
+"""HELIP: mine hard pairs from the data a CLIP model was trained on, and boost the model by training on them (arXiv 2305.05208).
+
+The four names below are the public interface; they are loaded when first used, because the shard index must not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from helip.artifacts.hard_pairs import HardPairIndex
+    from helip.artifacts.shards import ShardIndex
+    from helip.mining.miner import mine_hard_pairs
+    from helip.training.losses import HelipLoss
+
+__all__ = ["HardPairIndex", "HelipLoss", "ShardIndex", "mine_hard_pairs"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "HardPairIndex": "helip.artifacts.hard_pairs",
+    "HelipLoss": "helip.training.losses",
+    "ShardIndex": "helip.artifacts.shards",
+    "mine_hard_pairs": "helip.mining.miner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'helip' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
