@@ -23,6 +23,8 @@ from helip.training.optim import OptimSettings, build_optimizer, build_schedule
 MAX_LOGIT_SCALE = math.log(100)  # CLIP, arXiv 2103.00020, section 2.5
 CHECKPOINT_KEY = "helip"
 RNG_KEY = "helip_rng"
+COUNTS = ("masked_pairs", "replaced_rows")
+MAY_BE_ABSENT = ("similarity_", "accuracy_")  # NaN where a rank's batch has no hard pair or no normal negative
 
 
 class HelipModule(pl.LightningModule):
@@ -148,14 +150,16 @@ class HelipModule(pl.LightningModule):
         return gather_rows(vector.to(self.device)[None])
 
     def _over_ranks(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Mean over the ranks that have a finite value, counts as a sum; one collective for all of them."""
+        """Means over ranks, counts as sums, by one collective; statistics that no rank has are left out."""
         vector = torch.stack([value.detach().float().reshape(()) for value in values.values()])  # (n,)
         everyone = self._gathered(vector)  # (W, n)
-        means = everyone.nanmean(0)
-        counts = {"masked_pairs", "replaced_rows"}
-        return {
-            name: mean * len(everyone) if name in counts else mean for name, mean in zip(values, means, strict=True)
-        }
+        result = {}
+        for name, column in zip(values, everyone.unbind(1), strict=True):
+            if name.startswith(MAY_BE_ABSENT):
+                column = column[~column.isnan()]
+            if len(column):
+                result[name] = column.sum() if name in COUNTS else column.mean()
+        return result
 
 
 def _get_rng(device: torch.device) -> dict[str, torch.Tensor]:

@@ -156,6 +156,17 @@ def test_logs(tmp_path):
     assert 0 < last["data_wait_share"] < 1
 
 
+def test_without_hard_pairs_their_statistics_are_absent_and_the_margin_is_zero(tmp_path):
+    def lonely(step):
+        return batch_of(step) | {"target": torch.arange(9)}
+
+    trainer = fit(tiny_module(tmp_path), tmp_path, 2, make=lonely)
+    logged = trainer.logged_metrics
+    assert logged["train/margin_loss"] == 0
+    assert "train/similarity_normal" in logged
+    assert not {"train/similarity_hard", "train/accuracy_hard"} & set(logged)
+
+
 def test_the_temperature_is_clamped_before_the_checkpoint(tmp_path):
     module = tiny_module(tmp_path, lr=1.0, warmup=0)
     with torch.no_grad():
