@@ -32,7 +32,7 @@ def test_embeddings_have_the_width_of_the_configuration(model) -> None:
 
 
 def test_an_image_in_training_does_not_depend_on_its_batch(model) -> None:
-    """Why the image tower has GroupNorm: hard pairs would shift BatchNorm's statistics, and two ranks differ from one."""
+    """Why GroupNorm: hard pairs would shift BatchNorm's statistics, and two ranks would differ from one."""
     pictures = torch.rand(4, 3, 64, 64)
     model.train()
     assert not [name for name, module in model.named_modules() if "BatchNorm" in type(module).__name__]
