@@ -116,9 +116,11 @@ def quiet_lightning() -> None:
     import logging
 
     logging.getLogger().setLevel(logging.WARNING)  # open_clip reports every step of loading a model
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda", "lightning_fabric"):
+    for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*predict returned None.*")
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # the run folder holds more than the log
+    warnings.filterwarnings("ignore", ".*IterableDataset` has `__len__`.*")  # each worker reads its own steps
     warnings.filterwarnings("ignore", ".*Consider setting `use_distributed_sampler.*")

@@ -91,7 +91,9 @@ class StreamSettings:
     workers: int
 
 
-def choose_partners(pairs: PairSettings, hard: HardPairIndex | None, valid: np.ndarray, seed: int, console: Console) -> Partners | None:
+def choose_partners(
+    pairs: PairSettings, hard: HardPairIndex | None, valid: np.ndarray, seed: int, console: Console
+) -> Partners | None:
     """Where partners come from; prints how many targets have none.
 
     Args:
@@ -105,13 +107,26 @@ def choose_partners(pairs: PairSettings, hard: HardPairIndex | None, valid: np.n
     rows = hard.topk(pairs.topk).rows
     partners = MinedPartners(rows, valid, pairs.p, seed, pairs.outliers, pairs.min_partners)
     count, share = int(partners.outlier.sum()), partners.outlier.sum() / max(1, valid.sum())
-    fate = {"drop": "left out as targets", "random": "given a random partner", "keep": "their partner slot takes another target"}
-    console.print(f"outliers: {count:,} targets ({share:.1%}) have fewer than {pairs.min_partners} hard pairs: {fate[pairs.outliers]}")
+    fate = {
+        "drop": "left out as targets",
+        "random": "given a random partner",
+        "keep": "their partner slot takes another target",
+    }
+    console.print(
+        f"outliers: {count:,} targets ({share:.1%}) have fewer than {pairs.min_partners} hard pairs: {fate[pairs.outliers]}"
+    )
     return partners
 
 
 def build_stream(
-    index: ShardIndex, clip: Clip, partners: Partners | None, valid: np.ndarray, stream: StreamSettings, pairs: PairSettings, seed: int, steps: int
+    index: ShardIndex,
+    clip: Clip,
+    partners: Partners | None,
+    valid: np.ndarray,
+    stream: StreamSettings,
+    pairs: PairSettings,
+    seed: int,
+    steps: int,
 ) -> HelipDataModule:
     """The data module of a training."""
     order = TargetOrder(partners.eligible if partners else valid, index.starts, seed, stream.window)
@@ -162,7 +177,7 @@ def fit(
     trainer = pl.Trainer(
         **trainer_spec.arguments(),
         max_steps=data.steps,
-        max_epochs=-1,
+        max_epochs=1,  # the loader is as long as the training
         logger=list(loggers),
         callbacks=[SpeedMonitor(), checkpoints, RichProgressBar(), *callbacks],
         log_every_n_steps=max(1, min(settings.log_every, data.steps)),
@@ -185,7 +200,9 @@ def find_checkpoint(path: Path) -> Path:
         return path
     found = sorted((path / "checkpoints").glob("step-*.ckpt"))
     if not found:
-        raise HelipError(f"train.resume={path} is neither a checkpoint file nor a run folder with checkpoints/step-*.ckpt")
+        raise HelipError(
+            f"train.resume={path} is neither a checkpoint file nor a run folder with checkpoints/step-*.ckpt"
+        )
     return found[-1]
 
 
@@ -200,7 +217,11 @@ def make_loggers(config: dict[str, Any], folder: Path, description: dict[str, An
 
 
 def evaluation_callback(
-    evaluators: Sequence[Evaluator], make_embed: Any, settings: TrainSettings, steps_per_epoch: int, start: dict[str, float]
+    evaluators: Sequence[Evaluator],
+    make_embed: Any,
+    settings: TrainSettings,
+    steps_per_epoch: int,
+    start: dict[str, float],
 ) -> EvaluationCallback:
     """Evaluators after each epoch, or after the last step alone."""
     every = steps_per_epoch if settings.evaluate == "epoch" else 0
