@@ -66,8 +66,7 @@ def _task(name: str, external: bool, failed: list[str] | None) -> Callable[[Dict
     def task(cfg: DictConfig) -> None:
         with _own_process_group(external), _own_arguments(external):
             try:
-                config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-                assert isinstance(config, dict)
+                config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
                 folder = Path(os.environ.get(RUN_FOLDER) or HydraConfig.get().runtime.output_dir).absolute()
                 _stage(name)(config, folder)
             except (HelipError, HydraException, OmegaConfBaseException) as error:
@@ -107,7 +106,7 @@ def _own_process_group(external: bool) -> Iterator[None]:
 
 @contextmanager
 def _own_arguments(external: bool) -> Iterator[None]:
-    """Lightning starts the other ranks with sys.argv: give them this job of a multirun, not the sweep, and its folder."""
+    """Lightning starts the other ranks with sys.argv: give them this job, not the whole sweep, and its folder."""
     before = sys.argv
     if not external:
         os.environ[RUN_FOLDER] = str(Path(HydraConfig.get().runtime.output_dir).absolute())

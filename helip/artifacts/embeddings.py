@@ -1,11 +1,12 @@
 """One folder with the image and text embeddings of a dataset, written row by row and resumed row by row.
 
-Legend: N rows of the ShardIndex, d_I and d_T embedding widths. Values are float32: through float16 the products of two cosines move by
-2e-4 and 14 % of rows tie where 1 % did (measured on EfficientNet + MiniLM embeddings).
+Legend: N rows of the ShardIndex, d_I and d_T embedding widths. Values are float32: through float16 the products of two
+cosines move by 2e-4 and 14 % of rows tie where 1 % did (measured on EfficientNet + MiniLM embeddings).
 """
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class EmbeddingStore:
         meta: what made it; `complete` is True when no wanted row is pending.
     """
 
-    def __init__(self, folder: Path, mode: str = "r") -> None:
+    def __init__(self, folder: Path, mode: Literal["r", "r+"] = "r") -> None:
         """Open a store. Raises HelipError when there is none, or its format is another."""
         self.folder = folder
         try:
@@ -37,7 +38,9 @@ class EmbeddingStore:
         except (OSError, ValueError) as error:
             raise HelipError(f"the embeddings in {folder} cannot be read ({error}): delete the folder") from error
         if self.meta.get("version") != VERSION:
-            raise HelipError(f"the embeddings in {folder} have format {self.meta.get('version')}, not {VERSION}: delete them")
+            raise HelipError(
+                f"the embeddings in {folder} have format {self.meta.get('version')}, not {VERSION}: delete them"
+            )
         if not len(self.image) == len(self.text) == len(self.state):
             raise HelipError(f"the embeddings in {folder} are damaged (their lengths differ): delete the folder")
 

@@ -1,7 +1,8 @@
 """Which samples a dataset has and where their bytes lie: row <-> (shard, key, member offsets).
 
-A row number is the identity of a pair: its position in the ordered list of shards and in the shard. Keys and urls repeat across
-shards, rows do not. Legend: N rows, S shards, the three columns of `offset` and `size` are image, caption (.txt), metadata (.json).
+A row number is the identity of a pair: its position in the ordered list of shards and in the shard. Keys and urls
+repeat across shards, rows do not.
+Legend: N rows, S shards, the three columns of `offset` and `size` are image, caption (.txt), metadata (.json).
 """
 
 import hashlib
@@ -99,7 +100,7 @@ class ShardIndex:
         starts: (S + 1,) int64, first row of each shard, then N.
         offset: (N, 3) int64, first byte of each member in its tar.
         size: (N, 3) int32, bytes; -1 where the sample has no such member.
-        valid: (N,) bool, False where the image is missing or empty, or where there is neither a caption file nor metadata.
+        valid: (N,) bool, False where the image is missing or empty, or where both caption file and metadata are.
         keys: (N,) Arrow strings.
         fingerprint: hash of the ordered shards (base name, size, member names, offsets and sizes); no path, no time.
         problems: one sentence for each shard that is no tar or is cut off.
@@ -136,8 +137,8 @@ class ShardIndex:
 
         Args:
             shards: tar files, in the order that defines the rows.
-            on_error: what to do with a shard that is no tar or is cut off: `skip` keeps the samples before the damage and lists
-                the shard in `problems`, `fail` raises.
+            on_error: what to do with a shard that is no tar or is cut off: `skip` keeps the samples before the damage
+                and lists the shard in `problems`, `fail` raises.
             on_shard: called with the number of shards done.
 
         Raises:
@@ -171,7 +172,9 @@ class ShardIndex:
         if self.valid.any():
             return
         if len(self) == 0:
-            why = self.problems[0] if self.problems else f"{self.shards[0].name} holds no file named KEY.jpg and KEY.txt"
+            why = (
+                self.problems[0] if self.problems else f"{self.shards[0].name} holds no file named KEY.jpg and KEY.txt"
+            )
         else:
             why = (
                 f"of {len(self)} samples {int((self.size[:, IMAGE] <= 0).sum())} have no image and "
@@ -207,15 +210,18 @@ class ShardIndex:
         """
         try:
             meta = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
-            arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS]
+            shard_bytes, starts, offset, size = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
             keys = pa.ipc.open_file(pa.memory_map(str(folder / "keys.arrow"))).read_all()["key"].combine_chunks()
         except (OSError, ValueError, KeyError) as error:
             raise HelipError(f"the shard index in {folder} cannot be read ({error}): delete the folder") from error
         if meta.get("version") != VERSION:
             raise HelipError(f"the shard index in {folder} has format {meta.get('version')}, not {VERSION}: delete it")
-        if not len(keys) == len(arrays[2]) == len(arrays[3]) == int(arrays[1][-1]):
-            raise HelipError(f"the shard index in {folder} is damaged (its columns differ in length): delete the folder")
-        return cls([Path(path) for path in meta["shards"]], *arrays, keys, meta["shard_fingerprints"], meta["problems"])
+        if not len(keys) == len(offset) == len(size) == int(starts[-1]):
+            raise HelipError(
+                f"the shard index in {folder} is damaged (its columns differ in length): delete the folder"
+            )
+        shards = [Path(path) for path in meta["shards"]]
+        return cls(shards, shard_bytes, starts, offset, size, keys, meta["shard_fingerprints"], meta["problems"])
 
     def shard_of(self, rows: np.ndarray | int) -> np.ndarray:
         """Shard number of each row."""

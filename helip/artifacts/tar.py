@@ -1,7 +1,7 @@
 """Header scan of one uncompressed tar: where each member's bytes lie, without reading them.
 
-Decision: our own walk over the 512-byte headers of a memory map instead of `tarfile`, because a scan of 3 M samples is 9 M headers; it
-reads the same USTAR, GNU and PAX names (compared with `tarfile` in the tests).
+Decision: our own walk over the 512-byte headers of a memory map instead of `tarfile`, because a scan of 3 M samples is
+9 M headers; it reads the same USTAR, GNU and PAX names (compared with `tarfile` in the tests).
 """
 
 import mmap

@@ -54,4 +54,3 @@ def targets_per_step(batch_size: int, partners: Partners | None, world_size: int
             f"(a target with helip.p={unit - 1} partners, on {world_size} ranks)"
         )
     return batch_size // unit
-

@@ -1,10 +1,12 @@
 """The order of the targets: a pure function of (seed, epoch, position), with reads that stay near each other.
 
-Shards are permuted per epoch and taken in windows of `window` shards; the rows inside a window are permuted. Decision: row numbers are
-shuffled, not bytes, so that the stream's whole state is the number of pairs consumed. Legend: N rows, S shards, n live targets.
+Shards are permuted per epoch and taken in windows of `window` shards; the rows inside a window are permuted. Decision:
+row numbers are shuffled, not bytes, so that the stream's whole state is the number of pairs consumed.
+Legend: N rows, S shards.
 """
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import numpy as np
 
@@ -28,8 +30,8 @@ class TargetOrder:
 
     def __init__(self, live: np.ndarray, starts: np.ndarray, seed: int, window: int) -> None:
         self.live, self.starts, self.seed, self.window = live, np.asarray(starts), seed, window
-        counts = np.add.reduceat(np.append(live, False).astype(np.int64), self.starts[:-1])
-        self.counts = np.where(np.diff(self.starts) > 0, counts, 0)  # (S,); reduceat repeats its neighbour for an empty slice
+        # (S,) live rows, shard by shard: one sum over all rows would need 8 bytes for each of them
+        self.counts = np.array([np.count_nonzero(live[first:end]) for first, end in pairwise(self.starts)], np.int64)
         self.length = int(self.counts.sum())
         if self.length == 0:
             raise HelipError("no row is left to train on: every target was invalid or an outlier")
@@ -56,7 +58,10 @@ class TargetOrder:
         if (epoch, number) not in self._windows:
             chosen = shards[number * self.window : (number + 1) * self.window]
             rows = np.concatenate(
-                [np.flatnonzero(self.live[self.starts[s] : self.starts[s + 1]]) + self.starts[s] for s in np.sort(chosen)]
+                [
+                    np.flatnonzero(self.live[self.starts[s] : self.starts[s + 1]]) + self.starts[s]
+                    for s in np.sort(chosen)
+                ]
             )
             permuted = np.random.default_rng([self.seed, ROWS, epoch, number]).permutation(rows)
             _remember(self._windows, (epoch, number), permuted)

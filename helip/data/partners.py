@@ -72,14 +72,16 @@ class MinedPartners:
     Args:
         rows: (N, k) int32 mined rows, -1 padded, best first (cut to helip.topk).
         valid: (N,) bool, the usable rows of the training part; the others are neither targets nor partners.
-        outliers: what becomes of a target with fewer than `min_partners` live partners: `drop` takes it out of the order,
-            `random` gives it a uniform filler, `keep` gives its slot to another target.
+        outliers: what becomes of a target with fewer than `min_partners` live partners: `drop` takes it out of the
+            order, `random` gives it a uniform filler, `keep` gives its slot to another target.
 
     Raises:
         HelipError: more than half of the targets are outliers and would be dropped.
     """
 
-    def __init__(self, rows: np.ndarray, valid: np.ndarray, p: int, seed: int, outliers: str, min_partners: int) -> None:
+    def __init__(
+        self, rows: np.ndarray, valid: np.ndarray, p: int, seed: int, outliers: str, min_partners: int
+    ) -> None:
         self.rows, self.valid, self.p, self.seed, self.outliers = rows, valid, p, seed, outliers
         live = np.zeros(len(rows), np.int64)
         for start in range(0, len(rows), 1 << 16):  # the index may be larger than memory
@@ -91,8 +93,8 @@ class MinedPartners:
         share = self.outlier.sum() / max(1, valid.sum())
         if outliers == "drop" and share > 0.5:
             raise HelipError(
-                f"{share:.0%} of the targets have fewer than helip.min_partners={min_partners} hard pairs and would be dropped: "
-                "lower helip.min_similarity, raise helip.near_duplicate, or set helip.outliers=random"
+                f"{share:.0%} of the targets have fewer than helip.min_partners={min_partners} hard pairs and would be "
+                "dropped: lower helip.min_similarity, raise helip.near_duplicate, or set helip.outliers=random"
             )
 
     def draw(self, row: int, epoch: int, attempt: int = 0) -> list[int]:

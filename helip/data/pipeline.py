@@ -1,7 +1,7 @@
 """The endless webdataset pipeline of one rank: positions -> units -> batches.
 
-Step t takes the targets t*T .. (t+1)*T of the order (T targets over all ranks); rank r takes its slice, worker w the steps t with
-t = w modulo workers: no worker count, and no rank count, changes what a step trains on.
+Step t takes the targets t*T .. (t+1)*T of the order (T targets over all ranks); rank r takes its slice, worker w the
+steps t with t = w modulo workers: no worker count, and no rank count, changes what a step trains on.
 Legend: B pairs of this rank, T_r targets of this rank, p partners per target, k mined rows kept per target.
 """
 
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import webdataset as wds
 from torch.utils.data import IterableDataset, get_worker_info
+from webdataset.filters import batched
+from webdataset.filters import map as mapped
+from webdataset.pipeline import DataPipeline
 
 from helip.data.batch import Batch
 from helip.data.units import FILLER, TARGET, Example, Unit, UnitReader
@@ -68,12 +70,12 @@ def collate(units: list[Unit]) -> Batch:
     )
 
 
-class TrainingStream(wds.DataPipeline):
+class TrainingStream(DataPipeline, IterableDataset):
     """Batches of one rank from `first_step` on; its length is the whole training, as Lightning's resume expects."""
 
     def __init__(self, positions: StepPositions, read: UnitReader) -> None:
         own = positions.targets // positions.world_size
-        super().__init__(positions, wds.map(read), wds.batched(own, collation_fn=collate, partial=False))
+        super().__init__(positions, mapped(read), batched(own, collation_fn=collate, partial=False))
         self.steps = positions.steps
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """Random access to the samples of plain tars: two `pread`s per row, no extraction.
 
-Decision: os.pread at the scanned offsets; webdataset 1.0 ships no random access, and the separate `wids` package reads far fewer samples
-per second (benchmarks/loader.py).
+Decision: os.pread at the scanned offsets; webdataset 1.0 ships no random access, and the separate `wids` package reads
+far fewer samples per second (benchmarks/loader.py).
 """
 
 import hashlib
@@ -104,7 +104,9 @@ class SampleReader:
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise HelipError(f"shard {path} can no longer be opened ({error.strerror}): restore it, then resume") from error
+            raise HelipError(
+                f"shard {path} can no longer be opened ({error.strerror}): restore it, then resume"
+            ) from error
         if os.fstat(descriptor).st_size != int(self.index.shard_bytes[shard]):
             os.close(descriptor)
             raise HelipError(f"shard {path} changed since it was indexed: run the command again to index it anew")

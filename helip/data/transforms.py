@@ -56,7 +56,7 @@ def stream_seed(*parts: int) -> int:
 
 
 def seeded_transform(transform: ImageTransform, image: Image.Image, seed: int) -> torch.Tensor:
-    """Apply a transform whose randomness (torch, random) comes from `seed` alone; the global generators stay as they were."""
+    """Apply a transform whose randomness (torch, random) comes from `seed` alone; the global generators stay put."""
     before = random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,6 +1,7 @@
 """A target read together with its partners: the unit from which batches are made.
 
-A row that turns out unreadable is replaced by the next good one in order (a target) or by the next draw (a partner), and counted.
+A row that turns out unreadable is replaced by the next good one in order (a target) or by the next draw (a partner),
+and counted.
 """
 
 from collections.abc import Callable
@@ -76,14 +77,16 @@ class UnitReader:
         return self.reader.index
 
     def __call__(self, position: int) -> Unit:
-        """Raises HelipError when a row is unreadable and on_error is `fail`, or when too many are, one after the other."""
+        """Raises HelipError when a row is unreadable and on_error is `fail`, or when too many in a row are."""
         last = ""
         for ahead in range(IN_A_ROW):
             epoch, row = self.order[position + ahead]
             target, last = self._try(row, epoch)
             if target is not None:
                 return self._with_partners(target, epoch, ahead)
-        raise HelipError(f"{IN_A_ROW} rows in a row are unreadable, the last is {last}: check the shards and data.caption")
+        raise HelipError(
+            f"{IN_A_ROW} rows in a row are unreadable, the last is {last}: check the shards and data.caption"
+        )
 
     def _with_partners(self, target: Example, epoch: int, replaced: int) -> Unit:
         none = np.empty(0, np.int64)

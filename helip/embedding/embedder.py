@@ -1,7 +1,7 @@
 """The embedding pass: every wanted row once, on any number of ranks, written where it belongs as it is computed.
 
-A Lightning predict loop over a map-style dataset drives it for mining and evaluation; inside a training run the evaluation callback drives
-the same steps. Legend: B rows of a batch, d embedding width, n rows or pictures.
+A Lightning predict loop over a map-style dataset drives it for mining and evaluation; inside a training run the
+evaluation callback drives the same steps. Legend: B rows of a batch, d embedding width, n rows or pictures.
 """
 
 from collections.abc import Callable

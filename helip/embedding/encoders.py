@@ -1,6 +1,7 @@
 """The two frozen encoders whose similarities define a hard pair.
 
-An encoder is a module that turns a batch into embeddings, with what the loader needs beside it (`transform` or `tokenize`). Legend: B samples, d embedding width, L tokens.
+An encoder is a module that turns a batch into embeddings, with what the loader needs beside it (`transform` or
+`tokenize`). Legend: B samples, d embedding width.
 """
 
 from collections.abc import Callable
@@ -42,7 +43,8 @@ class ClipImageEncoder(nn.Module):
 
     def __init__(self, model: nn.Module, transform: ImageTransform) -> None:
         super().__init__()
-        self.model, self.transform = model, transform
+        self.model: Any = model  # open_clip's model classes share no typed base
+        self.transform = transform
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return functional.normalize(self.model.encode_image(image).float(), dim=-1)  # (B, d)
@@ -53,7 +55,8 @@ class ClipTextEncoder(nn.Module):
 
     def __init__(self, model: nn.Module, tokenize: Callable[[list[str]], torch.Tensor]) -> None:
         super().__init__()
-        self.model, self.tokenize = model, tokenize
+        self.model: Any = model
+        self.tokenize = tokenize
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return functional.normalize(self.model.encode_text(tokens).float(), dim=-1)  # (B, d)
@@ -71,12 +74,14 @@ class TimmEncoder(nn.Module):
     def __init__(self, model: str, image_size: int = 224, pretrained: bool | str = True) -> None:
         super().__init__()
         import timm
+        from timm.data.config import resolve_data_config
+        from timm.data.transforms_factory import create_transform
 
-        sized = {"img_size": image_size} if model.startswith("vit") else {}
-        local = {"checkpoint_path": pretrained} if isinstance(pretrained, str) else {"pretrained": pretrained}
+        sized: dict[str, Any] = {"img_size": image_size} if model.startswith("vit") else {}
+        local: dict[str, Any] = {"checkpoint_path" if isinstance(pretrained, str) else "pretrained": pretrained}
         self.network = _download(lambda: timm.create_model(model, num_classes=0, **sized, **local), model).eval()
-        config = timm.data.resolve_data_config({"input_size": (3, image_size, image_size)}, model=self.network)
-        self.transform = timm.data.create_transform(**config, is_training=False)
+        config = resolve_data_config({"input_size": (3, image_size, image_size)}, model=self.network)
+        self.transform = create_transform(**config, is_training=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return functional.normalize(self.network(image).float(), dim=-1)  # (B, d)

@@ -30,7 +30,9 @@ class Precomputed:
         """Memory maps of both. Raises HelipError when a file is no matrix of floats, or their lengths differ."""
         image, text = (self._open(path) for path in (self.image, self.text))
         if len(image) != len(text):
-            raise HelipError(f"{self.image} has {len(image):,} rows, {self.text} has {len(text):,}: they must be the same pairs")
+            raise HelipError(
+                f"{self.image} has {len(image):,} rows, {self.text} has {len(text):,}: they must be the same pairs"
+            )
         return image, text
 
     @staticmethod

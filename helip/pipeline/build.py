@@ -67,10 +67,14 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
     if encoders["name"] == "precomputed":
         return Precomputed(Path(encoders["image"]), Path(encoders["text"]))
     if config["dataset"]["path"] is None:
-        raise HelipError("dataset=none has no images to embed: give encoders=precomputed with encoders.image and encoders.text")
+        raise HelipError(
+            "dataset=none has no images to embed: give encoders=precomputed with encoders.image and encoders.text"
+        )
     clip = encoders["name"] == "clip"
     sides = {"image": encoders["image"], "text": encoders["text"]}
-    weights = ModelSpec(**encoders["image"]).identity() if clip else {name: _by_content(side) for name, side in sides.items()}
+    weights = (
+        ModelSpec(**encoders["image"]).identity() if clip else {name: _by_content(side) for name, side in sides.items()}
+    )
 
     def create() -> Encoders:
         if clip:

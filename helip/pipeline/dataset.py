@@ -41,7 +41,9 @@ def resolve_shards(path: str) -> list[Path]:
         HelipError: an address instead of a path, or nothing there.
     """
     if "://" in path or path.startswith("pipe:"):
-        raise HelipError(f"dataset.path={path} is an address: copy the shards to a local disk first, HELIP reads them by offset")
+        raise HelipError(
+            f"dataset.path={path} is an address: copy the shards to a local disk first, HELIP reads them by offset"
+        )
     if Path(path).is_dir():
         shards = sorted(Path(path).glob("*.tar"))
         if not shards:
@@ -54,8 +56,8 @@ def resolve_shards(path: str) -> list[Path]:
     if len(there) < len(shards):
         missing = next(shard for shard in shards if not shard.is_file())
         raise HelipError(
-            f"{len(shards) - len(there)} of the {len(shards)} shards of {path} are missing, the first is {missing.name}: "
-            "fetch them, or name those that you have in dataset.path"
+            f"{len(shards) - len(there)} of the {len(shards)} shards of {path} are missing, the first is "
+            f"{missing.name}: fetch them, or name those that you have in dataset.path"
         )
     return shards
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from helip.artifacts.atomic import digest
-from helip.artifacts.embeddings import EmbeddingStore
+from helip.artifacts.embeddings import PENDING, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
 from helip.embedding.embedder import Embedder, row_loader
@@ -107,7 +108,7 @@ def _compute(
 
 def _adopt(store: EmbeddingStore, folder: Path) -> None:
     """Copy the rows of shards that another store of the same encoders has: added shards do not start over."""
-    own = dict(zip(store.meta["shard_fingerprints"], zip(store.meta["starts"], store.meta["starts"][1:]), strict=False))
+    own = dict(_spans(store.meta))
     for other_folder in sorted(folder.parent.glob(f"{folder.name.rsplit('-', 1)[0]}-*")):
         if other_folder == folder or not (other_folder / "meta.json").exists():
             continue
@@ -115,8 +116,17 @@ def _adopt(store: EmbeddingStore, folder: Path) -> None:
         if meta.get("identity") != store.meta["identity"]:
             continue
         other = EmbeddingStore(other_folder)
-        for fingerprint, start, stop in zip(meta["shard_fingerprints"], meta["starts"], meta["starts"][1:], strict=False):
+        for fingerprint, (start, stop) in _spans(meta):
             if fingerprint in own:
                 first, last = own[fingerprint]
-                store.image[first:last], store.text[first:last] = other.image[start:stop], other.text[start:stop]
-                store.state[first:last] = other.state[start:stop]
+                fresh = np.flatnonzero((store.state[first:last] == PENDING) & (other.state[start:stop] != PENDING))
+                store.image[first + fresh], store.text[first + fresh] = (
+                    other.image[start + fresh],
+                    other.text[start + fresh],
+                )
+                store.state[first + fresh] = other.state[start + fresh]
+
+
+def _spans(meta: dict[str, Any]) -> list[tuple[str, tuple[int, int]]]:
+    """Fingerprint of each shard, with its first row and the row after its last."""
+    return list(zip(meta["shard_fingerprints"], pairwise(meta["starts"]), strict=True))

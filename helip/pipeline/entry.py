@@ -155,7 +155,9 @@ def _finish(
     }
     pretrained = {"before": str(common.model.pretrained), "after": str(final)}
     columns = {"before": before, "after": after}
-    content = results(columns, dataset=common.dataset.name, model=common.model.name, pretrained=pretrained, about=about | provenance())
+    content = results(
+        columns, dataset=common.dataset.name, model=common.model.name, pretrained=pretrained, about=about | provenance()
+    )
     write_json(folder / "results.json", content)
     session.console.print(f"run folder: {folder} (final.pt, results.json, metrics.csv, checkpoints)")
 
@@ -165,7 +167,10 @@ def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
     session = Session(config, folder)
     index = session.open_index() if session.common.dataset.path is not None else None
     asked = config["checkpoint"]
-    models = [checkpoint_model(Path(path), session.common.model) for path in ([asked] if isinstance(asked, str) else asked or [])]
+    models = [
+        checkpoint_model(Path(path), session.common.model)
+        for path in ([asked] if isinstance(asked, str) else asked or [])
+    ]
     columns: dict[str, dict[str, float]] = {}
     pretrained: dict[str, str] = {}
     for spec in models or [session.common.model]:
@@ -174,15 +179,20 @@ def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
     if session.rank == 0:
         print_metrics(columns, folder, session.console)
         content = results(
-            columns, dataset=session.common.dataset.name, model=session.common.model.name, pretrained=pretrained, about=provenance()
+            columns,
+            dataset=session.common.dataset.name,
+            model=session.common.model.name,
+            pretrained=pretrained,
+            about=provenance(),
         )
         write_json(folder / "results.json", content)
         session.console.print(f"results: {folder / 'results.json'}")
 
 
 def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:
-    """The model of a checkpoint: by its own description if it is ours, else ${model} with these weights; a run folder means its
-    final weights.
+    """The model of a checkpoint: by its own description if it is ours, else ${model} with these weights.
+
+    A run folder means its final weights.
     """
     if path.is_dir():
         path = path / "final.pt" if (path / "final.pt").is_file() else find_checkpoint(path)

@@ -20,8 +20,8 @@ def describe_cost(rows: int, total_rows: int, depth: int, trainer: pl.Trainer, w
     disk = total_rows * (width * 4 + 1 + depth * 16)
     rate = gemm_rate(trainer.strategy.root_device) * trainer.world_size
     return (
-        f"{rows:,} rows, about {operations:.1e} FLOP for an exact search ({duration(operations / rate)} at this machine's "
-        f"{rate / 1e12:.2g} TFLOP/s), {disk / 2**30:.2g} GiB on disk for embeddings and index"
+        f"{rows:,} rows, about {operations:.1e} FLOP for an exact search ({duration(operations / rate)} at this "
+        f"machine's {rate / 1e12:.2g} TFLOP/s), {disk / 2**30:.2g} GiB on disk for embeddings and index"
     )
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of a CLIP model on the parts of a dataset: every sample once, on any number of ranks, before, while and after training."""
+"""Evaluation of a CLIP model on the parts of a dataset: every sample once, on any number of ranks."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,11 @@ Drive = Callable[[pl.LightningModule, DataLoader], None]
 
 def predict_drive(trainer: pl.Trainer) -> Drive:
     """By a Lightning predict loop."""
-    return lambda module, loader: trainer.predict(module, loader, return_predictions=False) and None
+
+    def drive(module: pl.LightningModule, loader: DataLoader) -> None:
+        trainer.predict(module, loader, return_predictions=False)
+
+    return drive
 
 
 def inside_fit_drive(trainer: pl.Trainer) -> Drive:

@@ -69,7 +69,7 @@ class MiningRequest:
         return self.index_folder or self.artifacts / self.dataset.name / "hard_pairs" / name
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the hard pairs, except the shards; JSON-like, for hashes and for naming differences."""
+        """All that decides the hard pairs, except the shards; JSON-like, for hashes and for naming differences."""
         search = self.search.identity()
         search.pop("depth")
         return {
@@ -101,8 +101,9 @@ def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
     found = HardPairIndex.load(folder)
     if found.meta.get("fingerprint") != rows.fingerprint:
         raise HelipError(
-            f"the hard pairs in {folder} were mined on other shards (fingerprint {str(found.meta.get('fingerprint'))[:8]}) than "
-            f"dataset {request.dataset.name} has now ({rows.fingerprint[:8]}): mine again, or name another paths.index"
+            f"the hard pairs in {folder} were mined on other shards (fingerprint "
+            f"{str(found.meta.get('fingerprint'))[:8]}) than dataset {request.dataset.name} has now "
+            f"({rows.fingerprint[:8]}): mine again, or name another paths.index"
         )
     if differing := _differing(request.settings(), found.meta.get("request", {})):
         raise HelipError(f"the hard pairs in {folder} were mined with other settings: {', '.join(differing)}")
@@ -132,7 +133,9 @@ def ensure_hard_pairs(
         return Mined(found, folder, {})
     if auto_limit is not None and rows.usable > auto_limit:
         raise HelipError(_nothing_fits(request, rows, auto_limit))
-    console.print(f"mining {request.dataset.name}: {describe_cost(rows.usable, len(rows.wanted), request.search.depth, trainer)}")
+    console.print(
+        f"mining {request.dataset.name}: {describe_cost(rows.usable, len(rows.wanted), request.search.depth, trainer)}"
+    )
     started = time.perf_counter()
     image, text, usable = _embeddings(request, rows, trainer, console)
     embedded = time.perf_counter()
@@ -190,7 +193,9 @@ def _search(
 def check_topk(topk: int, rows: int) -> None:
     """Raises HelipError unless 1 <= topk < rows."""
     if not 1 <= topk < rows:
-        raise HelipError(f"helip.topk={topk} must be at least 1 and less than the {rows} usable rows of the training part")
+        raise HelipError(
+            f"helip.topk={topk} must be at least 1 and less than the {rows} usable rows of the training part"
+        )
 
 
 def _nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
@@ -200,7 +205,9 @@ def _nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
     own = request.settings() | {"fingerprint": rows.fingerprint}
     for path in sorted((request.artifacts / request.dataset.name / "hard_pairs").glob("*/meta.json")):
         meta = json.loads(path.read_text(encoding="utf-8"))
-        candidates.append((path.parent, _differing(own, meta.get("request", {}) | {"fingerprint": meta.get("fingerprint")})))
+        candidates.append(
+            (path.parent, _differing(own, meta.get("request", {}) | {"fingerprint": meta.get("fingerprint")}))
+        )
     if candidates:
         folder, differing = min(candidates, key=lambda candidate: len(candidate[1]))
         sentence += f"; the nearest index is {folder}, which differs in {', '.join(differing) or 'its depth'}"
@@ -220,4 +227,6 @@ def _differing(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {prefix: json.dumps(value)}
-    return {name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".strip(".")).items()}
+    return {
+        name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".strip(".")).items()
+    }

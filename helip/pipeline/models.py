@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -72,11 +73,12 @@ def create_clip(spec: ModelSpec) -> Clip:
             f"{', '.join(open_clip.list_pretrained_tags_by_model(spec.name)) or 'none'}"
         )
     try:
-        model, train_transform, eval_transform = open_clip.create_model_and_transforms(
-            spec.name, pretrained=tag, output_dict=True
-        )
+        made: Any = open_clip.create_model_and_transforms(spec.name, pretrained=tag, output_dict=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise HelipError(f"{spec.name} with the weights {tag} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise HelipError(
+            f"{spec.name} with the weights {tag} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from error
+    model, train_transform, eval_transform = made
     if is_file:
         load_clip_weights(model, Path(str(spec.pretrained)))
     return Clip(model, train_transform, eval_transform, open_clip.get_tokenizer(spec.name), spec)

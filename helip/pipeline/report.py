@@ -18,7 +18,9 @@ from helip.report.tables import comparison, mining_tables
 MANY_ROWS = 200_000  # labels live in the json members; above it reading them all takes longer than the user would wait
 
 
-def print_mining(request: MiningRequest, rows: Rows, mined: Mined, caption: str, folder: Path, console: Console) -> None:
+def print_mining(
+    request: MiningRequest, rows: Rows, mined: Mined, caption: str, folder: Path, console: Console
+) -> None:
     """The tables of a mining, and the contact sheet where there are images."""
     index, seconds = mined.index, mined.seconds
     removed = index.meta.get("statistics", {}).get("removed_from_first", {})
@@ -29,20 +31,22 @@ def print_mining(request: MiningRequest, rows: Rows, mined: Mined, caption: str,
         return
     reader = SampleReader(rows.index, caption)
     if request.dataset.label and rows.usable <= MANY_ROWS:
-        _print_label_rates(request, rows, mined, reader, console)
-    subtitle = f"{request.dataset.name} · {request.embedding.name} · ranked by {request.search.score} · {rows.usable:,} pairs"
+        _print_label_rates(request.dataset.label, request.topk, rows, mined, reader, console)
+    subtitle = (
+        f"{request.dataset.name} · {request.embedding.name} · ranked by {request.search.score} · {rows.usable:,} pairs"
+    )
     path = contact_sheet(folder / "hard_pairs.png", index, _image(reader), _caption(reader), subtitle=subtitle)
     console.print(f"contact sheet: {path}")
 
 
-def _print_label_rates(request: MiningRequest, rows: Rows, mined: Mined, reader: SampleReader, console: Console) -> None:
-    label = request.dataset.label
+def _print_label_rates(label: str, topk: int, rows: Rows, mined: Mined, reader: SampleReader, console: Console) -> None:
     labels = np.full(len(rows.wanted), "", object)
     for row in np.flatnonzero(rows.wanted):
         labels[row] = str(reader.metadata(int(row)).get(label) or "")
-    rates = label_rates(mined.index.topk(request.topk).rows, labels, rows.wanted)
+    rates = label_rates(mined.index.topk(topk).rows, labels, rows.wanted)
     console.print(
-        f"same {label}: {rates.hard:.1%} of the hard pairs, {rates.random:.1%} of random pairs ({rates.ratio:.1f} times as often)"
+        f"same {label}: {rates.hard:.1%} of the hard pairs, {rates.random:.1%} of random pairs "
+        f"({rates.ratio:.1f} times as often)"
     )
 
 
@@ -69,7 +73,9 @@ def _caption(reader: SampleReader) -> Callable[[int], str]:
 def print_metrics(columns: Mapping[str, Mapping[str, float]], folder: Path, console: Console) -> None:
     """The table of metrics on the console and in metrics.md; each column after the first with its difference."""
     if not any(columns.values()):
-        console.print("no metric was computed: the dataset names no evaluation part, see conf/dataset and evaluation.imagenet")
+        console.print(
+            "no metric was computed: the dataset names no evaluation part, see conf/dataset and evaluation.imagenet"
+        )
         return
     table = comparison(columns)
     console.print(table.rich())

@@ -15,7 +15,12 @@ SECRET = ("key", "token", "secret", "password")
 
 def provenance() -> dict[str, Any]:
     """Versions, commit and machine."""
-    return {"versions": _versions(), "commit": commit(), "machine": platform.platform(), "python": platform.python_version()}
+    return {
+        "versions": _versions(),
+        "commit": commit(),
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+    }
 
 
 def _versions() -> dict[str, str]:
@@ -33,7 +38,9 @@ def commit() -> str:
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(("git", "-C", str(root), *arguments), capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ("git", "-C", str(root), *arguments), capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")

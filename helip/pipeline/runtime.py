@@ -102,7 +102,7 @@ def artefact_lock(folder: Path, console: Console) -> Iterator[None]:
 
 
 def loader_workers(workers: int | str, spec: TrainerSpec) -> int:
-    """`auto`: beside a GPU the cores shared by this machine's ranks, at most 8; on the CPU one, because the model needs the cores."""
+    """`auto`: one on the CPU, where the model needs the cores; beside a GPU the cores of each rank, at most 8."""
     if workers != "auto":
         return int(workers)
     if spec.accelerator == "cpu" or not torch.cuda.is_available():

@@ -113,7 +113,8 @@ def choose_partners(
         "keep": "their partner slot takes another target",
     }
     console.print(
-        f"outliers: {count:,} targets ({share:.1%}) have fewer than {pairs.min_partners} hard pairs: {fate[pairs.outliers]}"
+        f"outliers: {count:,} targets ({share:.1%}) have fewer than {pairs.min_partners} hard pairs: "
+        f"{fate[pairs.outliers]}"
     )
     return partners
 
