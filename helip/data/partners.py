@@ -33,9 +33,11 @@ class Partners(Protocol):
 
 
 class _Uniform:
-    """Uniform draws from the rows of the training part."""
+    """Uniform draws from the rows of the training part. Raises HelipError when a target has fewer than p others."""
 
-    def __init__(self, rows: np.ndarray, seed: int) -> None:
+    def __init__(self, rows: np.ndarray, p: int, seed: int) -> None:
+        if len(rows) <= p:
+            raise HelipError(f"helip.p={p} partners of a target need more than the {len(rows)} usable rows of the data")
         self.rows, self.seed = rows, seed
 
     def other(self, stream: int, row: int, epoch: int, attempt: int, count: int) -> list[int]:
@@ -54,7 +56,7 @@ class RandomPartners:
 
     def __init__(self, valid: np.ndarray, p: int, seed: int) -> None:
         self.p, self.eligible = p, valid
-        self._uniform = _Uniform(np.flatnonzero(valid), seed)
+        self._uniform = _Uniform(np.flatnonzero(valid), p, seed)
 
     def draw(self, row: int, epoch: int, attempt: int = 0) -> list[int]:
         return self._uniform.other(RANDOM, row, epoch, attempt, self.p)
@@ -89,7 +91,7 @@ class MinedPartners:
             live[start : start + len(block)] = ((block >= 0) & valid[np.maximum(block, 0)]).sum(1)
         self.outlier = valid & (live < min_partners)  # (N,) bool
         self.eligible = valid & ~self.outlier if outliers == "drop" else valid
-        self._uniform = _Uniform(np.flatnonzero(valid), seed)
+        self._uniform = _Uniform(np.flatnonzero(valid), p, seed)
         share = self.outlier.sum() / max(1, valid.sum())
         if outliers == "drop" and share > 0.5:
             raise HelipError(

@@ -67,9 +67,10 @@ class SampleReader:
             found = value if isinstance(value, list) else [value]
         try:
             texts = [text.decode("utf-8") if isinstance(text, bytes) else text for text in found]
-        except UnicodeDecodeError as error:
+            captions = tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
+            "".join(captions).encode("utf-8")  # JSON can hold halves of a character, which tokenizers refuse
+        except UnicodeError as error:
             raise Unreadable("its caption is not UTF-8") from error
-        captions = tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
         if not captions:
             raise Unreadable(f"its caption ({self.caption}) is missing or empty")
         return captions
@@ -79,7 +80,7 @@ class SampleReader:
         raw = self._member(row, JSON)
         try:
             value = json.loads(raw) if raw else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Unreadable("its .json cannot be parsed") from error
         return value if isinstance(value, dict) else {}
 

@@ -15,27 +15,31 @@ from helip.data.reader import Unreadable
 
 ImageTransform = Callable[[Image.Image], torch.Tensor]
 
-# Pillow warns above 89 megapixels and refuses above twice that; a training set has no use for either.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, struct.error, zlib.error)
-BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+# What Pillow's plugins raise on damaged files, besides their own errors.
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, zlib.error)
+MAX_PIXELS = 89_478_485  # above it Pillow warns, above twice that it refuses
+MAX_RATIO = 1000  # assumption: resized to 224 pixels on its short side, a thinner strip would fill the memory
 
 
 def decode_image(data: bytes) -> Image.Image:
     """Decode the first frame as RGB; transparency is laid on white, 16-bit greys keep their range.
 
     Raises:
-        Unreadable: no image, a damaged one, or more pixels than Pillow's own limit.
+        Unreadable: no image, a damaged one, one with more pixels than Pillow's own limit, or a thin strip.
     """
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        return _as_rgb(image)
-    except BOMB as error:
-        raise Unreadable(f"its image is too large ({str(error).split('.')[0]})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is checked here
+            image = Image.open(io.BytesIO(data))
+        size = image.size
+        if size[0] * size[1] <= MAX_PIXELS and max(size) <= MAX_RATIO * min(size):
+            image.load()
+            return _as_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"its image is too large ({str(error).split(',')[0]})") from error
     except BROKEN as error:
         raise Unreadable(f"its image cannot be decoded ({type(error).__name__})") from error
+    raise Unreadable(f"its image is too large or too thin ({size[0]} x {size[1]} pixels)")
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

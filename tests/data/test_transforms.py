@@ -1,0 +1,150 @@
+"""Every kind of image that a crawl holds becomes RGB or is called unreadable; randomness is tied to a seed."""
+
+import io
+import random
+import struct
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms
+
+from helip.data.reader import Unreadable
+from helip.data.transforms import decode_image, seeded_transform, stream_seed
+from tests.samples import picture
+
+
+def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def colours(mode: str) -> Image.Image:
+    return Image.open(io.BytesIO(picture(1, 24, "PNG"))).convert(mode)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises width x height white pixels and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("mode", "format"),
+    [("L", "PNG"), ("L", "JPEG"), ("1", "PNG"), ("P", "PNG"), ("P", "GIF"), ("RGB", "WEBP"), ("CMYK", "JPEG"),
+     ("CMYK", "TIFF"), ("YCbCr", "JPEG"), ("LA", "PNG"), ("RGBA", "PNG"), ("F", "TIFF")],
+)  # fmt: skip
+def test_every_mode_becomes_rgb(mode: str, format: str) -> None:
+    image = decode_image(encoded(colours(mode), format))
+    assert image.mode == "RGB" and image.size == (24, 24)
+    assert np.asarray(image).std() > 5  # the picture is still there
+
+
+def test_transparency_is_laid_on_white() -> None:
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert np.asarray(decode_image(encoded(clear, "PNG"))).min() == 255
+    palette = Image.new("P", (8, 8), 3)
+    palette.putpalette([0] * 768)
+    assert np.asarray(decode_image(encoded(palette, "PNG", transparency=3))).min() == 255
+    assert np.asarray(decode_image(encoded(Image.new("LA", (8, 8), (0, 0)), "PNG"))).min() == 255
+
+
+def test_sixteen_bit_greys_keep_their_range() -> None:
+    ramp = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    values = np.asarray(decode_image(encoded(Image.fromarray(ramp), "PNG")))[..., 0]
+    assert values.min() == 0 and values.max() == 255
+    assert len(np.unique(values)) > 60
+
+
+def test_the_first_frame_of_an_animation() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for format in ("GIF", "WEBP"):
+        image = decode_image(encoded(frames[0], format, save_all=True, append_images=frames[1:]))
+        assert np.asarray(image)[0, 0, 0] > 200
+
+
+def test_trailing_bytes_are_ignored() -> None:
+    clean = picture(3)
+    assert (np.asarray(decode_image(clean + b"garbage" * 99)) == np.asarray(decode_image(clean))).all()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not an image", b"<html>404</html>", picture(0)[: len(picture(0)) // 2], picture(0, 48, "PNG")[:60],
+     b"\x89PNG\r\n\x1a\n", picture(0)[:10], bytes(1000)],
+)  # fmt: skip
+def test_what_is_no_whole_image_is_unreadable(data: bytes) -> None:
+    with pytest.raises(Unreadable, match="cannot be decoded"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_000, 20_000), (10_000, 10_000), (2**31 - 1, 2**31 - 1)])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(width: int, height: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(Unreadable, match="too large"):
+            decode_image(png_header(width, height))
+
+
+def test_a_thin_strip_is_refused() -> None:
+    """1 x 60,000 pixels are small until a transform makes the short side 224."""
+    with pytest.raises(Unreadable, match="too thin"):
+        decode_image(encoded(Image.new("L", (60_000, 1)), "PNG"))
+    assert decode_image(encoded(Image.new("L", (1, 1)), "PNG")).size == (1, 1)
+    assert decode_image(encoded(Image.new("L", (900, 1)), "PNG")).size == (900, 1)
+
+
+WHOLE = [
+    encoded(colours("RGB"), "JPEG"), encoded(colours("P"), "GIF"), encoded(colours("RGBA"), "PNG"),
+    encoded(colours("RGB"), "WEBP"), encoded(colours("RGB"), "TIFF", compression="tiff_lzw"), encoded(colours("P"), "BMP"),
+]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.sampled_from(WHOLE), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_bytes_are_an_image_or_unreadable_and_nothing_else(data: bytes, damage) -> None:
+    broken = bytearray(data)
+    for place, value in damage:
+        broken[int(place * (len(broken) - 1))] = value
+    try:
+        assert decode_image(bytes(broken)).mode == "RGB"
+    except Unreadable:
+        pass
+
+
+CROP = transforms.Compose([transforms.RandomResizedCrop(16), transforms.RandomHorizontalFlip(), transforms.ToTensor()])
+
+
+def test_a_seeded_transform_leaves_the_global_generators_alone() -> None:
+    image = decode_image(picture(5))
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index]
+    first, again, other = (seeded_transform(CROP, image, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1]  # type: ignore[index]
+    assert torch.equal(before[0], after[0]) and before[1] == after[1] and (before[2] == after[2]).all()
+
+
+def test_a_seeded_transform_does_not_depend_on_the_global_generators() -> None:
+    image = decode_image(picture(5))
+    torch.manual_seed(0)
+    first = seeded_transform(CROP, image, 7)
+    torch.manual_seed(99)
+    assert torch.equal(first, seeded_transform(CROP, image, 7))
+
+
+def test_stream_seeds_differ_in_every_part() -> None:
+    seeds = {stream_seed(a, b, c) for a in range(5) for b in range(5) for c in range(5)}
+    assert len(seeds) == 125 and all(0 <= seed < 2**63 for seed in seeds)
+    assert stream_seed(-1, 0) == stream_seed(-1, 0)
