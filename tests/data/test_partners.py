@@ -53,7 +53,7 @@ def test_several_partners_are_distinct_and_attempts_go_on_to_the_others() -> Non
     for epoch in range(20):
         draws = [partners.draw(0, epoch, attempt) for attempt in range(4)]
         assert [len(rows) for rows in draws] == [2, 2, 1, 0]
-        assert sorted(sum(draws, [])) == [1, 2, 3, 4, 5]
+        assert sorted(row for rows in draws for row in rows) == [1, 2, 3, 4, 5]
 
 
 def test_a_draw_depends_on_seed_epoch_and_row_alone() -> None:

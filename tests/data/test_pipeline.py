@@ -1,0 +1,114 @@
+"""The stream: no worker count, no rank count and no interruption changes what a step trains on."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from helip.data.datamodule import targets_per_step
+from helip.data.partners import RandomPartners
+from helip.data.pipeline import StepPositions, TrainingStream, collate
+from helip.data.units import UnitReader
+from helip.errors import HelipError
+from tests.data.streams import batches, same, unit_reader
+from tests.samples import sample, write_shards, write_tar
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory) -> UnitReader:
+    folder = tmp_path_factory.mktemp("shards")
+    shards = write_shards(folder, [7, 5, 9])
+    bad = [("x", sample(90, jpg=b"broken")), ("y", sample(91)), ("z", sample(92))]
+    return unit_reader([*shards, write_tar(folder / "00003.tar", bad)])  # 24 rows, one of them unreadable
+
+
+@pytest.fixture(scope="module")
+def alone(read: UnitReader) -> list:
+    """Nine steps of four targets over all of one process: an epoch and a half."""
+    return batches(read, 9, 4)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_change_nothing(read: UnitReader, alone: list, workers: int) -> None:
+    several = batches(read, 9, 4, workers=workers)
+    assert len(several) == 9
+    assert all(same(one, other) for one, other in zip(alone, several, strict=True))
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_the_same_global_batch(read: UnitReader, alone: list, world: int) -> None:
+    ranks = [batches(read, 9, 4, rank=rank, world=world) for rank in range(world)]
+    own = 4 // world
+    for step, whole in enumerate(alone):
+        parts = [rank[step] for rank in ranks]
+        for name in ("row", "text", "image", "identity", "mined"):
+            for first, last in ((0, own), (own, 2 * own)):  # the targets in order, then the partners in order
+                joined = torch.cat([part[name][first:last] for part in parts])
+                assert torch.equal(joined, whole[name][4 * first // own : 4 * last // own])
+        assert all(part["target"].tolist() == [*range(own), *range(own)] for part in parts)
+        assert sum(part["replaced"] for part in parts) == whole["replaced"]
+
+
+@pytest.mark.parametrize(("step", "workers"), [(1, 0), (5, 2), (9, 0)])
+def test_resuming_gives_the_rest(read: UnitReader, alone: list, step: int, workers: int) -> None:
+    rest = batches(read, 9, 4, first=step, workers=workers)
+    assert len(rest) == 9 - step
+    assert all(same(one, other) for one, other in zip(alone[step:], rest, strict=True))
+
+
+def test_a_wrong_first_step_would_show(read: UnitReader, alone: list) -> None:
+    """The contrary: off by one, and every step differs."""
+    shifted = batches(read, 9, 4, first=4)
+    assert not any(same(one, other) for one, other in zip(alone[5:], shifted, strict=False))
+    assert not any(same(one, other) for one, other in pairwise(alone))
+
+
+def test_targets_first_then_partners(alone: list) -> None:
+    for batch in alone:
+        rows, target = batch["row"].tolist(), batch["target"].tolist()
+        assert target == [0, 1, 2, 3, 0, 1, 2, 3]
+        assert all((rows[position] - rows[owner]) % 24 in range(1, 5) for position, owner in enumerate(target[4:], 4))
+        assert batch["image"].shape == (8, 3, 8, 8) and batch["image"].dtype == torch.float32
+        assert batch["text"].shape == (8, 12) and batch["text"].dtype == torch.int64
+        assert batch["identity"].shape == (8, 3) and torch.equal(batch["identity"][:, 0], batch["row"])
+        assert batch["mined"].shape == (8, 4) and (batch["mined"][4:] == -1).all()
+        assert (batch["mined"][:4].diff(dim=1) >= 0).all()
+    assert sum(batch["replaced"] for batch in alone) > 0
+
+
+def test_plain_training_has_targets_alone(read: UnitReader) -> None:
+    plain = unit_reader(read.index.shards, partners=None)
+    (batch,) = batches(plain, 1, 5)
+    assert batch["target"].tolist() == [0, 1, 2, 3, 4] and batch["mined"].tolist() == [[-1]] * 5
+
+
+def test_an_error_in_a_worker_arrives(tmp_path: Path) -> None:
+    shards = [write_tar(tmp_path / "0.tar", [("a", sample(0)), ("bad", sample(1, jpg=b"x")), ("c", sample(2))])]
+    read = unit_reader(shards, on_error="fail")
+    with pytest.raises(HelipError, match=r"0\.tar, key bad \(row 1\): its image cannot be decoded"):
+        batches(read, 3, 2, workers=1)
+
+
+def test_the_length_is_the_whole_training(read: UnitReader) -> None:
+    """Lightning counts the trained steps against it when it resumes."""
+    stream = TrainingStream(StepPositions(5, 9, 4, 0, 1), read)
+    assert len(stream) == len(DataLoader(stream, batch_size=None)) == 9
+
+
+def test_collate_pads_mined_rows_in_front(read: UnitReader) -> None:
+    units = [read(0), read(1)]
+    short = type(units[1])(units[1].target, units[1].mined[2:], units[1].slots, units[1].slot_mined, 0)
+    batch = collate([units[0], short])
+    assert batch["mined"][1].tolist() == [-1, -1, *units[1].mined[2:].tolist()]
+
+
+def test_the_batch_divides_into_units_per_rank(read: UnitReader) -> None:
+    partners = RandomPartners(read.index.valid, 3, 0)
+    assert targets_per_step(24, partners, 2) == 6
+    assert targets_per_step(24, None, 2) == 24
+    for size, world in ((10, 1), (12, 2), (0, 1), (-4, 1)):
+        with pytest.raises(HelipError, match=rf"data\.batch_size={size} must be a multiple of {4 * world} "):
+            targets_per_step(size, partners, world)
