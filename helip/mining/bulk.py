@@ -36,31 +36,30 @@ class Rounded:
     values: torch.Tensor
     error: torch.Tensor
 
-    def part(self, rows: slice) -> "Rounded":
-        """A view of some rows."""
-        return Rounded(self.values[rows], self.error[rows])
-
-    def to(self, device: torch.device) -> "Rounded":
-        """The same on another device."""
-        return Rounded(self.values.to(device), self.error.to(device))
-
 
 def padded_width(width: int) -> int:
     """D for d."""
     return -(-(width + 2) // ALIGN) * ALIGN
 
 
-def round_rows(vectors: Vectors, rows: slice, dtype: torch.dtype) -> Rounded:
-    """Round the unit rows of a block to `dtype`."""
+def round_rows(vectors: Vectors, rows: slice, dtype: torch.dtype, error: torch.Tensor | None = None) -> Rounded:
+    """Round the unit rows of a block to `dtype`.
+
+    Args:
+        vectors: one modality.
+        rows: the block.
+        dtype: bfloat16 or float32.
+        error: (R,) as an earlier call measured it; measured if None.
+    """
     unit = torch.from_numpy(np.ascontiguousarray(vectors.unit(rows)))  # (R, d) float32
     valid = torch.from_numpy(vectors.scale[rows] > 0)
     width = unit.shape[1]
     values = torch.zeros(len(unit), padded_width(width), dtype=dtype)
     values[:, :width] = unit
-    # 4 roundings: `unit` is made of two, measuring |q - unit| adds its own; 2 ULP of the format because e is stored in
-    # it
-    error = torch.linalg.vector_norm(unit - values[:, :width].float(), dim=1) * 1.001 + 4 * ULP_FLOAT32
-    error = torch.where(valid, error * (1 + 2 * ulp_of(dtype)), torch.zeros(()))
+    if error is None:
+        # 4 roundings: two made `unit`, measuring |q - unit| adds its own; 2 more of `dtype`, in which e is stored
+        error = torch.linalg.vector_norm(unit - values[:, :width].float(), dim=1) * 1.001 + 4 * ULP_FLOAT32
+        error = torch.where(valid, error * (1 + 2 * ulp_of(dtype)), torch.zeros(()))
     values[:, width] = torch.where(valid, error, torch.full((), ABSENT))
     values[:, width + 1] = valid.to(dtype)
     return Rounded(values, error)
@@ -105,21 +104,29 @@ class BulkSource:
         self.pairs, self.dtype, self.device = pairs, dtype, device
         size = len(pairs) * sum(padded_width(v.width) for v in pairs.modalities) * dtype.itemsize
         self.kept = size <= memory
-        self._store = [self._all(vectors) for vectors in pairs.modalities] if self.kept else []
+        self._error = [torch.zeros(len(pairs), device=device) for _ in pairs.modalities]
+        self._values = [self._round_all(m) for m in (0, 1)]
 
-    def _all(self, vectors: Vectors) -> Rounded:
-        count = len(self.pairs)
-        values = torch.empty(count, padded_width(vectors.width), dtype=self.dtype, device=self.device)
-        error = torch.empty(count, device=self.device)
+    def _round_all(self, modality: int) -> torch.Tensor | None:
+        vectors, count = self.pairs.modalities[modality], len(self.pairs)
+        shape = (count if self.kept else 0, padded_width(vectors.width))
+        values = torch.empty(shape, dtype=self.dtype, device=self.device)
         for start in range(0, count, CONVERT):
             rows = slice(start, min(start + CONVERT, count))
             block = round_rows(vectors, rows, self.dtype)
-            values[rows], error[rows] = block.values.to(self.device), block.error.to(self.device)
-        return Rounded(values, error)
+            self._error[modality][rows] = block.error.to(self.device)
+            if self.kept:
+                values[rows] = block.values.to(self.device)
+        return values if self.kept else None
 
     def rows(self, rows: slice) -> tuple[Rounded, Rounded]:
         """(image, text) of a block of rows."""
-        if self.kept:
-            return self._store[0].part(rows), self._store[1].part(rows)
-        image, text = (round_rows(vectors, rows, self.dtype).to(self.device) for vectors in self.pairs.modalities)
+        image, text = (self._read(m, rows) for m in (0, 1))
         return image, text
+
+    def _read(self, modality: int, rows: slice) -> Rounded:
+        values, error = self._values[modality], self._error[modality][rows]
+        if values is not None:
+            return Rounded(values[rows], error)
+        block = round_rows(self.pairs.modalities[modality], rows, self.dtype, error.cpu())
+        return Rounded(block.values.to(self.device), error)

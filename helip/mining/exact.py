@@ -5,11 +5,12 @@ largest *lower* bound so far; a candidate whose upper bound is below it cannot b
 it stands. The survivors, half as many again as are kept, go to `rescore`, whose float64 values alone decide. Memory is
 bounded by the block, not by N.
 
-Legend: T targets of a unit of work, S of them at a time, C candidates of a block, K partners, F survivors in a flat
-    list.
+Legend: T targets of one thread, S of them at a time, C candidates of a block, K partners.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -19,9 +20,12 @@ from helip.mining.rescore import Ranked, rescore
 from helip.mining.settings import SearchSettings
 from helip.mining.survivors import Survivors
 from helip.mining.vectors import Pairs
+from helip.mining.workers import Workers
 
 STEP = 1024  # S
-BLOCK = 2048  # C; S x C x 2 bytes x 2 modalities is 8 MB, within the caches of two cores
+FIRST = 512
+BLOCK = 2048  # C; two score blocks of S x C bfloat16 are 8 MB, within the caches of a core of today's servers
+RESCORED = 1024  # targets whose survivors are rescored at once
 Tick = Callable[[int], None]
 
 
@@ -31,47 +35,64 @@ class ExactSearch:
     Args:
         pairs: the embeddings.
         settings: rules and depth.
-        dtype: precision of the bulk pass.
+        dtype: precision of the bulk pass; None: bfloat16 where that is fast, else float32.
         device: where the bulk pass runs.
     """
 
     name = "exact"
 
     def __init__(
-        self, pairs: Pairs, settings: SearchSettings, dtype: torch.dtype = torch.bfloat16, device: str = "cpu"
+        self, pairs: Pairs, settings: SearchSettings, dtype: torch.dtype | None = None, device: str = "cpu"
     ) -> None:
-        self.pairs, self.settings, self.dtype, self.device = pairs, settings, dtype, torch.device(device)
-        self.source = BulkSource(pairs, dtype, settings.memory // 2, self.device)
+        self.pairs, self.settings, self.device = pairs, settings, torch.device(device)
+        self.dtype = dtype or fast_dtype(self.device)
+        self.source = BulkSource(pairs, self.dtype, settings.memory // 2, self.device)
+        self.workers = Workers(None if self.device.type == "cpu" else 1)
 
     def search(self, rows: range, tick: Tick = lambda pairs: None) -> Ranked:
-        """The hard pairs of some rows.
+        """The hard pairs of consecutive rows.
 
         Args:
-            rows: consecutive targets, T of them.
+            rows: the targets.
             tick: called with the number of (target, candidate) pairs just looked at.
         """
-        found = self._survivors(rows, tick)
-        candidates, overflowed = found.candidates()
-        targets = np.arange(rows.start, rows.stop)
-        ranked = rescore(self.pairs, targets, candidates, self.settings)
+        share = -(-len(rows) // self.workers.threads)
+        pieces = [rows[start : start + share] for start in range(0, len(rows), share)]
+        return Ranked.join(self.workers.map(lambda piece: self._search(piece, tick), pieces))
+
+    def _search(self, rows: range, tick: Tick) -> Ranked:
+        candidates, overflowed = self._survivors(rows, tick).candidates()
+        targets, parts = np.arange(rows.start, rows.stop), []
+        for start in range(0, len(rows), RESCORED):
+            part = slice(start, start + RESCORED)
+            parts.append(rescore(self.pairs, targets[part], candidates[part], self.settings))
+            self.workers.check()
+        ranked = Ranked.join(parts)
         for position in overflowed:
-            ranked.replace(int(position), full_row(self.pairs, rows.start + int(position), self.settings))
+            ranked.replace(int(position), full_row(self.pairs, rows[int(position)], self.settings))
         return ranked
 
     def _survivors(self, rows: range, tick: Tick) -> Survivors:
-        block = self.source.rows(slice(rows.start, rows.stop))
-        sides = [as_targets(b, v.width) for b, v in zip(block, self.pairs.modalities, strict=True)]
+        own = self.source.rows(slice(rows.start, rows.stop))
+        sides = [as_targets(side, v.width) for side, v in zip(own, self.pairs.modalities, strict=True)]
         found = Survivors(rows, self.pairs.groups, self.settings, ulp_of(self.dtype), self.device)
-        for chunk in _chunks(len(self.pairs)):
-            image, text = self.source.rows(chunk)
-            worst = [float(side.error.max()) for side in (image, text)]
+        for block in self._blocks():
+            candidates = self.source.rows(block)
+            worst = [float(side.error.max()) for side in candidates]
             for start in range(0, len(rows), STEP):
                 part = slice(start, min(start + STEP, len(rows)))
-                upper = [side[0][part] @ c.values.T for side, c in zip(sides, (image, text), strict=True)]
-                found.add(part, chunk.start, upper, [side[1][part] for side in sides], worst)
-                tick((part.stop - part.start) * (chunk.stop - chunk.start))
-            found.tighten()
+                upper = [side[0][part] @ c.values.T for side, c in zip(sides, candidates, strict=True)]
+                found.add(part, block.start, upper, [side[1][part] for side in sides], worst)
+                tick(upper[0].numel())
+                self.workers.check()
+            found.tighten(block.stop)
         return found
+
+    def _blocks(self) -> Iterator[slice]:
+        """The first one is as small as gives a threshold, because all of its bounds are ranked."""
+        edges = [0, *range(max(FIRST, 4 * (self.settings.depth + self.settings.skip_first)), len(self.pairs), BLOCK)]
+        for start, stop in pairwise([*edges, len(self.pairs)]):
+            yield slice(start, stop)
 
 
 def full_row(pairs: Pairs, row: int, settings: SearchSettings) -> Ranked:
@@ -80,6 +101,15 @@ def full_row(pairs: Pairs, row: int, settings: SearchSettings) -> Ranked:
     return rescore(pairs, np.array([row]), everyone, settings)
 
 
-def _chunks(count: int) -> Iterator[slice]:
-    for start in range(0, count, BLOCK):
-        yield slice(start, min(start + BLOCK, count))
+def fast_dtype(device: torch.device, size: int = 1024) -> torch.dtype:
+    """bfloat16 if this machine multiplies it faster than float32, by a trial of milliseconds."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(size, size, dtype=dtype, device=device)
+        trials = []
+        for _ in range(4):
+            start = perf_counter()
+            float((matrix @ matrix)[0, 0])  # reading one number waits for the device
+            trials.append(perf_counter() - start)
+        seconds[dtype] = min(trials)
+    return min(seconds, key=lambda dtype: seconds[dtype])

@@ -34,6 +34,15 @@ def above(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torc
     return row[which], eight[which] * 8 + offset
 
 
+def drop_below(values: torch.Tensor, least: float) -> None:
+    """Set what is not above `least`, in place, to 0; (S, C) bfloat16 or float32."""
+    if least == 0 and not values.is_cuda:
+        bits = values.view(INTEGER[values.dtype]).numpy()
+        np.maximum(bits, 0, out=bits)  # negative floats are negative integers
+    else:
+        torch.threshold_(values, least, 0.0)
+
+
 def _rounded_down(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return limit if dtype == torch.float32 else (limit * (1 - 2.0**-7)).to(dtype)
 

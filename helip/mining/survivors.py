@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from helip.mining.bulk import ABSENT, lower_bound
-from helip.mining.scan import above, kth_largest, order_of
+from helip.mining.scan import above, drop_below, kth_largest, order_of
 from helip.mining.settings import SearchSettings
 
 ROOM = 16  # survivors allowed per target, in units of K; beyond, the target is redone in full precision
@@ -49,7 +49,7 @@ class Survivors:
         self.threshold = torch.zeros(self.count, device=device)  # (T,) lower bound of the K-th best score
         self.overflowed = torch.zeros(self.count, dtype=torch.bool, device=device)
         self._parts: list[Flat] = []
-        self._blocks, self._next = 0, 2
+        self._next = 0
 
     def add(
         self, part: slice, first: int, upper: list[torch.Tensor], gap: list[torch.Tensor], worst: list[float]
@@ -78,18 +78,16 @@ class Survivors:
             Flat((target + part.start).int(), (column + first).int(), lower, score[target, column].float())
         )
 
-    def tighten(self, last: bool = False) -> None:
-        """To be called after each block of candidates: raises thresholds, drops what falls below them.
+    def tighten(self, seen: float) -> None:
+        """Raise thresholds and drop what falls below; to be called after each block with the candidates seen so far.
 
         That costs as much as a block of candidates, and a threshold falls behind only by the factor that the number of
         candidates seen has grown by: once per doubling is enough.
         """
-        self._blocks += 1
-        if self._blocks < self._next and not last:
+        if seen < self._next:
             return
-        self._next = 2 * self._blocks
+        self._next = 2 * seen
         flat = Flat(*(torch.cat(column) for column in zip(*self._parts, strict=True)))
-        flat = flat.pick(flat.upper * (1 + self.ulp) ** 4 >= self.threshold[flat.target.long()])
         flat, place, most = self._sorted(flat)
         if most >= self.keep:
             table = torch.zeros(self.count, most, device=self.device)
@@ -97,8 +95,10 @@ class Survivors:
             self.threshold = torch.maximum(self.threshold, kth_largest(table, self.keep))
             flat = flat.pick(flat.upper * (1 + self.ulp) ** 4 >= self.threshold[flat.target.long()])
         counts = torch.bincount(flat.target, minlength=self.count)
-        self._overflow(counts > self.room)
-        self._parts = [flat.pick(~self.overflowed[flat.target.long()])]
+        if int(counts.max()) > self.room:
+            self._overflow(counts > self.room)
+            flat = flat.pick(~self.overflowed[flat.target.long()])
+        self._parts = [flat]
 
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:
         """After the last block.
@@ -107,7 +107,7 @@ class Survivors:
             (T, C) int64 rows of the survivors, -1 padded, and the positions of the targets that had too many of them,
             whose rows are empty.
         """
-        self.tighten(last=True)
+        self.tighten(float("inf"))
         flat, place, most = self._sorted(self._parts[0])
         table = torch.full((self.count, max(most, 1)), -1, dtype=torch.int64, device=self.device)
         table[flat.target.long(), place] = flat.column.long()
@@ -121,12 +121,15 @@ class Survivors:
 
     def _product(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or under its minimum."""
-        for values, low, name in zip((image, text), self.settings.lows, ("image", "text"), strict=True):
-            if self.settings.score in ("joint", name):
-                torch.threshold_(values, max(low, 0.0) * (1 - 2 * self.ulp), 0.0)
-        if self.settings.score == "joint":
-            return image * text
-        return image if self.settings.score == "image" else text
+        least = [max(low, 0.0) * (1 - 2 * self.ulp) for low in self.settings.lows]
+        if self.settings.score != "joint":
+            values, low = (image, least[0]) if self.settings.score == "image" else (text, least[1])
+            drop_below(values, low)
+            return values
+        drop_below(image, least[0])
+        if least[1] > 0:  # else a negative text bound makes the product negative, which is enough
+            drop_below(text, least[1])
+        return image * text
 
     def _lower(
         self, upper: list[torch.Tensor], gap: list[torch.Tensor], worst: list[float], same: torch.Tensor | None
@@ -190,4 +193,5 @@ class Flat:
 
     def pick(self, which: torch.Tensor) -> "Flat":
         """Those under a mask or at indices."""
+        which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
         return Flat(*(values[which] for values in self))

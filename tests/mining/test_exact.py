@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.synthetic import clustered
 from helip.mining.exact import ExactSearch
+from helip.mining.quick import doubtful, tolerance
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
 from tests.reference import brute_hard_pairs
@@ -97,3 +98,26 @@ def test_removed_counts_what_would_have_been_first():
     # row 0: row 1 copies both (counted for its image), row 2 the image, row 3 the caption; rows 4 and 5 are kept
     assert found.rows.tolist() == [[4, 5]]
     assert (found.removed["near_duplicate_image"], found.removed["near_duplicate_text"]) == (2, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_quick_sums_store_the_bits_of_the_folded_ones(monkeypatch, dtype):
+    image, text = clustered(600, 72, 40, seed=6, dtype=dtype, copies=0.3)
+    pairs, settings = open_pairs(image, text), SearchSettings(depth=60, near_duplicate=1.0)
+    quick = ExactSearch(pairs, settings).search(range(600))
+    monkeypatch.setattr("helip.mining.rescore.doubtful", lambda alive, *_: alive)
+    folded = ExactSearch(pairs, settings).search(range(600))
+    for name in ("rows", "scores", "scores_image", "scores_text"):
+        assert np.array_equal(getattr(quick, name), getattr(folded, name))
+
+
+def test_doubt_is_raised_where_it_matters():
+    x = np.array([[0.9, 0.9, 0.5, 0.5 + 1e-13, 1e-14, 0.3, 0.1]])
+    y = np.ones_like(x) * 0.75
+    x[0, 6] = np.nextafter(np.float32(0.1), np.float32(1)) / 2 + np.float32(0.1) / 2  # half-way between two float32
+    settings = SearchSettings(depth=3, min_similarity=(0.3, 0.0), near_duplicate=1.0)
+    found = doubtful(np.ones_like(x, bool), [x, y], x * y, settings, tolerance(1280))
+    #                            tie   tie   near  near  zero  limit half-way
+    assert found[0].tolist() == [True, True, True, True, True, True, True]
+    x = np.array([[0.9, 0.8, 0.5, 0.45, 0.2]])
+    assert not doubtful(np.ones_like(x, bool), [x, y[:, :5]], x * y[:, :5], settings, tolerance(1280)).any()
