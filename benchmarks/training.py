@@ -1,0 +1,179 @@
+"""Samples per second of train.py beside open_clip's trainer and beside the bare step, on the same photos and model.
+
+    python benchmarks/training.py OUT                          five interleaved runs, one thread
+    python benchmarks/training.py OUT --threads 2
+    python benchmarks/training.py OUT --runs 1 --epochs 1      a rough look
+
+2,048 synthetic 256-px JPEGs in 8 shards, a ViT of 13.3 M parameters at 64 px, batches of 64 pairs, two loader workers,
+float32, a log line every 10 steps in both trainers. Time is taken between optimiser steps; the first two of each epoch
+are left out (open_clip starts its workers there). Prints a table and writes OUT/training-THREADS.json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.rig import (
+    NAME,
+    ROOT,
+    environment,
+    install_rivals,
+    run_timed,
+    spread,
+    step_seconds,
+    write_model,
+    write_photos,
+)
+
+BATCH, COUNT, SHARDS = 64, 2048, 8
+PROGRAMS = ("bare", "open_clip", "ours", "ours_hard")
+
+
+def our_arguments(photos: Path, model: Path, folder: Path) -> list[str]:
+    """What mine.py and train.py share here."""
+    return [
+        "dataset=folder",
+        f"dataset.path={photos}",
+        "encoders=clip",
+        f"model.name=local-dir:{model}",
+        "model.pretrained=null",
+        "trainer=cpu" if os.environ.get("RIG_GPU", "") == "" else "trainer=gpu",
+        f"paths.artifacts={folder / 'artifacts'}",
+        f"paths.runs={folder / 'runs'}",
+    ]
+
+
+def commands(
+    photos: Path, configs: Path, shared: list[str], folder: Path, epochs: int, workers: int
+) -> dict[str, list[str]]:
+    """Arguments of each program."""
+    config, steps = str(configs / f"{NAME}.json"), epochs * COUNT // BATCH
+    train = [*shared, f"data.batch_size={BATCH}", f"data.workers={workers}", f"train.max_steps={steps}"]
+    train += ["train.evaluate=end", "train.log_every=10", "optim.warmup=0"]
+    rival = {
+        "--train-data": f"{photos}/{{00000..{SHARDS - 1:05d}}}.tar",
+        "--train-num-samples": COUNT,
+        "--dataset-type": "webdataset",
+        "--batch-size": BATCH,
+        "--workers": workers,
+        "--precision": "fp32",
+        "--epochs": epochs,
+        "--warmup": 0,
+        "--model": NAME,
+        "--lr": "1e-5",
+        "--log-every-n-steps": 10,
+        "--logs": folder / "open_clip_logs",
+        "--save-frequency": 0,
+    }
+    return {
+        "bare": [config, str(BATCH), str(steps)],
+        "open_clip": [config, *(str(part) for item in rival.items() for part in item)],
+        "ours": [*train, "helip=off"],
+        "ours_hard": [*train, "helip=default"],
+    }
+
+
+def measure(
+    folder: Path, runs: int, epochs: int, threads: int, workers: int, programs: list[str]
+) -> dict[str, list[Any]]:
+    """Interleaved runs: program -> one record a run, with the median seconds of a step."""
+    photos, (configs, model) = write_photos(folder, COUNT, SHARDS), write_model(folder)
+    rivals, shared = install_rivals(folder), our_arguments(photos, model, folder)
+    if "ours_hard" in programs:
+        subprocess.run((sys.executable, "mine.py", *shared), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    records: dict[str, list[Any]] = {program: [] for program in programs}
+    for run in range(runs):
+        for program, arguments in commands(photos, configs, shared, folder, epochs, workers).items():
+            if program not in programs:
+                continue
+            record = run_timed(
+                folder / "records" / f"{program}-{threads}-{run}.json",
+                program.partition("_")[0] if program != "open_clip" else program,
+                arguments,
+                threads,
+                rivals if program == "open_clip" else None,
+            )
+            for clock in ("wall", "cpu"):
+                steps = step_seconds(record.pop(clock), COUNT // BATCH)
+                record[f"{clock}_seconds"] = statistics.median(steps)
+            records[program].append(record)
+            print(f"run {run + 1}: {program} {record['wall_seconds'] * 1e3:.0f} ms a step", flush=True)
+    return records
+
+
+def compare(records: dict[str, list[Any]]) -> dict[str, Any]:
+    """Samples per second, and the ratios that matter, run by run: neighbours in time share the machine's state."""
+
+    def ratios(one: str, other: str, clock: str) -> dict[str, float] | None:
+        if not (records.get(one) and records.get(other)):
+            return None
+        pairs = zip(records[one], records[other], strict=True)
+        return spread([b[f"{clock}_seconds"] / a[f"{clock}_seconds"] for a, b in pairs])
+
+    names = (
+        ("ours", "open_clip"),
+        ("ours", "bare"),
+        ("ours_hard", "ours"),
+        ("ours_hard", "open_clip"),
+        ("open_clip", "bare"),
+    )
+    return {
+        "samples_per_second": {
+            name: spread([BATCH / record["wall_seconds"] for record in runs]) for name, runs in records.items() if runs
+        },
+        **{
+            f"ratios_{clock}": {f"{a}/{b}": value for a, b in names if (value := ratios(a, b, clock))}
+            for clock in ("wall", "cpu")
+        },
+        "others_share": {
+            name: spread([record["others_share"] for record in runs]) for name, runs in records.items() if runs
+        },
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Two tables."""
+    console = Console(highlight=False)
+    for title, block in result.items():
+        if not isinstance(block, dict) or not all(isinstance(value, dict) for value in block.values()):
+            continue
+        table = Table("", "median", "min", "max", "runs", title=title)
+        for name, value in block.items():
+            if "median" in value:
+                table.add_row(
+                    name, *(f"{value[part]:.3f}" for part in ("median", "min", "max")), str(int(value["runs"]))
+                )
+        if table.row_count:
+            console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--programs", nargs="+", default=list(PROGRAMS), choices=PROGRAMS)
+    args = parser.parse_args()
+    folder = args.folder.absolute()
+    records = measure(folder, args.runs, args.epochs, args.threads, args.workers, args.programs)
+    result = compare(records) | {"environment": environment(), "records": records, "arguments": vars(args) | {}}
+    result["arguments"]["folder"] = str(args.folder)
+    out = folder / f"training-{args.threads}.json"
+    out.write_text(json.dumps(result, indent=1))
+    show(result)
+    print(f"written: {out}")
+
+
+if __name__ == "__main__":
+    main()
