@@ -4,7 +4,8 @@ An encoder is a module that turns a batch into embeddings, with what the loader 
 `tokenize`). Legend: B samples, d embedding width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -81,7 +82,7 @@ class TimmEncoder(nn.Module):
         local: dict[str, Any] = {"checkpoint_path" if isinstance(pretrained, str) else "pretrained": pretrained}
         self.network = _download(lambda: timm.create_model(model, num_classes=0, **sized, **local), model).eval()
         config = resolve_data_config({"input_size": (3, image_size, image_size)}, model=self.network)
-        self.transform = create_transform(**config, is_training=False)
+        self.transform: Any = create_transform(**config, is_training=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return functional.normalize(self.network(image).float(), dim=-1)  # (B, d)
@@ -120,10 +121,24 @@ def embedding_dims(encoders: Encoders, device: torch.device | str = "cpu") -> tu
     from PIL import Image
 
     pixels = encoders.image.transform(Image.fromarray(np.zeros((64, 64, 3), np.uint8))).unsqueeze(0)
-    with torch.inference_mode():
+    with torch.inference_mode(), evaluation_mode(encoders.image, encoders.text):
         image = encoders.image(pixels.to(device))
         text = encoders.text(to_device(encoders.text.tokenize(["a photo"]), device))
     return image.shape[1], text.shape[1]
+
+
+@contextmanager
+def evaluation_mode(*encoders: object) -> Iterator[None]:
+    """Dropout off and batch norms frozen inside the block; afterwards every module is in the mode it was in before."""
+    modules = [encoder for encoder in encoders if isinstance(encoder, nn.Module)]
+    training = [part for module in modules for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def to_device(tokens: Any, device: torch.device | str) -> Any:

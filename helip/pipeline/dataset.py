@@ -84,9 +84,9 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
     if index.problems and on_error == "fail":
         raise HelipError(f"{index.problems[0]}; download it again, or set data.on_error=skip to use what is good")
     for problem in index.problems[:5]:
-        console.print(f"[yellow]warning:[/] {problem}; the samples before the damage are used")
+        console.print(f"warning: {problem}; the samples before the damage are used")
     if len(index.problems) > 5:
-        console.print(f"[yellow]warning:[/] {len(index.problems) - 5} more shards are damaged")
+        console.print(f"warning: {len(index.problems) - 5} more shards are damaged")
     return index
 
 

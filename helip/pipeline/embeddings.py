@@ -14,11 +14,14 @@ from rich.console import Console
 from helip.artifacts.atomic import digest
 from helip.artifacts.embeddings import PENDING, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader
+from helip.data.reader import SampleReader, Unreadable
+from helip.data.transforms import decode_image
 from helip.embedding.embedder import Embedder, row_loader
 from helip.embedding.encoders import Encoders, embedding_dims
 from helip.errors import HelipError
 from helip.pipeline.runtime import artefact_lock, barrier
+
+PROBES = 100  # assumption: a dataset of which so many rows in a row cannot be read is not worth an embedding pass
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ def ensure_embeddings(
         HelipError: nothing could be embedded, or a row is unreadable and request.on_error is `fail`.
     """
     with artefact_lock(folder, console):
-        if not _has_all(folder, wanted):
+        missing = not _has_all(folder, wanted)
+        barrier()  # every rank has looked before any rank writes
+        if missing:
             _compute(request, index, wanted, folder, trainer, console)
     store = EmbeddingStore(folder)
     if not store.valid[wanted].any():
@@ -96,6 +101,9 @@ def _compute(
     embedder = Embedder(encoders, store)
     if len(rows):
         reader = SampleReader(index, request.caption)
+        if not store.valid.any():
+            _probe(reader, rows)
+        rows = np.resize(rows, max(len(rows), trainer.world_size))  # Lightning wants one row for every rank
         loader = row_loader(encoders, reader, rows, request.batch_size, request.workers, request.on_error)
         trainer.predict(embedder, loader, return_predictions=False)
     barrier()
@@ -103,7 +111,22 @@ def _compute(
         store.finish()
     barrier()
     for reason in embedder.reasons:
-        console.print(f"[yellow]warning:[/] left out {reason}")
+        console.print(f"warning: left out {reason}")
+
+
+def _probe(reader: SampleReader, rows: np.ndarray) -> None:
+    """Raises HelipError when none of PROBES rows from all over the shards can be read, before all of them are."""
+    chosen = np.unique(rows[np.linspace(0, len(rows) - 1, PROBES).astype(np.int64)])
+    for row in chosen.tolist():
+        try:
+            decode_image(reader.read(row).image)
+            return
+        except Unreadable as error:
+            reason = f"{reader.index.where(row)}: {error}"
+    raise HelipError(
+        f"none of {len(chosen)} samples from all over the shards can be read, the last is {reason}; "
+        "check data.caption and the shards"
+    )
 
 
 def _adopt(store: EmbeddingStore, folder: Path) -> None:

@@ -48,7 +48,7 @@ class Session:
         self.common: Common = build.common(config)
         self.trainer = predict_trainer(self.common.trainer)
         self.rank = global_rank()
-        self.console = Console(quiet=self.rank != 0, highlight=False, soft_wrap=True)
+        self.console = Console(quiet=self.rank != 0, highlight=False, markup=False, soft_wrap=True)
         if self.rank == 0:
             write_run(folder, config)
         pl.seed_everything(config["seed"], verbose=False)

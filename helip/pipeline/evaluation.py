@@ -17,7 +17,14 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import ImageTransform
 from helip.embedding.embedder import Embedder, PictureEmbedder, row_loader
-from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, embedding_dims, to_device
+from helip.embedding.encoders import (
+    ClipImageEncoder,
+    ClipTextEncoder,
+    Encoders,
+    embedding_dims,
+    evaluation_mode,
+    to_device,
+)
 from helip.evaluation.suite import Absent
 from helip.evaluation.zeroshot import Template, class_embeddings
 from helip.pipeline.dataset import DatasetSpec, usable_rows
@@ -99,7 +106,7 @@ class ClipEmbed:
     def images(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """(n, d) embeddings of a map-style set of (picture, position), and the positions (n,)."""
         count, encoder = len(dataset), self._image_encoder()  # type: ignore[arg-type]
-        with self._scratch("images") as folder, torch.inference_mode():
+        with self._scratch("images") as folder, torch.inference_mode(), evaluation_mode(encoder):
             file = folder / "image.npy"
             if self.rank == 0:
                 folder.mkdir(parents=True, exist_ok=True)

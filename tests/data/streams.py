@@ -34,7 +34,7 @@ def ring(count: int, k: int = 4) -> np.ndarray:
 
 def unit_reader(
     shards: list[Path],
-    partners: Partners | None | str = "mined",
+    partners: Partners | str | None = "mined",
     caption: str = "captions",
     p: int = 1,
     outliers: str = "drop",
