@@ -29,7 +29,7 @@ def draw(data: bytes, suffix: str) -> Image.Image:
 
 
 def _draw_svg(data: bytes) -> Image.Image:
-    import resvg_py  # the extra `emoji`: only building the data needs it
+    import resvg_py  # the extra `dev`: only building the data needs it
 
     side = OPENMOJI_CANVAS * OPENMOJI_ZOOM
     border = OPENMOJI_BORDER * OPENMOJI_ZOOM
