@@ -128,8 +128,9 @@ def sentence(error: BaseException, name: str) -> str:
             return str(cause).rsplit("HelipError: ", 1)[-1].strip()
         cause = cause.__cause__
     text = " ".join(str(error).split())
-    if match := re.search(r"Could not override '([\w./@]+)'", text):
-        return f"there is no setting {match[1]!r}{_nearest(match[1], _settings(name))}: --help lists them"
+    if match := re.search(r"Could not override '[\w./@]+'.*?full_key: ([\w.]+)|Could not override '([\w./@]+)'", text):
+        setting = match[1] or match[2]
+        return f"there is no setting {setting!r}{_nearest(setting, _settings(name))}: --help lists them"
     if match := re.search(r"Could not find '([\w./-]+)'", text):
         group, _, option = match[1].rpartition("/")
         options = [path.stem for path in (ROOT / "conf" / group).glob("*.yaml")]

@@ -1,6 +1,7 @@
 """Embeddings that the user brings, read in place."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,13 @@ class Precomputed:
     text: Path
     name: str = "precomputed"
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """Their content. Raises HelipError when a file is missing."""
-        for path in (self.image, self.text):
-            if not path.is_file():
-                raise HelipError(f"there are no embeddings at {path}: encoders.image and encoders.text are .npy files")
-        return {"image": file_digest(self.image), "text": file_digest(self.text)}
+        return {"image": file_digest(_there(self.image)), "text": file_digest(_there(self.text))}
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """Memory maps of both. Raises HelipError when a file is no matrix of floats, or their lengths differ."""
+        """Memory maps of both. Raises HelipError for a missing file, one without floats (N, d), or unequal lengths."""
         image, text = (self._open(path) for path in (self.image, self.text))
         if len(image) != len(text):
             raise HelipError(
@@ -37,6 +35,7 @@ class Precomputed:
 
     @staticmethod
     def _open(path: Path) -> np.ndarray:
+        _there(path)
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -44,3 +43,9 @@ class Precomputed:
         if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
             raise HelipError(f"{path} must hold floats of shape (N, d): save it with numpy.save")
         return array
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise HelipError(f"there are no embeddings at {path}: encoders.image and encoders.text are .npy files")
+    return path

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from helip.pipeline.mining import MiningRequest
 from helip.pipeline.models import ModelSpec, create_clip
 from helip.pipeline.runtime import TrainerSpec, loader_workers
 from helip.pipeline.training import PairSettings, StreamSettings, TrainSettings
+from helip.pipeline.typed import fits, typed
 from helip.training.optim import OptimSettings
 
 Config = dict[str, Any]
@@ -31,32 +32,35 @@ class Common:
     dataset: DatasetSpec
     model: ModelSpec
     trainer: TrainerSpec
-    workers: int
+    stream: StreamSettings
     artifacts: Path
 
 
 def common(config: Config) -> Common:
-    trainer = TrainerSpec(**config["trainer"])
+    trainer = typed(TrainerSpec, "trainer", config["trainer"])
     return Common(
-        dataset=DatasetSpec(**config["dataset"]),
-        model=ModelSpec(**config["model"]),
+        dataset=typed(DatasetSpec, "dataset", config["dataset"]),
+        model=typed(ModelSpec, "model", config["model"]),
         trainer=trainer,
-        workers=loader_workers(config["data"]["workers"], trainer),
+        stream=typed(StreamSettings, "data", config["data"] | {"workers": _workers(config, trainer)}),
         artifacts=Path(config["paths"]["artifacts"]),
     )
 
 
 def mining_request(config: Config, instantiate: Instantiate) -> MiningRequest:
     """Raises HelipError when helip.score cannot be mined."""
-    rules = {name: config["helip"][name] for name in RULES}
-    if rules["score"] not in ("joint", "image", "text"):
-        raise HelipError(f"helip.score={rules['score']} needs no mining: choose joint, image or text")
+    pairs = pair_settings(config)
+    if not pairs.mines:
+        raise HelipError(f"helip.score={pairs.score} needs no mining: choose joint, image or text")
+    rules = typed(SearchSettings, "helip", {name: config["helip"][name] for name in RULES})
     own_folder = config["paths"]["index"]
     return MiningRequest(
-        dataset=DatasetSpec(**config["dataset"]),
+        dataset=typed(DatasetSpec, "dataset", config["dataset"]),
         embedding=_embedding(config, instantiate),
-        search=SearchSettings(**rules, **config["search"]),
-        topk=config["helip"]["topk"],
+        search=replace(
+            typed(SearchSettings, "search", config["search"]), **{name: getattr(rules, name) for name in RULES}
+        ),
+        topk=pairs.topk,
         artifacts=Path(config["paths"]["artifacts"]),
         index_folder=Path(own_folder) if own_folder else None,
     )
@@ -73,7 +77,9 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
     clip = encoders["name"] == "clip"
     sides = {"image": encoders["image"], "text": encoders["text"]}
     weights = (
-        ModelSpec(**encoders["image"]).identity() if clip else {name: _by_content(side) for name, side in sides.items()}
+        typed(ModelSpec, "model", encoders["image"]).identity()
+        if clip
+        else {name: _by_content(side) for name, side in sides.items()}
     )
 
     def create() -> Encoders:
@@ -90,8 +96,15 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
         caption=data["caption"],
         on_error=data["on_error"],
         batch_size=data["embed_batch_size"],
-        workers=loader_workers(data["workers"], TrainerSpec(**config["trainer"])),
+        workers=_workers(config, TrainerSpec(**config["trainer"])),
     )
+
+
+def _workers(config: Config, trainer: TrainerSpec) -> int:
+    workers = config["data"]["workers"]
+    if workers != "auto" and not (isinstance(workers, int) and workers >= 0):
+        raise HelipError(f"data.workers={workers} must be auto or a number of processes per rank")
+    return loader_workers(workers, trainer)
 
 
 def _by_content(side: Config) -> Config:
@@ -104,19 +117,16 @@ def _by_content(side: Config) -> Config:
 
 def pair_settings(config: Config) -> PairSettings:
     names = PairSettings.__dataclass_fields__
-    return PairSettings(**{name: config["helip"][name] for name in names})
-
-
-def stream_settings(config: Config, workers: int) -> StreamSettings:
-    data = config["data"]
-    return StreamSettings(data["batch_size"], data["window"], data["caption"], data["on_error"], workers)
+    return typed(PairSettings, "helip", {name: config["helip"][name] for name in names})
 
 
 def train_settings(config: Config) -> TrainSettings:
-    return TrainSettings(**config["train"])
+    return typed(TrainSettings, "train", config["train"])
 
 
 def optim_settings(config: Config) -> OptimSettings:
     optim = dict(config["optim"])
-    beta1, beta2 = optim.pop("betas")
-    return OptimSettings(**optim, beta1=beta1, beta2=beta2)
+    betas = optim.pop("betas")
+    if not fits(betas, list[float]) or len(betas) != 2:
+        raise HelipError(f"optim.betas={betas} must be two numbers: optim.betas=[0.9,0.98]")
+    return typed(OptimSettings, "optim", optim | {"beta1": betas[0], "beta2": betas[1]})

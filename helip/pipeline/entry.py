@@ -54,7 +54,7 @@ class Session:
         pl.seed_everything(config["seed"], verbose=False)
 
     def open_index(self) -> ShardIndex:
-        return open_index(self.common.dataset, self.common.artifacts, self.config["data"]["on_error"], self.console)
+        return open_index(self.common.dataset, self.common.artifacts, self.common.stream.on_error, self.console)
 
     def embed(self, clip: Clip, index: ShardIndex | None, drive: Drive, device: torch.device) -> ClipEmbed:
         """The model as evaluators see it."""
@@ -66,9 +66,9 @@ class Session:
             self.folder / "scratch",
             device,
             self.rank,
-            self.config["data"]["caption"],
+            self.common.stream.caption,
             self.config["evaluation"]["batch_size"],
-            self.common.workers,
+            self.common.stream.workers,
         )
 
     def evaluators(self) -> Any:
@@ -92,7 +92,7 @@ def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
         rows = training_rows(session.open_index(), session.common.dataset)
     mined = ensure_hard_pairs(request, rows, session.trainer, session.console)
     if session.rank == 0:
-        print_mining(request, rows, mined, config["data"]["caption"], folder, session.console)
+        print_mining(request, rows, mined, session.common.stream.caption, folder, session.console)
 
 
 def _bare_rows(arrays: Precomputed) -> Rows:
@@ -106,7 +106,9 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     if session.common.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
     pairs, settings = build.pair_settings(config), build.train_settings(config)
-    stream = build.stream_settings(config, session.common.workers)
+    stream, evaluators = session.common.stream, session.evaluators()
+    if settings.resume:
+        find_checkpoint(Path(settings.resume))  # a mistyped path is an error now, not after the mining
     index = session.open_index()
     rows = training_rows(index, session.common.dataset)
     mined: Mined | None = None
@@ -118,7 +120,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     clip = create_clip(session.common.model)
     steps = settings.steps(rows.usable, stream.batch_size)
     data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps)
-    session.console.print(describe_length(settings, stream, data, rows.usable))
+    session.console.print(describe_length(settings, stream, data, rows.usable, session.trainer.world_size))
     before = session.evaluate(clip, index)
     module = build_module(clip, pairs, build.optim_settings(config), steps)
 
@@ -126,7 +128,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
         return session.embed(clip, index, inside_fit_drive(trainer), trainer.strategy.root_device)
 
     per_epoch = max(1, math.ceil(rows.usable / stream.batch_size))
-    evaluation = evaluation_callback(session.evaluators(), make_embed, settings, per_epoch, before)
+    evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before)
     loggers = make_loggers(config["logger"], folder, config) if session.rank == 0 else []
     trainer = fit(module, data, session.common.trainer, settings, [evaluation], loggers, folder)
     if session.rank == 0:

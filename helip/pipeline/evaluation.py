@@ -88,7 +88,9 @@ class ClipEmbed:
     def part(self, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image (n, d) and text (n, d) embeddings of the readable rows of a part, and the rows (n,)."""
         if self.index is None or part not in self.dataset.parts:
-            raise Absent(f"dataset {self.dataset.name} has no part {part}: name one in dataset.parts.{part}=FIRST:LAST")
+            raise Absent(
+                f"dataset {self.dataset.name} has no part {part}: name its shards, +dataset.parts.{part}=FIRST:LAST"
+            )
         rows = np.flatnonzero(usable_rows(self.index, self.dataset, part))
         encoders = Encoders("clip", self._image_encoder(), ClipTextEncoder(self.clip.model, self.clip.tokenize))
         with self._scratch(part) as folder:

@@ -90,10 +90,10 @@ class Mined:
 
 
 def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
-    """The index that fits: made by the same settings on the same shards, with at least topk partners per row.
+    """The index of the same settings on the same shards, however deep.
 
     Raises:
-        HelipError: the index in `paths.index` was built on other shards or settings, or holds fewer than topk partners.
+        HelipError: the index in `paths.index` was built on other shards or settings.
     """
     folder = request.folder(rows)
     if not (folder / "meta.json").exists():
@@ -107,11 +107,7 @@ def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
         )
     if differing := _differing(request.settings(), found.meta.get("request", {})):
         raise HelipError(f"the hard pairs in {folder} were mined with other settings: {', '.join(differing)}")
-    if found.depth >= request.topk:
-        return found
-    if request.index_folder:
-        found.topk(request.topk)  # says what to run
-    return None
+    return found
 
 
 def ensure_hard_pairs(
@@ -123,14 +119,17 @@ def ensure_hard_pairs(
         auto_limit: rows above which nothing is mined (train.py); None mines whatever the size (mine.py).
 
     Raises:
-        HelipError: topk does not fit the number of rows, or nothing fits and the dataset is larger than auto_limit.
+        HelipError: topk does not fit the number of rows, the index in `paths.index` holds fewer than topk partners, or
+            nothing fits and the dataset is larger than auto_limit.
     """
     check_topk(request.topk, rows.usable)
     found = find_hard_pairs(request, rows)
     barrier()
     folder = request.folder(rows)
-    if found is not None:
+    if found is not None and found.depth >= request.topk:
         return Mined(found, folder, {})
+    if found is not None and request.index_folder and auto_limit is not None:
+        found.topk(request.topk)  # says what to run; training does not write into a folder that somebody named
     if auto_limit is not None and rows.usable > auto_limit:
         raise HelipError(_nothing_fits(request, rows, auto_limit))
     console.print(

@@ -1,7 +1,9 @@
 """CLIP models by open_clip's own factory, from a tag, a file or a checkpoint of ours."""
 
 import difflib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +75,8 @@ def create_clip(spec: ModelSpec) -> Clip:
             f"{', '.join(open_clip.list_pretrained_tags_by_model(spec.name)) or 'none'}"
         )
     try:
-        made: Any = open_clip.create_model_and_transforms(spec.name, pretrained=tag, output_dict=True)
+        with _hidden_warnings(is_file):  # open_clip calls the weights random that we load below
+            made: Any = open_clip.create_model_and_transforms(spec.name, pretrained=tag, output_dict=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise HelipError(
             f"{spec.name} with the weights {tag} cannot be loaded: {str(error).splitlines()[0]}"
@@ -82,6 +85,17 @@ def create_clip(spec: ModelSpec) -> Clip:
     if is_file:
         load_clip_weights(model, Path(str(spec.pretrained)))
     return Clip(model, train_transform, eval_transform, open_clip.get_tokenizer(spec.name), spec)
+
+
+@contextmanager
+def _hidden_warnings(hide: bool) -> Iterator[None]:
+    logger, level = logging.getLogger(), logging.getLogger().level
+    if hide:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _nearest(name: str) -> str:

@@ -11,8 +11,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from torch.utils.data import DataLoader
+
+from helip.errors import HelipError
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,22 @@ class _Launch(pl.LightningModule):
 
 
 def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
-    """A trainer for predict loops, its processes already running."""
+    """A trainer for predict loops, its processes already running. Raises HelipError for hardware that is not here."""
     from pytorch_lightning.callbacks import RichProgressBar
 
     quiet_lightning()
-    trainer = pl.Trainer(
-        **spec.arguments(),
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=progress,
-        callbacks=[RichProgressBar()] if progress else None,
-        inference_mode=True,
-    )
+    try:
+        trainer = pl.Trainer(
+            **spec.arguments(),
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+            callbacks=[RichProgressBar()] if progress else None,
+            inference_mode=True,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise HelipError(f"this machine cannot run the trainer settings: {' '.join(str(error).split())}") from error
     if trainer.world_size > 1 and not torch.distributed.is_initialized():
         start = pl.Trainer(**spec.arguments(), logger=False, enable_checkpointing=False, enable_progress_bar=False)
         start.predict(_Launch(), DataLoader(range(trainer.world_size)), return_predictions=False)  # type: ignore[arg-type]

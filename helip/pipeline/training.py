@@ -73,6 +73,14 @@ class TrainSettings:
     log_every: int
     evaluate: str
 
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        if self.evaluate not in ("epoch", "end"):
+            raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end")
+        for name in ("epochs", "max_steps", "checkpoint_every", "log_every"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")
+
     def steps(self, rows: int, batch_size: int) -> int:
         """Steps of the training: one epoch lets as many pairs enter the loss as the training part has rows."""
         if self.max_steps is not None:
@@ -82,13 +90,22 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """Of the training stream (conf/data)."""
+    """Of the loaders (conf/data); `workers` are processes per rank."""
 
     batch_size: int
     window: int
     caption: str
     on_error: str
     workers: int
+    embed_batch_size: int
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        if self.on_error not in ("skip", "fail"):
+            raise HelipError(f"data.on_error={self.on_error} is not one of skip, fail")
+        for name in ("window", "embed_batch_size"):
+            if getattr(self, name) < 1:
+                raise HelipError(f"data.{name}={getattr(self, name)} must be at least 1")
 
 
 def choose_partners(
@@ -144,9 +161,11 @@ def build_stream(
     return HelipDataModule(read, stream.batch_size, steps, stream.workers)
 
 
-def describe_length(settings: TrainSettings, stream: StreamSettings, data: HelipDataModule, rows: int) -> str:
-    """Steps, pairs, and how often a target is visited."""
-    targets = targets_per_step(stream.batch_size, data.read.partners)
+def describe_length(
+    settings: TrainSettings, stream: StreamSettings, data: HelipDataModule, rows: int, world_size: int
+) -> str:
+    """Steps, pairs, and how often a target is visited. Raises HelipError when the ranks cannot share a batch."""
+    targets = targets_per_step(stream.batch_size, data.read.partners, world_size)
     visits = data.steps * targets / data.read.order.length
     length = f"{settings.epochs} epochs of {rows:,} pairs" if settings.max_steps is None else "as asked"
     return (
@@ -201,9 +220,7 @@ def find_checkpoint(path: Path) -> Path:
         return path
     found = sorted((path / "checkpoints").glob("step-*.ckpt"))
     if not found:
-        raise HelipError(
-            f"train.resume={path} is neither a checkpoint file nor a run folder with checkpoints/step-*.ckpt"
-        )
+        raise HelipError(f"{path} is neither a checkpoint file nor a run folder with checkpoints/step-*.ckpt")
     return found[-1]
 
 

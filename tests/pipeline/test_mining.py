@@ -1,0 +1,202 @@
+"""mine.py: what is mined, where it goes, and when it is found again."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
+from tests.pipeline.conftest import TRAIN, VAL, Result, World
+from tests.reference import brute_hard_pairs
+from tests.samples import write_shards
+
+
+def indices(world: World, dataset: str = "folder") -> list[Path]:
+    return sorted(path.parent for path in (world.folder / "artifacts" / dataset / "hard_pairs").glob("*/meta.json"))
+
+
+def test_mining_prints_tables_and_draws_a_sheet(world: World, mined: Result) -> None:
+    for part in (
+        "mining folder: 32 rows, about",
+        "What each rule removed",
+        "with 5 hard pairs",
+        "embeddings",
+        "search",
+    ):
+        assert part in mined.out
+    run = world.runs("mine")[0]
+    assert f"contact sheet: {run}/hard_pairs.png" in mined.out
+    assert (run / "hard_pairs.png").stat().st_size > 10_000
+
+
+def test_the_hard_pairs_are_those_of_brute_force(world: World, mined: Result) -> None:
+    """From the stored embeddings; the evaluation part is neither target nor partner."""
+    (folder,) = [path for path in indices(world) if path.name.startswith("joint")]
+    index = HardPairIndex.load(folder)
+    assert index.rows.shape == (TRAIN + VAL, TRAIN - 1)  # search.depth is 100, cut to what there is
+    (store,) = (world.folder / "artifacts/folder/embeddings").glob("clip-*/meta.json")
+    image, text = (np.load(store.parent / f"{name}.npy")[:TRAIN] for name in ("image", "text"))
+    rows, scores, _, _ = brute_hard_pairs(image, text, TRAIN - 1)
+    assert (np.asarray(index.rows[:TRAIN]) == rows).all()
+    assert np.allclose(index.scores[:TRAIN], scores, atol=1e-6)
+    assert (np.asarray(index.rows[TRAIN:]) == -1).all()
+    shard_index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
+    assert index.meta["fingerprint"] == shard_index.fingerprint
+
+
+def test_the_same_command_finds_the_index(world: World, mined: Result) -> None:
+    (before,) = [path for path in indices(world) if path.name.startswith("joint")]
+    written = (before / "rows.npy").stat().st_mtime_ns
+    again = world.run("mine", "helip.topk=3")  # a smaller topk needs nothing new
+    assert again.status == 0 and "found, nothing was mined" in again.out and "Predicting" not in again.out
+    assert (before / "rows.npy").stat().st_mtime_ns == written
+
+
+def test_other_settings_are_another_index_of_the_same_embeddings(world: World, mined: Result) -> None:
+    embeddings = next((world.folder / "artifacts/folder/embeddings").glob("clip-*/image.npy"))
+    written = embeddings.stat().st_mtime_ns
+    names = set(indices(world))
+    result = world.run("mine", "helip.score=text")
+    (new,) = set(indices(world)) - names
+    assert result.status == 0 and new.name.startswith("text-") and "Predicting" not in result.out
+    assert embeddings.stat().st_mtime_ns == written
+    assert "did not fit" not in result.out
+
+
+def test_an_index_of_other_shards_names_both_fingerprints(fresh: World, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    other = tmp_path / "other"
+    write_shards(other, [12, 10, 10, VAL], first=100)
+    assert fresh.run("mine", f"paths.index={folder}", f"dataset.path={other}").status == 0
+    theirs = json.loads((folder / "meta.json").read_text())["fingerprint"]
+    ours = ShardIndex.build(sorted(fresh.shards.glob("*.tar"))).fingerprint
+    for program in ("mine", "train"):
+        result = fresh.run(program, f"paths.index={folder}")
+        assert result.status == 1
+        (sentence,) = result.errors
+        assert theirs[:8] in sentence and ours[:8] in sentence and str(folder) in sentence
+
+
+def test_an_index_of_ones_own(fresh: World, tmp_path: Path) -> None:
+    """paths.index: the files of the public format, refused under other settings, deepened only by mine.py."""
+    folder = tmp_path / "own"
+    own = f"paths.index={folder}"
+    assert fresh.run("mine", own, "search.depth=6").status == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "meta.json", "rows.npy", "scores.npy", "scores_image.npy", "scores_text.npy",
+    ]  # fmt: skip
+    other = fresh.run("mine", own, "helip.min_similarity=0.5")
+    assert other.status == 1
+    assert "min_similarity" in other.errors[0] and "[0.0, 0.0] there, [0.5, 0.5] here" in other.errors[0]
+    shallow = fresh.run("train", own, "helip.topk=9")
+    assert shallow.status == 1
+    assert (
+        "stores 6 partners per row, but topk=9" in shallow.errors[0] and "mine.py search.depth=9" in shallow.errors[0]
+    )
+    deeper = fresh.run("mine", own, "helip.topk=9", "search.depth=9")
+    assert deeper.status == 0 and HardPairIndex.load(folder).depth == 9
+
+
+def test_topk_deeper_than_what_is_stored_is_mined_by_itself(fresh: World) -> None:
+    assert fresh.run("mine", "search.depth=4", "helip.topk=4").status == 0
+    (folder,) = indices(fresh)
+    assert HardPairIndex.load(folder).depth == 4
+    result = fresh.run("mine", "search.depth=4", "helip.topk=7")
+    assert result.status == 0 and indices(fresh) == [folder] and HardPairIndex.load(folder).depth == 7
+
+
+def test_above_the_limit_training_names_the_nearest_index(world: World, mined: Result) -> None:
+    result = world.run("train", "mine.auto_limit=10", "helip.near_duplicate=0.9", "helip.min_similarity=0.3")
+    assert result.status == 1
+    (sentence,) = result.errors
+    assert "32 rows are more than mine.auto_limit=10" in sentence and "run mine.py" in sentence
+    assert "/hard_pairs/joint-" in sentence and "/hard_pairs/text-" not in sentence
+    assert "search.near_duplicate ([0.98, 0.98] there, [0.9, 0.9] here)" in sentence
+    assert "search.min_similarity ([0.0, 0.0] there, [0.3, 0.3] here)" in sentence
+
+
+def test_a_part_of_the_shards_can_be_lost_or_added(make_world, shards: Path, tmp_path: Path) -> None:
+    """Added shards: embeddings of the old ones are taken over, only the new rows are computed."""
+    data = tmp_path / "data"
+    shutil.copytree(shards, data)
+    (data / "00003.tar").unlink()
+    grown = make_world(tmp_path, [f"dataset.path={data}", "dataset.parts.train=':'", "~dataset.parts.val"])
+    assert grown.run("mine", "dataset.evaluators=[]").status == 0
+    shutil.copy(shards / "00003.tar", data)
+    result = grown.run("mine", "dataset.evaluators=[]")
+    assert result.status == 0 and "embeddings: 32 rows are there already, 8 to go" in result.out
+    stores = sorted(
+        (tmp_path / "artifacts/folder/embeddings").glob("*/image.npy"), key=lambda path: path.stat().st_size
+    )
+    one, two = (np.load(path) for path in stores)
+    assert len(one) == TRAIN and len(two) == TRAIN + VAL and (one == two[:TRAIN]).all()
+    assert not (two == 0).all(1).any()
+
+
+def arrays(folder: Path, **changes: np.ndarray) -> list[str]:
+    """Overrides for bare arrays: float16, not normalised."""
+    rng = np.random.default_rng(0)
+    values = {"image": 3 * rng.normal(size=(60, 8)) + 1, "text": rng.normal(size=(60, 5)) + 1} | changes
+    for name, value in values.items():
+        np.save(folder / f"{name}.npy", value.astype(np.float16) if value.dtype == np.float64 else value)
+    sides = [f"encoders.{name}={folder}/{name}.npy" for name in values]
+    return ["dataset=none", "encoders=precomputed", "helip.topk=5", *sides]
+
+
+def test_precomputed_arrays_are_read_in_place(fresh: World, tmp_path: Path) -> None:
+    overrides = arrays(tmp_path)
+    for score in ("joint", "image", "text"):
+        folder = tmp_path / score
+        result = fresh.run("mine", *overrides, f"paths.index={folder}", f"helip.score={score}", data=False)
+        assert result.status == 0, result.err
+        image, text = (np.load(tmp_path / f"{name}.npy") for name in ("image", "text"))
+        rows, scores, _, _ = brute_hard_pairs(image, text, 59, score)
+        index = HardPairIndex.load(folder)
+        assert (np.asarray(index.rows) == rows).all() and np.allclose(index.scores, scores, atol=1e-6)
+        assert "contact sheet" not in result.out
+
+
+def test_changed_arrays_are_other_hard_pairs(fresh: World, tmp_path: Path) -> None:
+    assert fresh.run("mine", *arrays(tmp_path), data=False).status == 0
+    rng = np.random.default_rng(1)
+    assert fresh.run("mine", *arrays(tmp_path, image=rng.normal(size=(60, 8))), data=False).status == 0
+    assert len(indices(fresh, "none")) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"image": np.where(np.arange(480).reshape(60, 8) == 95, np.nan, 1.0)}, "image embedding of row 11 holds NaN"),
+        ({"text": np.arange(60.0)[:, None] * np.ones(3)}, "text embedding of row 0 is zero"),
+        ({"text": np.ones((59, 5))}, "has 60 rows, .*text.npy has 59: they must be the same pairs"),
+        ({"image": np.ones(60)}, r"must hold floats of shape \(N, d\)"),
+        ({"image": np.ones((60, 8), np.int32)}, r"must hold floats of shape \(N, d\)"),
+    ],
+)
+def test_arrays_that_cannot_be_mined(fresh: World, tmp_path: Path, changes: dict, sentence: str) -> None:
+    result = fresh.run("mine", *arrays(tmp_path, **changes), data=False)
+    assert result.status == 1 and len(result.errors) == 1
+    assert re.search(sentence, result.errors[0])
+
+
+def test_files_that_are_no_arrays(fresh: World, tmp_path: Path) -> None:
+    overrides = arrays(tmp_path)
+    (tmp_path / "image.npy").write_text("no array")
+    result = fresh.run("mine", *overrides, data=False)
+    assert result.status == 1 and "image.npy cannot be read as a .npy file" in result.errors[0]
+    (tmp_path / "image.npy").unlink()
+    result = fresh.run("mine", *overrides, data=False)
+    assert result.status == 1 and "there are no embeddings at" in result.errors[0]
+
+
+def test_arrays_beside_shards_must_have_their_rows(fresh: World, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    good = arrays(tmp_path, image=rng.normal(size=(40, 8)), text=rng.normal(size=(40, 5)))[1:]
+    result = fresh.run("mine", *good)
+    assert result.status == 0 and "contact sheet" in result.out
+    result = fresh.run("mine", *arrays(tmp_path)[1:])
+    assert result.status == 1 and "encoders.image has 60 rows, but dataset folder has 40" in result.errors[0]
