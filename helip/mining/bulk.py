@@ -10,7 +10,9 @@ where the worst case would be 2^-9 = 0.0020.
 Legend: N rows, d width, D = d + 2 padded to a multiple of 32, R rows of a block.
 """
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,12 +44,14 @@ def padded_width(width: int) -> int:
     return -(-(width + 2) // ALIGN) * ALIGN
 
 
-def round_rows(vectors: Vectors, rows: slice, dtype: torch.dtype, error: torch.Tensor | None = None) -> Rounded:
+def round_rows(
+    vectors: Vectors, rows: slice | np.ndarray, dtype: torch.dtype, error: torch.Tensor | None = None
+) -> Rounded:
     """Round the unit rows of a block to `dtype`.
 
     Args:
         vectors: one modality.
-        rows: the block.
+        rows: the block; invalid rows among them become candidates that nothing lets pass.
         dtype: bfloat16 or float32.
         error: (R,) as an earlier call measured it; measured if None.
     """
@@ -58,7 +62,7 @@ def round_rows(vectors: Vectors, rows: slice, dtype: torch.dtype, error: torch.T
     values[:, :width] = unit
     if error is None:
         # 4 roundings: two made `unit`, measuring |q - unit| adds its own; 2 more of `dtype`, in which e is stored
-        error = torch.linalg.vector_norm(unit - values[:, :width].float(), dim=1) * 1.001 + 4 * ULP_FLOAT32
+        error = (unit - values[:, :width].float()).norm(dim=1) * 1.001 + 4 * ULP_FLOAT32
         error = torch.where(valid, error * (1 + 2 * ulp_of(dtype)), torch.zeros(()))
     values[:, width] = torch.where(valid, error, torch.full((), ABSENT))
     values[:, width + 1] = valid.to(dtype)
@@ -98,35 +102,72 @@ def ulp_of(dtype: torch.dtype) -> float:
 
 
 class BulkSource:
-    """Rounded rows of both modalities: kept if they fit in `memory` bytes, else made again for each read."""
+    """Rounded rows of both modalities, made once.
 
-    def __init__(self, pairs: Pairs, dtype: torch.dtype, memory: int, device: torch.device) -> None:
-        self.pairs, self.dtype, self.device = pairs, dtype, device
-        size = len(pairs) * sum(padded_width(v.width) for v in pairs.modalities) * dtype.itemsize
-        self.kept = size <= memory
-        self._error = [torch.zeros(len(pairs), device=device) for _ in pairs.modalities]
-        self._values = [self._round_all(m) for m in (0, 1)]
+    They are kept on the device if they fit, else in a nameless file that is gone with the process, however it ends,
+    else made again for each read.
 
-    def _round_all(self, modality: int) -> torch.Tensor | None:
-        vectors, count = self.pairs.modalities[modality], len(self.pairs)
-        shape = (count if self.kept else 0, padded_width(vectors.width))
-        values = torch.empty(shape, dtype=self.dtype, device=self.device)
-        for start in range(0, count, CONVERT):
-            rows = slice(start, min(start + CONVERT, count))
-            block = round_rows(vectors, rows, self.dtype)
-            self._error[modality][rows] = block.error.to(self.device)
-            if self.kept:
-                values[rows] = block.values.to(self.device)
-        return values if self.kept else None
+    Args:
+        pairs: the embeddings.
+        dtype: bfloat16 or float32.
+        memory: bytes that may be kept; on a GPU half of what is free.
+        device: where rows are wanted.
+        order: (M,) int64 rows to hold, in this order; all N in their own if None. `rows` then counts along it.
+        scratch: folder for the file, None for no file.
+    """
 
-    def rows(self, rows: slice) -> tuple[Rounded, Rounded]:
-        """(image, text) of a block of rows."""
-        image, text = (self._read(m, rows) for m in (0, 1))
+    def __init__(
+        self,
+        pairs: Pairs,
+        dtype: torch.dtype,
+        memory: int,
+        device: torch.device,
+        order: np.ndarray | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        self.pairs, self.dtype, self.device, self.order = pairs, dtype, device, order
+        self.count = len(pairs) if order is None else len(order)
+        widths = [padded_width(v.width) for v in pairs.modalities]
+        if device.type == "cuda":
+            memory = torch.cuda.mem_get_info(device)[0] // 2
+        self.kept = self.count * sum(widths) * dtype.itemsize <= memory
+        self._error = [torch.zeros(self.count, device=device) for _ in widths]
+        self._values = [self._room(width, scratch) for width in widths]
+        for modality in (0, 1):
+            self._fill(modality)
+
+    def _room(self, width: int, scratch: Path | None) -> torch.Tensor | None:
+        """(M, D), or None for rows that are made again for each read."""
+        if self.kept:
+            return torch.empty((self.count, width), dtype=self.dtype, device=self.device)
+        if scratch is None or self.device.type == "cuda":
+            return None
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            bytes_of = np.memmap(file, np.uint8, "w+", shape=(self.count * width * self.dtype.itemsize,))
+        return torch.from_numpy(bytes_of).view(self.dtype).view(self.count, width)
+
+    def _fill(self, modality: int) -> None:
+        vectors, values = self.pairs.modalities[modality], self._values[modality]
+        for start in range(0, self.count, CONVERT):
+            part = slice(start, min(start + CONVERT, self.count))
+            block = round_rows(vectors, self._rows(part), self.dtype)
+            self._error[modality][part] = block.error.to(self.device)
+            if values is not None:
+                values[part] = block.values.to(self.device)
+
+    def _rows(self, places: slice | np.ndarray) -> slice | np.ndarray:
+        return places if self.order is None else self.order[places]
+
+    def rows(self, places: slice | np.ndarray) -> tuple[Rounded, Rounded]:
+        """(image, text) of some rows, by their places in `order`."""
+        image, text = (self._read(m, places) for m in (0, 1))
         return image, text
 
-    def _read(self, modality: int, rows: slice) -> Rounded:
-        values, error = self._values[modality], self._error[modality][rows]
+    def _read(self, modality: int, places: slice | np.ndarray) -> Rounded:
+        values = self._values[modality]
+        index = places if isinstance(places, slice) else torch.from_numpy(places).to(self.device)
+        error = self._error[modality][index]
         if values is not None:
-            return Rounded(values[rows], error)
-        block = round_rows(self.pairs.modalities[modality], rows, self.dtype, error.cpu())
+            return Rounded(values[index], error)
+        block = round_rows(self.pairs.modalities[modality], self._rows(places), self.dtype, error.cpu())
         return Rounded(block.values.to(self.device), error)

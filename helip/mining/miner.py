@@ -13,8 +13,8 @@ import numpy as np
 from helip.artifacts.atomic import digest
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-from helip.mining.exact import ExactSearch
 from helip.mining.partial import Partial
+from helip.mining.plan import Search, make_plan, measured, open_search, read_plan
 from helip.mining.progress import search_progress
 from helip.mining.settings import Limit, SearchSettings
 from helip.mining.statistics import describe, filter_shares
@@ -115,33 +115,33 @@ def mine(
     known = {name: meta[name] for name in ("fingerprint", "hash") if name in meta}
     identity = [settings.identity(), settings.block_rows, len(pairs), _sample(pairs), known]
     partial = Partial(Path(folder), digest(identity), len(pairs), settings.block_rows, settings.depth)
-    _search_blocks(pairs, partial, settings, rank, world_size, device, progress)
+    if rank == 0:
+        make_plan(pairs, partial.folder, settings, device)
+    barrier()
+    plan = read_plan(partial.folder)
+    search = open_search(pairs, partial.folder, settings, plan, device)
+    _search_blocks(pairs, partial, search, rank, world_size, progress)
     barrier()
     if rank == 0:
-        partial.assemble(
-            {"settings": settings.identity(), "hash": digest(settings.identity()), **meta},
-            lambda index, removed, redone: {
-                **describe(index, removed, redone),
-                "removed_share_of_pairs": filter_shares(pairs, settings),
-            },
-        )
+
+        def describe_all(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict[str, Any]:
+            shares = {"removed_share_of_pairs": filter_shares(pairs, settings)}
+            return {**describe(index, removed, redone), **shares, **measured(pairs, settings, index, plan, device)}
+
+        known = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
+        partial.assemble({**known, **meta}, search.order, describe_all)
     barrier()
     return HardPairIndex.load(folder)
 
 
-def _search_blocks(
-    pairs: Pairs, partial: Partial, settings: SearchSettings, rank: int, world_size: int, device: str, progress: bool
-) -> None:
+def _search_blocks(pairs: Pairs, partial: Partial, search: Search, rank: int, world_size: int, progress: bool) -> None:
     done = partial.done()
     mine_now = [block for block in partial.blocks if block % world_size == rank and block not in done]
-    if not mine_now:
-        return
-    search = ExactSearch(pairs, settings, device=device)
-    total = sum(len(partial.rows(block)) for block in mine_now) * len(pairs)
+    total = sum(search.cost(partial.places(block)) for block in mine_now)
     operations = 2 * (pairs.image.width + pairs.text.width)
     with search_progress(f"mining ({search.name})", total, operations, progress and rank == 0) as tick:
         for block in mine_now:
-            partial.write(block, search.search(partial.rows(block), tick))
+            partial.write(block, search.search(partial.places(block), tick))
 
 
 def _sample(pairs: Pairs) -> str:

@@ -7,6 +7,7 @@ Legend: N rows, B rows of a block, K partners.
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from helip.artifacts.atomic import atomic_file, atomic_folder
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex, write_meta
 from helip.errors import HelipError
 from helip.mining.rescore import Ranked
+
+Statistics = Callable[[HardPairIndex, dict[str, int], int], dict[str, Any]]
 
 
 class Partial:
@@ -39,8 +42,8 @@ class Partial:
         """Numbers of the blocks."""
         return range(-(-self.count // self.block_rows))
 
-    def rows(self, block: int) -> range:
-        """Rows of a block."""
+    def places(self, block: int) -> range:
+        """Places of a block in the order of the search."""
         return range(block * self.block_rows, min((block + 1) * self.block_rows, self.count))
 
     def path(self, block: int) -> Path:
@@ -65,11 +68,12 @@ class Partial:
             removed = {n.removeprefix("removed_"): int(stored[n]) for n in stored.files if n.startswith("removed_")}
             return Ranked(**{name: stored[name] for name in ARRAYS}, removed=removed, redone=int(stored["redone"]))
 
-    def assemble(self, meta: dict[str, Any], statistics: Any) -> HardPairIndex:
+    def assemble(self, meta: dict[str, Any], order: np.ndarray | None, statistics: Statistics) -> HardPairIndex:
         """Join all blocks into the index and remove the partial folders.
 
         Args:
             meta: of the index.
+            order: (N,) row at each place; None: a place is a row.
             statistics: function of (index without meta, removed counts, redone rows) -> dict, stored in the meta.
 
         Raises:
@@ -84,14 +88,14 @@ class Partial:
         for stale in self.target.parent.glob(f".{self.target.name}.*.tmp"):  # of an assembly that was killed
             shutil.rmtree(stale, ignore_errors=True)
         with atomic_folder(self.target) as temporary:
-            index, removed, redone = self._join(temporary)
+            index, removed, redone = self._join(temporary, order)
             meta = {**meta, "statistics": statistics(index, removed, redone)}
             write_meta(temporary, meta, self.count, self.depth)
         for finished in self.target.parent.glob(f"{self.target.name}.partial-*"):  # ours, and those of older searches
             shutil.rmtree(finished, ignore_errors=True)
         return HardPairIndex.load(self.target)
 
-    def _join(self, folder: Path) -> tuple[HardPairIndex, dict[str, int], int]:
+    def _join(self, folder: Path, order: np.ndarray | None) -> tuple[HardPairIndex, dict[str, int], int]:
         arrays = {
             name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (self.count, self.depth))
             for name, dtype in ARRAYS.items()
@@ -99,9 +103,10 @@ class Partial:
         removed: dict[str, int] = {}
         redone = 0
         for block in self.blocks:
-            ranked, rows = self.read(block), self.rows(block)
+            ranked, places = self.read(block), self.places(block)
+            part = slice(places.start, places.stop)
             for name, array in arrays.items():
-                array[rows.start : rows.stop] = getattr(ranked, name)
+                array[part if order is None else order[part]] = getattr(ranked, name)
             removed = {name: removed.get(name, 0) + count for name, count in ranked.removed.items()}
             redone += ranked.redone
         for array in arrays.values():

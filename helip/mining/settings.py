@@ -1,6 +1,6 @@
 """What a search is asked for, checked once."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from helip.errors import HelipError
@@ -30,7 +30,7 @@ class SearchSettings:
         pool_redraw: targets after which the pool is drawn anew; 0 keeps one pool. The released script: 300,000.
         seed: of every random draw (pools, probes, the training sample of the index).
         block_rows: targets per unit of work and of resuming; results do not depend on it.
-        memory: bytes that the search may take beyond the embeddings themselves; results do not depend on it.
+        memory: bytes of rounded embeddings kept in memory, the rest goes to disk; results do not depend on it.
     """
 
     score: str = "joint"
@@ -44,7 +44,7 @@ class SearchSettings:
     pool_redraw: int = 0
     seed: int = 0
     block_rows: int = 8192
-    memory: int = field(default=600 << 20)
+    memory: int = 1 << 30
 
     def __post_init__(self) -> None:
         """Refuse what cannot be searched for, naming the setting."""

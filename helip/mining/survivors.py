@@ -12,6 +12,7 @@ import torch
 from helip.mining.bulk import ABSENT, lower_bound
 from helip.mining.scan import above, drop_below, kth_largest, order_of
 from helip.mining.settings import SearchSettings
+from helip.mining.vectors import Pairs
 
 ROOM = 16  # survivors allowed per target, in units of K; beyond, the target is redone in full precision
 LEAST_ROOM = 1024
@@ -21,8 +22,8 @@ class Survivors:
     """Flat lists of (target, candidate, lower and upper bound of the score), and a threshold per target.
 
     Args:
-        targets: (T,) int64 rows of the targets, consecutive.
-        groups: ids of byte-identical images and captions, (N,) each, or None.
+        targets: (T,) int64 rows of the targets.
+        pairs: for groups and validity.
         settings: rules and depth.
         ulp: relative rounding of the cosines that `add` is given.
         device: of those cosines.
@@ -30,52 +31,59 @@ class Survivors:
 
     def __init__(
         self,
-        targets: range,
-        groups: tuple[np.ndarray | None, np.ndarray | None],
+        targets: np.ndarray,
+        pairs: Pairs,
         settings: SearchSettings,
         ulp: float,
         device: torch.device,
     ) -> None:
-        self.first, self.count, self.settings, self.ulp, self.device = (
-            targets.start,
-            len(targets),
-            settings,
-            ulp,
-            device,
-        )
-        self.groups = [torch.from_numpy(g).to(device) for g in groups if g is not None]
+        self.count, self.settings, self.ulp, self.device = len(targets), settings, ulp, device
+        self.rows = torch.from_numpy(targets).to(device)
+        self.groups = [torch.from_numpy(g).to(device) for g in pairs.groups if g is not None]
         self.keep = settings.depth + settings.skip_first
         self.room = max(LEAST_ROOM, ROOM * self.keep)
         self.threshold = torch.zeros(self.count, device=device)  # (T,) lower bound of the K-th best score
+        self.threshold[~torch.from_numpy(pairs.valid[targets]).to(device)] = float("inf")  # nothing for invalid targets
         self.overflowed = torch.zeros(self.count, dtype=torch.bool, device=device)
-        self._parts: list[Flat] = []
-        self._next = 0
+        nothing = torch.empty(0, dtype=torch.int32, device=device)
+        self._parts = [Flat(nothing, nothing, nothing.float(), nothing.float())]
+        self._next, self._started = 0.0, False
 
     def add(
-        self, part: slice, first: int, upper: list[torch.Tensor], gap: list[torch.Tensor], worst: list[float]
+        self,
+        part: slice,
+        columns: torch.Tensor,
+        own: torch.Tensor,
+        upper: list[torch.Tensor],
+        gap: list[torch.Tensor],
+        worst: list[float],
     ) -> None:
-        """Take in one block of upper bounds.
+        """Take in one block of upper bounds; those of the first block of all also make the first thresholds.
 
         Args:
             part: positions of the S targets among the T.
-            first: row of the block's first candidate.
+            columns: (C,) int64 rows of the candidates; no candidate comes twice to the same target.
+            own: (S,) int64 place of each target itself among the columns; outside 0 .. C - 1: not there.
             upper: image and text, (S, C) in the precision of the bulk pass; used up.
             gap: image and text, (S,) float32, see `bulk.as_targets`.
             worst: image and text, largest rounding error of the candidates.
         """
-        self._drop_self(part, first, upper)
+        inside = ((own >= 0) & (own < len(columns))).nonzero()[:, 0]
+        for values in upper:
+            values[inside, own[inside]] = ABSENT
         score = self._product(*upper)
-        if first == 0 and score.shape[1] >= self.keep:
+        if not self._started and score.shape[1] >= self.keep:
             wide = [values.float() for values in upper]
-            lower = self._lower(wide, [g[:, None] for g in gap], worst, self._same_group(part, first, score.shape[1]))
-            self.threshold[part] = kth_largest(lower, self.keep)
+            same = self._grouped(self.rows[part, None], columns[None, :])
+            lower = self._lower(wide, [g[:, None] for g in gap], worst, same)
+            self.threshold[part] = torch.maximum(self.threshold[part], kth_largest(lower, self.keep))
         target, column = above(score, self.threshold[part] / (1 + self.ulp) ** 4)
         target, column = self._cut(part, target, column)
         values = [x[target, column].float() for x in upper]
-        same = self._grouped(target + (self.first + part.start), column + first)
+        same = self._grouped(self.rows[part][target], columns[column])
         lower = self._lower(values, [g[target] for g in gap], worst, same)
         self._parts.append(
-            Flat((target + part.start).int(), (column + first).int(), lower, score[target, column].float())
+            Flat((target + part.start).int(), columns[column].int(), lower, score[target, column].float())
         )
 
     def tighten(self, seen: float) -> None:
@@ -84,6 +92,7 @@ class Survivors:
         That costs as much as a block of candidates, and a threshold falls behind only by the factor that the number of
         candidates seen has grown by: once per doubling is enough.
         """
+        self._started = True
         if seen < self._next:
             return
         self._next = 2 * seen
@@ -112,12 +121,6 @@ class Survivors:
         table = torch.full((self.count, max(most, 1)), -1, dtype=torch.int64, device=self.device)
         table[flat.target.long(), place] = flat.column.long()
         return table.cpu().numpy(), np.flatnonzero(self.overflowed.cpu().numpy())
-
-    def _drop_self(self, part: slice, first: int, upper: list[torch.Tensor]) -> None:
-        own = torch.arange(part.start, part.stop, device=self.device) + (self.first - first)
-        inside = (own >= 0) & (own < upper[0].shape[1])
-        for values in upper:
-            values[inside.nonzero()[:, 0], own[inside]] = ABSENT
 
     def _product(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or under its minimum."""
@@ -150,10 +153,6 @@ class Survivors:
         """Whether rows `target` and `column` (broadcastable) share a group."""
         same = [(g[target] == g[column]) & (g[target] >= 0) for g in self.groups]
         return None if not same else torch.stack(torch.broadcast_tensors(*same)).any(dim=0)
-
-    def _same_group(self, part: slice, first: int, width: int) -> torch.Tensor | None:
-        target = torch.arange(part.start, part.stop, device=self.device)[:, None] + self.first
-        return self._grouped(target, torch.arange(first, first + width, device=self.device)[None, :])
 
     def _cut(self, part: slice, target: torch.Tensor, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Give up targets with too many survivors in one block, before they fill the memory."""

@@ -107,8 +107,9 @@ def open_pairs(
     if flags.shape != (count,) or flags.dtype != bool:
         raise HelipError(f"valid must be {count} booleans, one per row, but is {flags.dtype} {flags.shape}.")
     groups = (_group("image_group", image_group, count), _group("text_group", text_group, count))
-    arrays = (_measured(name, np.asarray(array), flags) for name, array in (("image", image), ("text", text)))
-    return Pairs(*arrays, flags, groups)
+    return Pairs(
+        _measured("image", np.asarray(image), flags), _measured("text", np.asarray(text), flags), flags, groups
+    )
 
 
 def _group(name: str, ids: np.ndarray | None, count: int) -> np.ndarray | None:

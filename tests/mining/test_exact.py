@@ -61,8 +61,8 @@ def test_centred_embeddings_have_negative_similarities():
 
 
 def test_many_blocks_and_float16(monkeypatch):
-    monkeypatch.setattr("helip.mining.exact.STEP", 96)
-    monkeypatch.setattr("helip.mining.exact.BLOCK", 128)
+    monkeypatch.setattr("helip.mining.sweep.STEP", 96)
+    monkeypatch.setattr("helip.mining.sweep.BLOCK", 128)
     image, text = clustered(1000, 24, 24, seed=3, dtype="float16")
     check(image, text, {}, torch.bfloat16, rows=range(130, 700))
 

@@ -10,13 +10,8 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.mining.miner import mine, mine_hard_pairs
 from helip.mining.settings import SearchSettings
+from tests.mining.ranks import mine_on_ranks, read_bytes
 from tests.reference import brute_hard_pairs
-
-NAMES = ("rows", "scores", "scores_image", "scores_text")
-
-
-def read_bytes(folder):
-    return [(folder / f"{name}.npy").read_bytes() for name in NAMES]
 
 
 def test_public_function_equals_brute_force():
@@ -53,16 +48,7 @@ def test_same_bytes_on_three_ranks_as_on_one(tmp_path):
     image, text = clustered(500, 24, 16, seed=2)
     mine(image, text, tmp_path / "one", SearchSettings(depth=10), progress=False)
     settings = SearchSettings(depth=10, block_rows=64)
-    for rank in (
-        1,
-        2,
-        0,
-    ):  # in turn, as if on three machines that share a disk; rank 0 last, so that all blocks are there
-        if rank:
-            with pytest.raises(HelipError, match="no hard-pair index"):
-                mine(image, text, tmp_path / "three", settings, rank=rank, world_size=3, progress=False)
-        else:
-            mine(image, text, tmp_path / "three", settings, rank=rank, world_size=3, progress=False)
+    mine_on_ranks(3, image, text, tmp_path / "three", settings)
     assert read_bytes(tmp_path / "one") == read_bytes(tmp_path / "three")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "three"]
 
@@ -93,9 +79,9 @@ def test_finished_blocks_are_not_computed_again(tmp_path, monkeypatch):
 def test_partial_results_of_other_data_are_not_used(tmp_path):
     image, text = clustered(300, 24, 16, seed=4)
     settings = SearchSettings(depth=10, block_rows=100)
-    with pytest.raises(HelipError, match="no hard-pair index"):
+    with pytest.raises(HelipError, match="start rank 0 first"):
         mine(image, text, tmp_path / "index", settings, rank=1, world_size=3, progress=False)
-    with pytest.raises(HelipError, match="blocks"):
+    with pytest.raises(HelipError, match="2 of 3 blocks"):
         mine(image[::-1], text, tmp_path / "index", settings, world_size=3, progress=False)
     mine(image, text, tmp_path / "index", settings, progress=False)
     mine(image, text, tmp_path / "plain", settings, progress=False)

@@ -1,0 +1,90 @@
+"""FastHPM (arXiv 2305.05208): candidates are a uniform random pool of m rows instead of all N, at m / N of the cost.
+
+What it saves it loses: of the true hard pairs about m / N are in the pool. It remains the cheapest way to *some* hard
+pairs.
+
+Legend: N rows, m rows of a pool, T targets.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from helip.mining.bulk import BulkSource
+from helip.mining.exact import fast_dtype
+from helip.mining.rescore import Ranked
+from helip.mining.settings import SearchSettings
+from helip.mining.sweep import Block, Tick, cuts, settle, sweep
+from helip.mining.vectors import Pairs
+from helip.mining.workers import Workers
+
+
+class PoolSearch:
+    """Finds the best of a random pool.
+
+    Args:
+        pairs: the embeddings.
+        settings: rules, depth, `pool_size` and `pool_redraw`.
+        device: where the bulk pass runs.
+        scratch: folder for what does not fit in memory.
+    """
+
+    name = "pool"
+    order = None
+
+    def __init__(
+        self, pairs: Pairs, settings: SearchSettings, device: str = "cpu", scratch: Path | None = None
+    ) -> None:
+        self.pairs, self.settings, self.device = pairs, settings, torch.device(device)
+        self.scratch = scratch
+        self.dtype = fast_dtype(self.device)
+        self.workers = Workers(None if self.device.type == "cpu" else 1)
+        self._pool: tuple[int, np.ndarray, BulkSource] | None = None
+
+    def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
+        """The best partners that consecutive rows find in their pool."""
+        every = self.settings.pool_redraw or len(self.pairs)
+        parts = []
+        for number in range(places.start // every, (places.stop - 1) // every + 1):
+            pool, source = self._drawn(number)
+            targets = np.arange(max(places.start, number * every), min(places.stop, (number + 1) * every))
+            pieces = np.array_split(targets, min(self.workers.threads, len(targets)))
+            parts += self.workers.map(lambda piece, p=pool, s=source: self._search(piece, p, s, tick), pieces)
+        return Ranked.join(parts)
+
+    def cost(self, places: range) -> int:
+        """Pairs that `search` will look at."""
+        return len(places) * min(self.settings.pool_size, int(self.pairs.valid.sum()))
+
+    def _drawn(self, number: int) -> tuple[np.ndarray, BulkSource]:
+        """The rows of a pool, rising, and their rounded vectors; the last pool is kept."""
+        if self._pool is None or self._pool[0] != number:
+            rows = draw_pool(self.pairs, self.settings, number)
+            source = BulkSource(self.pairs, self.dtype, self.settings.memory, self.device, rows, scratch=self.scratch)
+            self._pool = number, rows, source
+        return self._pool[1], self._pool[2]
+
+    def _search(self, targets: np.ndarray, pool: np.ndarray, source: BulkSource, tick: Tick) -> Ranked:
+        def count(done: int) -> None:
+            self.workers.check()
+            tick(done)
+
+        own = BulkSource(self.pairs, self.dtype, self.settings.memory, self.device, targets).rows(slice(None))
+        found = sweep(self.pairs, targets, own, _blocks(targets, pool, source, self.settings), self.settings, count)
+        return settle(self.pairs, targets, *found, pool, self.settings)
+
+
+def draw_pool(pairs: Pairs, settings: SearchSettings, number: int) -> np.ndarray:
+    """(m,) int64 valid rows, rising: the `number`-th pool of the seed, uniform without replacement."""
+    valid = np.flatnonzero(pairs.valid)
+    rng = np.random.default_rng((settings.seed, 0xF457, number))
+    return np.sort(rng.choice(valid, min(settings.pool_size, len(valid)), replace=False))
+
+
+def _blocks(targets: np.ndarray, pool: np.ndarray, source: BulkSource, settings: SearchSettings) -> Iterator[Block]:
+    place = np.searchsorted(pool, targets)
+    place[pool[np.minimum(place, len(pool) - 1)] != targets] = -len(pool)  # not in the pool
+    for part in cuts(len(pool), settings):
+        yield Block(pool[part], source.rows(part), place - part.start)

@@ -1,0 +1,111 @@
+"""The inner loop that all backends share: some targets against some candidates, block by block.
+
+Legend: T targets, S of them at a time, C candidates of a block, K partners.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from helip.mining.bulk import Rounded, as_targets, ulp_of
+from helip.mining.rescore import Ranked, rescore
+from helip.mining.settings import SearchSettings
+from helip.mining.survivors import Survivors
+from helip.mining.vectors import Pairs
+
+STEP = 1024  # S
+FIRST = 512  # C of the first block: enough for a first threshold, and all of its bounds are ranked for that
+BLOCK = 2048  # C of the others; two score blocks of S x C bfloat16 are 8 MB, within the caches of a core of a server
+RESCORED = 1024  # targets whose survivors are rescored at once
+Tick = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Candidates.
+
+    Attributes:
+        rows: (C,) int64.
+        sides: image and text, C rows each.
+        own: (T,) int64 place of each target itself among `rows`; outside 0 .. C - 1: not there.
+    """
+
+    rows: np.ndarray
+    sides: tuple[Rounded, Rounded]
+    own: np.ndarray
+
+
+def sweep(
+    pairs: Pairs,
+    targets: np.ndarray,
+    own: tuple[Rounded, Rounded],
+    blocks: Iterable[Block],
+    settings: SearchSettings,
+    tick: Tick,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates that may be among the best K of their target.
+
+    Args:
+        pairs: the embeddings, for widths and groups.
+        targets: (T,) int64 rows.
+        own: image and text of the targets.
+        blocks: the candidates, none of them twice; the nearer the first ones are, the fewer survive later.
+        settings: rules and depth.
+        tick: called with the number of pairs just looked at.
+
+    Returns:
+        (T, C') int64 rows, -1 padded, and the positions of targets with too many survivors, whose rows are empty.
+    """
+    sides = [as_targets(side, v.width) for side, v in zip(own, pairs.modalities, strict=True)]
+    device, dtype = own[0].values.device, own[0].values.dtype
+    found = Survivors(targets, pairs, settings, ulp_of(dtype), device)
+    seen = 0
+    for block in blocks:
+        rows, at = torch.from_numpy(block.rows).to(device), torch.from_numpy(block.own).to(device)
+        worst = [float(side.error.max()) for side in block.sides]
+        for start in range(0, len(targets), STEP):
+            part = slice(start, min(start + STEP, len(targets)))
+            upper = [side[0][part] @ c.values.T for side, c in zip(sides, block.sides, strict=True)]
+            found.add(part, rows, at[part], upper, [side[1][part] for side in sides], worst)
+            tick(upper[0].numel())
+        seen += len(rows)
+        found.tighten(seen)
+    return found.candidates()
+
+
+def settle(
+    pairs: Pairs,
+    targets: np.ndarray,
+    candidates: np.ndarray,
+    overflowed: np.ndarray,
+    everyone: np.ndarray,
+    settings: SearchSettings,
+) -> Ranked:
+    """Rank what a sweep let through.
+
+    Args:
+        pairs: the embeddings.
+        targets: (T,) int64 rows.
+        candidates, overflowed: as `sweep` returns them.
+        everyone: (C,) int64 rows that the sweep looked at: what targets with too many near-ties are rescored against.
+        settings: rules and depth.
+    """
+    parts = [
+        rescore(pairs, targets[start : start + RESCORED], candidates[start : start + RESCORED], settings)
+        for start in range(0, len(targets), RESCORED)
+    ]
+    ranked = Ranked.join(parts)
+    for position in overflowed:
+        ranked.replace(int(position), rescore(pairs, targets[position, None], everyone[None, :], settings))
+    return ranked
+
+
+def cuts(count: int, settings: SearchSettings) -> list[slice]:
+    """Blocks of `count` candidates."""
+    if count == 0:
+        return []
+    edges = [0, *range(max(FIRST, 4 * (settings.depth + settings.skip_first)), count, BLOCK), count]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
