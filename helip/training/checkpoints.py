@@ -1,5 +1,6 @@
 """Weights in and out: Lightning and open_clip checkpoints, a plain open_clip export, interpolation."""
 
+import argparse
 import os
 import pickle
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise HelipError(f"there is no checkpoint at {path}: give the path of a file")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # SLIP's files hold their command line
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HelipError(
@@ -36,12 +38,29 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
 
 def clip_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The open_clip state dict inside a checkpoint: ours, an open_clip epoch, or a plain state dict."""
+    """The open_clip state dict inside a checkpoint: ours, an open_clip epoch, SLIP's, or a plain state dict."""
     nested = checkpoint.get("state_dict", checkpoint)
     state = {name: value for name, value in nested.items() if isinstance(value, torch.Tensor)}
     while prefix := next((p for p in PREFIXES if state and all(name.startswith(p) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+    return from_slip(state) if "image_projection" in state else state
+
+
+def from_slip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names of facebookresearch/SLIP's CLIP and SLIP models -> open_clip's with a timm image tower (slip_vit_b_16).
+
+    Its image tower is timm's ViT under `visual.`, its projection is written (width, embedding) where a Linear wants the
+    transpose, and `image_mlp` is the head of its self-supervised loss, which has no use here.
+    """
+    renamed = {}
+    for name, value in state.items():
+        if name == "image_projection":
+            renamed["visual.head.proj.weight"] = value.T.contiguous()
+        elif name.startswith("visual."):
+            renamed[f"visual.trunk.{name.removeprefix('visual.')}"] = value
+        elif not name.startswith("image_mlp."):
+            renamed[name] = value
+    return renamed
 
 
 def load_clip_weights(model: nn.Module, path: Path | str) -> None:
@@ -54,6 +73,8 @@ def load_clip_weights(model: nn.Module, path: Path | str) -> None:
     for name in ("logit_scale", "logit_bias"):  # () in some releases of open_clip, (1,) in others
         if name in state and name in own and state[name].numel() == own[name].numel() == 1:
             state[name] = state[name].reshape(own[name].shape)
+    if "logit_bias" in own:  # a CLIP that goes on with SigLIP's loss starts from the bias that the model was made with
+        state.setdefault("logit_bias", own["logit_bias"])
     wrong = {
         "missing": [name for name in own if name not in state],
         "unknown": [name for name in state if name not in own],

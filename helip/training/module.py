@@ -7,7 +7,8 @@ numbers. What runs between two steps (validation, a new loader's base seed) cann
 import json
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,11 +19,12 @@ from helip.data.batch import Batch
 from helip.errors import HelipError
 from helip.training.gather import gather_rows
 from helip.training.losses import HelipLoss
-from helip.training.optim import OptimSettings, build_optimizer, build_schedule
+from helip.training.optim import OptimSettings, build_optimizer, build_schedule, overrule
 
 MAX_LOGIT_SCALE = math.log(100)  # CLIP, arXiv 2103.00020, section 2.5
 CHECKPOINT_KEY = "helip"
 RNG_KEY = "helip_rng"
+FIXED_KEY = "helip_fixed"
 COUNTS = ("masked_pairs", "replaced_rows")
 MAY_BE_ABSENT = ("similarity_", "accuracy_")  # NaN where a rank's batch has no hard pair or no normal negative
 
@@ -36,13 +38,22 @@ class HelipModule(pl.LightningModule):
         optim: optimiser settings.
         max_steps: optimizer steps of the whole schedule. Not taken from the Trainer, which may stop earlier.
         description: what evaluation needs to rebuild the model; JSON types only. Stored in checkpoints as "helip".
+        fixed: settings that a resumed run must share, by their name in the configuration; the schedule's are added.
+        allow_change: a resumed run may change them: it goes on under its own learning rate, decay and schedule.
 
     Raises:
         HelipError: if the model does not return a dict, or the description is more than JSON can hold.
     """
 
     def __init__(
-        self, model: nn.Module, loss: HelipLoss, optim: OptimSettings, max_steps: int, description: dict[str, Any]
+        self,
+        model: nn.Module,
+        loss: HelipLoss,
+        optim: OptimSettings,
+        max_steps: int,
+        description: dict[str, Any],
+        fixed: Mapping[str, Any] | None = None,
+        allow_change: bool = False,
     ) -> None:
         super().__init__()
         if not getattr(model, "output_dict", False):
@@ -51,12 +62,15 @@ class HelipModule(pl.LightningModule):
             raise HelipError(f"train.max_steps is {max_steps}: give at least one step")
         try:
             self.description = json.loads(json.dumps(description))
+            own = {f"optim.{name}": value for name, value in asdict(optim).items()}
+            self.fixed = json.loads(json.dumps({"train.max_steps": max_steps} | own | dict(fixed or {})))
         except TypeError as error:
             raise HelipError(f"the model's description is no plain data: {error}; pass JSON types only") from error
         self.model: Any = model  # open_clip's model classes share no typed base
         self.loss = loss
         self.optim = optim
         self.max_steps = max_steps
+        self.allow_change = allow_change
         self._rng: dict[str, torch.Tensor] | None = None
 
     def setup(self, stage: str) -> None:
@@ -123,10 +137,24 @@ class HelipModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description and every rank's generator state; Lightning calls this on all ranks."""
         checkpoint[CHECKPOINT_KEY] = self.description
+        checkpoint[FIXED_KEY] = self.fixed
         checkpoint[RNG_KEY] = {name: self._gathered(state).cpu() for name, state in (self._rng or {}).items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the generator state for the first step; before that, loaders draw from the generator too."""
+        """Refuse another schedule; keep the generator state for the first step, as loaders draw from it before that."""
+        before = checkpoint.get(FIXED_KEY, {})
+        changed = [
+            f"{name} was {before[name]} and is {now}"
+            for name, now in self.fixed.items()
+            if before.get(name, now) != now
+        ]
+        if changed and not self.allow_change:
+            raise HelipError(
+                f"train.resume: {'; '.join(changed)}: the rest of the run would follow another schedule than its start;"
+                " keep what was set, or ask for it with train.allow_change=true"
+            )
+        if changed:
+            overrule(checkpoint, self.optim, self.max_steps)
         states = checkpoint.get(RNG_KEY, {})
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         if states and len(states["cpu"]) == world_size:

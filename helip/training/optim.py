@@ -85,3 +85,19 @@ def build_schedule(
     """Schedule to be advanced once per optimizer step."""
     steps = warmup_steps(warmup, max_steps)
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, max_steps, steps))
+
+
+def overrule(checkpoint: dict[str, Any], settings: OptimSettings, max_steps: int) -> None:
+    """Put these settings in the place of a checkpoint's own, in place: only the moments and the step are resumed."""
+    steps = warmup_steps(settings.warmup, max_steps)
+    for schedule in checkpoint.get("lr_schedulers", []):
+        schedule["base_lrs"] = [settings.lr] * len(schedule["base_lrs"])
+        factor = lr_factor(schedule["last_epoch"], max_steps, steps)
+        schedule["_last_lr"] = [settings.lr * factor] * len(schedule["base_lrs"])
+    for optimizer in checkpoint.get("optimizer_states", []):
+        for group in optimizer["param_groups"]:
+            group["initial_lr"] = settings.lr
+            group["lr"] = settings.lr * lr_factor(checkpoint["global_step"], max_steps, steps)
+            group["betas"], group["eps"] = (settings.beta1, settings.beta2), settings.eps
+            if group["weight_decay"]:
+                group["weight_decay"] = settings.weight_decay

@@ -1,7 +1,11 @@
+import argparse
+from pathlib import Path
+
 import open_clip
 import pytest
 import torch
 
+import helip
 from helip.errors import HelipError
 from helip.training.checkpoints import clip_state, export_clip, interpolate, load_clip_weights, read_checkpoint
 from tests.training.tiny import NAME, batch_of, fit, tiny_model, tiny_module
@@ -121,3 +125,53 @@ def test_weights_of_another_model_name_what_differs(trained, tmp_path):
     torch.save({"a": torch.zeros(2)}, tmp_path / "a.pt")
     with pytest.raises(HelipError, match=r"missing.*1 unknown, e\.g\. a"):
         load_clip_weights(other, tmp_path / "a.pt")
+
+
+def slip_model(open_clip_model):
+    """facebookresearch/SLIP's CLIP in a few lines, with the weights of a timm-tower open_clip model under its names."""
+    state = {
+        "image_projection": open_clip_model.visual.head.proj.weight.T.clone(),
+        "image_mlp.layer1.bias": torch.ones(3),
+    }
+    for name, value in open_clip_model.state_dict().items():
+        if name.startswith("visual.trunk."):
+            state[f"visual.{name.removeprefix('visual.trunk.')}"] = value
+        elif not name.startswith("visual."):
+            state[name] = value
+    return state
+
+
+def test_slip_checkpoints_load_with_equal_outputs(tmp_path):
+    vision = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "token", "timm_proj": "linear", "image_size": 224}
+    changes = {"vision_cfg": vision, "quick_gelu": True}
+    theirs, ours = tiny_model(tmp_path, seed=1, **changes).eval(), tiny_model(tmp_path, seed=2, **changes).eval()
+    content = {
+        "epoch": 25,
+        "state_dict": {f"module.{name}": value for name, value in slip_model(theirs).items()},
+        "args": argparse.Namespace(model="SLIP_VITB16", lr=3e-3),
+    }
+    torch.save(content, tmp_path / "slip.pt")
+    load_clip_weights(ours, tmp_path / "slip.pt")
+    image = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        # SLIP's own forward: the trunk's token, then a matrix product
+        expected = theirs.visual.trunk(image) @ content["state_dict"]["module.image_projection"]
+        torch.testing.assert_close(ours.encode_image(image), expected, rtol=1e-5, atol=1e-6)
+        text = batch_of(0)["text"]
+        assert torch.equal(ours.encode_text(text), theirs.encode_text(text))
+
+
+def test_the_slip_model_has_the_names_of_slips_checkpoints():
+    open_clip.add_model_config(Path(helip.__file__).parent / "embedded")
+    config = open_clip.get_model_config("slip_vit_b_16")
+    assert config["text_cfg"] == {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
+    assert config["embed_dim"] == 512
+    assert config["quick_gelu"]
+
+
+def test_a_clip_that_goes_on_with_siglip_keeps_the_new_bias(tmp_path):
+    tiny_model(tmp_path)
+    path = export_clip(open_clip.create_model(NAME, output_dict=True), tmp_path / "clip.pt")
+    model = open_clip.create_model(NAME, output_dict=True, init_logit_bias=-10)
+    load_clip_weights(model, path)
+    assert model.logit_bias == -10

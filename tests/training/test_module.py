@@ -3,6 +3,7 @@
 import copy
 import csv
 import math
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -201,3 +202,49 @@ def test_refusals(tmp_path):
     model.output_dict = False
     with pytest.raises(HelipError, match="output_dict"):
         HelipModule(model, HelipLoss(), OptimSettings(), 5, {})
+
+
+def test_a_changed_schedule_is_refused_unless_asked_for(tmp_path):
+    fit(tiny_module(tmp_path, max_steps=4), tmp_path, 2).save_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(HelipError, match=r"train\.max_steps was 4 and is 8.*train\.allow_change=true"):
+        fit(tiny_module(tmp_path, max_steps=8), tmp_path, 4, start=2, ckpt_path=tmp_path / "a.ckpt")
+    with pytest.raises(HelipError, match=r"optim\.lr was 0\.001 and is 0\.002"):
+        fit(tiny_module(tmp_path, max_steps=4, lr=2e-3), tmp_path, 4, start=2, ckpt_path=tmp_path / "a.ckpt")
+    module = tiny_module(tmp_path, max_steps=8, lr=2e-3, weight_decay=0.1)
+    module.allow_change = True
+    trainer = fit(module, tmp_path, 3, start=2, ckpt_path=tmp_path / "a.ckpt")
+    optimizer = trainer.optimizers[0]
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(2e-3 * 0.5 * (1 + math.cos(math.pi * 1 / 6)))
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.1]
+
+
+def test_other_settings_that_a_resumed_run_must_share(tmp_path):
+    module = tiny_module(tmp_path)
+    own = HelipModule(module.model, HelipLoss(), OptimSettings(), 8, DESCRIPTION, {"data.batch_size": 8})
+    fit(own, tmp_path, 1).save_checkpoint(tmp_path / "a.ckpt")
+    other = HelipModule(module.model, HelipLoss(), OptimSettings(), 8, DESCRIPTION, {"data.batch_size": 16})
+    with pytest.raises(HelipError, match=r"data\.batch_size was 8 and is 16"):
+        fit(other, tmp_path, 2, start=1, ckpt_path=tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_precisions_learn(tmp_path, precision):
+    losses = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs: Any, batch, batch_idx):
+            losses.append(float(outputs["loss"]))
+
+    torch.manual_seed(0)
+    module = tiny_module(tmp_path, max_steps=30, lr=3e-3)
+    fit(module, tmp_path, 30, make=lambda step: batch_of(0), precision=precision, callbacks=[Watch()])
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_half_precision_on_a_gpu(tmp_path, precision):
+    module = tiny_module(tmp_path, max_steps=30, lr=3e-3)
+    trainer = fit(module, tmp_path, 30, make=lambda step: batch_of(0), precision=precision, accelerator="gpu")
+    assert trainer.logged_metrics == {} or all(value.isfinite() for value in trainer.logged_metrics.values())
+    assert all(value.isfinite().all() for value in module.model.parameters())

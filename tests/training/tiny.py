@@ -6,6 +6,7 @@ from typing import Any
 import open_clip
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 
 from helip.training.losses import HelipLoss
 from helip.training.module import HelipModule
@@ -88,7 +89,7 @@ def fit(module, folder, stop, start=0, ckpt_path=None, make=batch_of, **settings
         "devices": 1,
         "max_steps": stop,
         "logger": False,
-        "enable_checkpointing": False,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in settings.get("callbacks", ())),
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "log_every_n_steps": 1,

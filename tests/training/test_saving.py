@@ -1,0 +1,67 @@
+import os
+import signal
+
+import pytest
+import pytorch_lightning as pl
+
+from helip.errors import HelipError
+from helip.training import saving
+from helip.training.saving import EXIT_SIGTERM, Checkpoints, checkpoints_in, newest_good
+from tests.training.tiny import fit, tiny_module
+
+pytestmark = pytest.mark.filterwarnings("ignore:Be aware that when using")
+
+
+def names(folder):
+    return [path.name for path in checkpoints_in(folder)]
+
+
+def test_the_newest_are_kept_and_the_last_step_is_there(tmp_path):
+    fit(tiny_module(tmp_path), tmp_path, 7, callbacks=[Checkpoints(tmp_path / "c", 2)])
+    assert names(tmp_path / "c") == ["step-000006.ckpt", "step-000007.ckpt"]
+
+
+def test_minutes(tmp_path, monkeypatch):
+    class Clock:
+        now = 0.0
+
+        @classmethod
+        def monotonic(cls):
+            cls.now += 25.0  # two calls a step or so
+            return cls.now
+
+    monkeypatch.setattr(saving, "time", Clock)
+    fit(tiny_module(tmp_path), tmp_path, 5, callbacks=[Checkpoints(tmp_path / "c", 0, every_minutes=1.0, keep=9)])
+    assert names(tmp_path / "c") == ["step-000003.ckpt", "step-000005.ckpt"]
+
+
+class Kill(pl.Callback):
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_finishes_the_step_saves_and_leaves(tmp_path, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        fit(tiny_module(tmp_path), tmp_path, 7, callbacks=[Kill(), Checkpoints(tmp_path / "c", 100)])
+    assert caught.value.code == EXIT_SIGTERM == 143
+    assert names(tmp_path / "c") == ["step-000003.ckpt"]
+    assert "stopped after step 3; train.resume=" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_cut_off_checkpoint_is_passed_over(tmp_path):
+    fit(tiny_module(tmp_path), tmp_path, 6, callbacks=[Checkpoints(tmp_path / "c", 2, keep=3)])
+    good, newest = tmp_path / "c" / "step-000004.ckpt", tmp_path / "c" / "step-000006.ckpt"
+    assert newest_good(tmp_path / "c") == (newest, [])
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    (tmp_path / "c" / "step-1000000.ckpt").write_bytes(b"")
+    assert newest_good(tmp_path / "c") == (good, [tmp_path / "c" / "step-1000000.ckpt", newest])
+    assert newest_good(tmp_path / "none") == (None, [])
+
+
+def test_refusals(tmp_path):
+    for steps, minutes in ((-1, None), (5, 0.0)):
+        with pytest.raises(HelipError, match=r"train\.checkpoint_every"):
+            Checkpoints(tmp_path, steps, minutes)
