@@ -48,6 +48,10 @@ def launch(name: str) -> None:
         if wants_traceback:
             raise
         sys.exit(f"error: {sentence(error, name)}")
+    except ValueError as error:  # Hydra's own for `dataset=3`; any other is a fault of ours
+        if wants_traceback or "Config group override" not in str(error):
+            raise
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on from what is finished")
     if failed:

@@ -116,8 +116,8 @@ def _by_content(side: Config) -> Config:
 
 
 def pair_settings(config: Config) -> PairSettings:
-    names = PairSettings.__dataclass_fields__
-    return typed(PairSettings, "helip", {name: config["helip"][name] for name in names})
+    limits = set(RULES) - {"score"}  # of mining alone
+    return typed(PairSettings, "helip", {name: value for name, value in config["helip"].items() if name not in limits})
 
 
 def train_settings(config: Config) -> TrainSettings:
