@@ -21,7 +21,7 @@ from helip.mining.exact import ExactSearch, fast_dtype
 from helip.mining.probe import Recall, interval, probe_rows
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import Block, Tick, cuts, settle, sweep
+from helip.mining.sweep import CANDIDATES, Block, Tick, cuts, padded, settle, sweep
 from helip.mining.vectors import Pairs
 from helip.mining.workers import Workers
 
@@ -102,7 +102,10 @@ class ApproximateSearch:
         places = np.arange(first, end)
         for part in cuts(len(members), self.settings):
             some = members[part]
-            yield Block(self.order[some], self.source.rows(some), places - members[0] - part.start)
+            sides = self.source.rows(some)
+            image, text = (padded(side, CANDIDATES) for side in sides)
+            rows = np.pad(self.order[some], (0, len(image.values) - len(some)))
+            yield Block(rows, (image, text), places - members[0] - part.start)
 
 
 def choose_probes(pairs: Pairs, settings: SearchSettings, cells: Cells, device: str = "cpu") -> tuple[int, Recall]:

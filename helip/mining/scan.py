@@ -43,16 +43,28 @@ def drop_below(values: torch.Tensor, least: float) -> None:
         torch.threshold_(values, least, 0.0)
 
 
+def zero_above(values: torch.Tensor, other: torch.Tensor, edge: float) -> None:
+    """Set values to 0 in place where `other`, (S, C) of the same dtype, is above `edge`."""
+    if values.is_cuda or edge <= 0:
+        values.masked_fill_(other > edge, 0)
+        return
+    bits = INTEGER[values.dtype]
+    floor = _rounded_down(torch.tensor([edge]), values.dtype).view(bits).item()
+    numbers = values.view(bits).numpy()
+    np.multiply(numbers, other.view(bits).numpy() <= floor, out=numbers)
+
+
 def _rounded_down(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return limit if dtype == torch.float32 else (limit * (1 - 2.0**-7)).to(dtype)
 
 
 def kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
-    """(T, C) float32 -> (T,) the k-th largest of each row, k <= C."""
+    """(T, C) bfloat16 or float32, none negative -> (T,) the k-th largest of each row, k <= C."""
     if values.is_cuda:
         return values.topk(k, dim=1, sorted=False).values.amin(dim=1)
     place = values.shape[1] - k
-    return torch.from_numpy(np.partition(values.numpy(), place, axis=1)[:, place].copy())
+    bits = np.partition(values.view(INTEGER[values.dtype]).numpy(), place, axis=1)[:, place]
+    return torch.from_numpy(bits.copy()).view(values.dtype)
 
 
 def order_of(target: torch.Tensor, count: int) -> torch.Tensor:

@@ -5,7 +5,6 @@ Legend: T targets, S of them at a time, C candidates of a block, K partners.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,8 +16,9 @@ from helip.mining.survivors import Survivors
 from helip.mining.vectors import Pairs
 
 STEP = 1024  # S
-FIRST = 512  # C of the first block: enough for a first threshold, and all of its bounds are ranked for that
-BLOCK = 2048  # C of the others; two score blocks of S x C bfloat16 are 8 MB, within the caches of a core of a server
+BLOCK = 2048  # C; two score blocks of S x C bfloat16 are 8 MB, within the caches of a core of a server
+# The library that multiplies compiles a kernel for every new shape, which takes as long as ten small products.
+TARGETS, CANDIDATES = 64, 256  # rows are padded to multiples of these
 RESCORED = 1024  # targets whose survivors are rescored at once
 Tick = Callable[[int], None]
 
@@ -29,7 +29,7 @@ class Block:
 
     Attributes:
         rows: (C,) int64.
-        sides: image and text, C rows each.
+        sides: image and text, C rows each; zeros may follow, and `rows` of any number.
         own: (T,) int64 place of each target itself among `rows`; outside 0 .. C - 1: not there.
     """
 
@@ -59,7 +59,7 @@ def sweep(
     Returns:
         (T, C') int64 rows, -1 padded, and the positions of targets with too many survivors, whose rows are empty.
     """
-    sides = [as_targets(side, v.width) for side, v in zip(own, pairs.modalities, strict=True)]
+    sides = [as_targets(padded(side, TARGETS), v.width) for side, v in zip(own, pairs.modalities, strict=True)]
     device, dtype = own[0].values.device, own[0].values.dtype
     found = Survivors(targets, pairs, settings, ulp_of(dtype), device)
     seen = 0
@@ -68,7 +68,9 @@ def sweep(
         worst = [float(side.error.max()) for side in block.sides]
         for start in range(0, len(targets), STEP):
             part = slice(start, min(start + STEP, len(targets)))
-            upper = [side[0][part] @ c.values.T for side, c in zip(sides, block.sides, strict=True)]
+            step = slice(start, start + STEP)
+            upper = [side[0][step] @ c.values.T for side, c in zip(sides, block.sides, strict=True)]
+            upper = [values[: part.stop - start] for values in upper]
             found.add(part, rows, at[part], upper, [side[1][part] for side in sides], worst)
             tick(upper[0].numel())
         seen += len(rows)
@@ -103,9 +105,16 @@ def settle(
     return ranked
 
 
+def padded(side: Rounded, multiple: int) -> Rounded:
+    """Zero rows added up to a multiple; as candidates their bound is 0, which nothing lets pass."""
+    more = -len(side.values) % multiple
+    if not more:
+        return side
+    grow = torch.nn.functional.pad
+    return Rounded(grow(side.values, (0, 0, 0, more)), grow(side.error, (0, more)))
+
+
 def cuts(count: int, settings: SearchSettings) -> list[slice]:
     """Blocks of `count` candidates."""
-    if count == 0:
-        return []
-    edges = [0, *range(max(FIRST, 4 * (settings.depth + settings.skip_first)), count, BLOCK), count]
-    return [slice(start, stop) for start, stop in pairwise(edges)]
+    width = max(BLOCK, 4 * (settings.depth + settings.skip_first))
+    return [slice(start, min(start + width, count)) for start in range(0, count, width)]
