@@ -70,6 +70,7 @@ class TrainSettings:
     max_steps: int | None
     resume: str | None
     checkpoint_every: int
+    keep_checkpoints: int
     log_every: int
     evaluate: str
 
@@ -190,7 +191,7 @@ def fit(
         auto_insert_metric_name=False,
         monitor="step",
         mode="max",
-        save_top_k=2,
+        save_top_k=settings.keep_checkpoints,
         every_n_train_steps=settings.checkpoint_every,
         save_on_train_epoch_end=False,
     )
@@ -208,9 +209,7 @@ def fit(
     )
     resume = find_checkpoint(Path(settings.resume)) if settings.resume else None
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    final = folder / "checkpoints" / f"step-{trainer.global_step:06d}.ckpt"
-    if not final.exists():
-        trainer.save_checkpoint(final)
+    trainer.save_checkpoint(folder / "checkpoints" / f"step-{trainer.global_step:06d}.ckpt")
     return trainer
 
 
