@@ -41,6 +41,7 @@ class Result:
     status: int
     out: str
     err: str
+    folder: Path  # of the run
 
     @property
     def errors(self) -> list[str]:
@@ -53,10 +54,12 @@ def no_sheet(path: Path, *_: object, **__: object) -> Path:
     return path
 
 
-def call(name: str, *overrides: str, draw: bool = False) -> Result:
-    """Run `python <name>.py <overrides>` inside this process."""
+def call(name: str, folder: Path, *overrides: str, draw: bool = False) -> Result:
+    """Run `python <name>.py <overrides>` inside this process, with its run folder in `folder`."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+    run = folder / f"{name}-{len(list(folder.glob(f'{name}-*')))}"
+    quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.run.dir={run}"]
+    run.mkdir(parents=True)
     with (
         mock.patch.object(sys, "argv", [f"{name}.py", *overrides, *quiet]),
         mock.patch.dict(os.environ),
@@ -69,7 +72,7 @@ def call(name: str, *overrides: str, draw: bool = False) -> Result:
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else 1
             print(stop.code if isinstance(stop.code, str) else "", file=err)
-    return Result(status, out.getvalue(), err.getvalue())
+    return Result(status, out.getvalue(), err.getvalue(), run)
 
 
 @dataclass
@@ -86,15 +89,11 @@ class World:
     overrides: list[str]
 
     def run(self, name: str, *overrides: str, data: bool = True, draw: bool = False) -> Result:
-        return call(name, *(self.overrides if data else self.places), *overrides, draw=draw)
+        return call(name, self.folder / "runs", *(self.overrides if data else self.places), *overrides, draw=draw)
 
     @property
     def places(self) -> list[str]:
         return [f"paths.artifacts={self.folder}/artifacts", f"paths.runs={self.folder}/runs", "trainer=cpu"]
-
-    def runs(self, name: str) -> list[Path]:
-        """Run folders, the newest last."""
-        return sorted((self.folder / "runs" / name).iterdir(), key=lambda path: path.stat().st_mtime)
 
 
 def data_overrides(shards: Path) -> list[str]:

@@ -94,7 +94,7 @@ def test_bad_samples_are_left_out_and_named(fresh: World, broken: Path) -> None:
         assert re.search(rf"warning: left out 0\.tar, key {row}\[/x\] \(row {row}\): .*{reason}", result.out)
     trained = fresh.run("train", path, *PLAIN, "train.max_steps=8", "train.log_every=4", "helip.outliers=random")
     assert trained.status == 0, trained.err
-    replaced = (fresh.runs("train")[0] / "metrics.csv").read_text()
+    replaced = (trained.folder / "metrics.csv").read_text()
     assert "train/replaced_rows" in replaced
     row = r"0\.tar, key [3456]\[/x\] \(row [3456]\): .*data\.on_error=skip"
     refused(fresh.run("mine", path, *PLAIN, "data.on_error=fail", "data.caption=caption"), row)

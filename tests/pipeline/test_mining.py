@@ -28,9 +28,8 @@ def test_mining_prints_tables_and_draws_a_sheet(world: World, mined: Result) -> 
         "search",
     ):
         assert part in mined.out
-    run = world.runs("mine")[0]
-    assert f"contact sheet: {run}/hard_pairs.png" in mined.out
-    assert (run / "hard_pairs.png").stat().st_size > 10_000
+    assert f"contact sheet: {mined.folder}/hard_pairs.png" in mined.out
+    assert (mined.folder / "hard_pairs.png").stat().st_size > 10_000
 
 
 def test_the_hard_pairs_are_those_of_brute_force(world: World, mined: Result) -> None:
