@@ -26,6 +26,7 @@ CHECKPOINT_KEY = "helip"
 RNG_KEY = "helip_rng"
 FIXED_KEY = "helip_fixed"
 COUNTS = ("masked_pairs", "replaced_rows")
+LOG_NAMES = {"clip_loss": "contrastive_loss", "siglip_loss": "contrastive_loss", "logit_scale": "scale"}  # open_clip's
 MAY_BE_ABSENT = ("similarity_", "accuracy_")  # NaN where a rank's batch has no hard pair or no normal negative
 
 
@@ -100,7 +101,8 @@ class HelipModule(pl.LightningModule):
         if log_now:
             replaced = torch.tensor(float(batch["replaced"]), device=loss.device)
             result |= {"loss": loss, "logit_scale": features["logit_scale"], "replaced_rows": replaced}
-            self.log_dict({f"train/{name}": value for name, value in self._over_ranks(result).items()})
+            logged = self._over_ranks(result).items()
+            self.log_dict({f"train/{LOG_NAMES.get(name, name)}": value for name, value in logged})
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

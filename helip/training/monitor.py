@@ -1,9 +1,12 @@
 """Speed of a run as a callback: open_clip's batch_time, data_time and samples_per_second, and the share of waiting."""
 
+import warnings
 from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
+
+WAITS = 0.1  # share of waiting from which slow reads are worth a word (assumption)
 
 
 class SpeedMonitor(pl.Callback):
@@ -12,9 +15,14 @@ class SpeedMonitor(pl.Callback):
     data_time is what the loop waits between two steps; checkpoints are outside it when this callback comes before them,
     and validation restarts the clock. On a GPU the host runs ahead of the device, so data_wait_share is an upper bound:
     part of the wait is hidden behind the device's work.
+
+    Args:
+        read_rate: random reads per second of this rank's workers together, measured before training; reads that are
+            slower than the model are reported, once. None: unknown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read_rate: float | None = None) -> None:
+        self.read_rate = read_rate
         self._restart()
 
     def _restart(self) -> None:
@@ -49,6 +57,7 @@ class SpeedMonitor(pl.Callback):
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self._steps and every and trainer.global_step % every == 0:
             per_second = self._pairs / self._elapsed
+            self._compare_reads(self._pairs / max(1e-9, self._elapsed - self._waited))
             pl_module.log_dict(
                 {
                     "train/batch_time": self._elapsed / self._steps,
@@ -60,3 +69,14 @@ class SpeedMonitor(pl.Callback):
             )
             self._restart()
         self._ended = perf_counter()
+
+    def _compare_reads(self, needed: float) -> None:
+        """Warn when the model waits and takes `needed` pairs per second, more than random reads deliver."""
+        if self.read_rate is not None and self._waited > WAITS * self._elapsed and self.read_rate < needed:
+            warnings.warn(
+                f"training waits for data {self._waited / self._elapsed:.0%} of the time: random reads from the shards"
+                f" run at {self.read_rate:,.0f} pairs/s and the model could take {needed:,.0f}; copy the shards to a"
+                " local disk, raise data.workers, or lower data.window so that targets lie closer together",
+                stacklevel=2,
+            )
+            self.read_rate = None

@@ -143,11 +143,11 @@ def test_logs(tmp_path):
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == [1, 3, 5]
     last = {name.removeprefix("train/"): float(value) for name, value in rows[-1].items() if value}
-    assert last["loss"] == pytest.approx(last["clip_loss"] + last["margin_loss"], rel=1e-5)
+    assert last["loss"] == pytest.approx(last["contrastive_loss"] + last["margin_loss"], rel=1e-5)
     assert last["replaced_rows"] == 1
     assert last["masked_pairs"] > 0
     assert last["grad_norm"] > 0
-    assert last["logit_scale"] == pytest.approx(1 / 0.07, rel=0.05)
+    assert last["scale"] == pytest.approx(1 / 0.07, rel=0.05)
     assert last["lr"] == pytest.approx(1e-3 * 0.5 * (1 + math.cos(math.pi * 3 / 6)))
     assert {"similarity_positive", "similarity_hard", "similarity_normal", "accuracy_normal", "accuracy_hard"} <= set(
         last

@@ -43,7 +43,7 @@ def test_weights_and_logs_are_those_of_one_process_with_the_whole_batch(folder, 
     ours, theirs = rows_of(folder / "logs" / "metrics.csv"), rows_of(tmp_path / "logs" / "metrics.csv")
     assert len(ours) == len(theirs) == 4
     for one, other in zip(ours, theirs, strict=True):
-        for name in ("loss", "clip_loss", "margin_loss", "masked_pairs", "replaced_rows", "grad_norm", "lr"):
+        for name in ("loss", "contrastive_loss", "margin_loss", "masked_pairs", "replaced_rows", "grad_norm", "lr"):
             assert float(one[f"train/{name}"]) == pytest.approx(float(other[f"train/{name}"]), rel=1e-4), name
 
 
