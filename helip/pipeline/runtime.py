@@ -127,6 +127,7 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*predict returned None.*")
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*The dirpath has changed.*")  # a resumed run has a folder of its own
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # it is: its state is the global step
     warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # the run folder holds more than the log
     warnings.filterwarnings("ignore", ".*IterableDataset` has `__len__`.*")  # each worker reads its own steps

@@ -81,6 +81,8 @@ class TrainSettings:
         for name in ("epochs", "max_steps", "checkpoint_every", "log_every"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")
+        if self.keep_checkpoints < -1:
+            raise HelipError(f"train.keep_checkpoints={self.keep_checkpoints} must be a number, or -1 for all")
 
     def steps(self, rows: int, batch_size: int) -> int:
         """Steps of the training: one epoch lets as many pairs enter the loss as the training part has rows."""

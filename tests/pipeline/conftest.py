@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import hydra
 import open_clip
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from helip.cli import launch
+from helip.cli import ROOT, launch, register_resolvers
 from helip.report.contact_sheet import contact_sheet
 from tests.samples import write_shards
 
@@ -73,6 +76,14 @@ def call(name: str, folder: Path, *overrides: str, draw: bool = False) -> Result
             status = stop.code if isinstance(stop.code, int) else 1
             print(stop.code if isinstance(stop.code, str) else "", file=err)
     return Result(status, out.getvalue(), err.getvalue(), run)
+
+
+def compose(name: str, *overrides: str) -> dict[str, Any]:
+    """The resolved configuration of a program, as its stage gets it."""
+    register_resolvers()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config: Any = OmegaConf.to_container(hydra.compose(name, list(overrides)), resolve=True, throw_on_missing=True)
+    return config
 
 
 @dataclass

@@ -1,0 +1,177 @@
+"""Embeddings are computed once: killed passes go on, older stores are taken over, bad datasets stop early."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+
+from helip.artifacts.embeddings import GOOD, PENDING, EmbeddingStore
+from helip.artifacts.shards import ShardIndex
+from helip.embedding.encoders import Encoders
+from helip.errors import HelipError
+from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings
+from helip.pipeline.runtime import TrainerSpec, predict_trainer
+from tests.embedding.fakes import Colours, fake_encoders
+from tests.samples import sample, write_shards, write_tar
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def trainer() -> pl.Trainer:
+    return predict_trainer(TrainerSpec("cpu", 1), progress=False)
+
+
+class Recorded:
+    """Creates fake encoders and remembers them, to count the rows that were computed."""
+
+    def __init__(self) -> None:
+        self.made: list[Encoders] = []
+
+    def __call__(self) -> Encoders:
+        self.made.append(fake_encoders())
+        return self.made[-1]
+
+    @property
+    def rows(self) -> int:
+        """Without the black image by which the width of each is measured."""
+        return sum(encoders.image.rows - 1 for encoders in self.made)  # type: ignore[attr-defined]
+
+
+def request(create, **changes) -> EmbeddingRequest:
+    return replace(EmbeddingRequest("fake", {"encoders": "fake"}, create, batch_size=4, workers=0), **changes)
+
+
+def ensure(asked: EmbeddingRequest, index: ShardIndex, parent: Path, trainer: pl.Trainer, wanted=None, console=QUIET):
+    """(store, its folder): named as the pipeline names it."""
+    folder = parent / f"fake-{asked.hash(index)}"
+    wanted = index.valid if wanted is None else wanted
+    return ensure_embeddings(asked, index, wanted, folder, trainer, console), folder
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory) -> ShardIndex:
+    return ShardIndex.build(write_shards(tmp_path_factory.mktemp("shards"), [10, 9, 11]))
+
+
+def test_computed_once_then_found(index: ShardIndex, tmp_path: Path, trainer: pl.Trainer) -> None:
+    create = Recorded()
+    store, _ = ensure(request(create), index, tmp_path, trainer)
+    assert store.complete and store.valid.all() and create.rows == 30
+    again, _ = ensure(request(create), index, tmp_path, trainer)
+    assert len(create.made) == 1 and (again.image == store.image).all()
+
+
+def test_only_wanted_rows_are_computed_and_others_added_later(index: ShardIndex, tmp_path: Path, trainer) -> None:
+    create = Recorded()
+    part = np.arange(30) < 12
+    store, _ = ensure(request(create), index, tmp_path, trainer, part)
+    assert create.rows == 12 and (store.valid == part).all()
+    store, _ = ensure(request(create), index, tmp_path, trainer)
+    assert create.rows == 30 and store.valid.all()
+
+
+class Deadly(Colours):
+    """Ends its process like a machine does, after two batches; no handler runs."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if self.rows >= 9:  # the black image, and two batches of four
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(image)
+
+
+def embed_until_killed(index: ShardIndex, parent: Path) -> None:
+    torch.set_num_threads(1)
+    deadly = request(lambda: replace(fake_encoders(), image=Deadly()))
+    ensure(deadly, index, parent, predict_trainer(TrainerSpec("cpu", 1), progress=False))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_pass_that_is_killed_goes_on_where_it_was(index: ShardIndex, tmp_path: Path, trainer: pl.Trainer) -> None:
+    child = multiprocessing.get_context("fork").Process(target=embed_until_killed, args=(index, tmp_path))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    create = Recorded()
+    partial = EmbeddingStore(next(tmp_path.glob("fake-*/")))
+    assert not partial.complete and (np.asarray(partial.state) == GOOD).sum() == 8
+    before = np.array(partial.image[:8])
+    store, _ = ensure(request(create), index, tmp_path, trainer)  # the dead job's lock does not hold it up
+    assert create.rows == 22 and store.complete and store.valid.all()
+    assert (store.image[:8] == before).all()
+    unbroken, _ = ensure(request(Recorded()), index, tmp_path / "unbroken", trainer)
+    assert (store.image == unbroken.image).all() and (store.text == unbroken.text).all()
+
+
+def test_added_shards_take_over_what_an_older_store_has(index: ShardIndex, tmp_path: Path, trainer) -> None:
+    older = ShardIndex.build(index.shards[:2])
+    ensure(request(Recorded()), older, tmp_path, trainer)
+    create = Recorded()
+    store, folder = ensure(request(create), index, tmp_path, trainer)
+    assert create.rows == 11 and store.valid.all()  # those of the third shard
+    shutil.rmtree(folder)
+    turned = ShardIndex.build(index.shards[::-1])
+    store, _ = ensure(request(create), turned, tmp_path, trainer)
+    assert create.rows == 22 and store.valid.all()  # the same shards in another order: the third alone again
+    fresh, _ = ensure(request(Recorded()), turned, tmp_path / "fresh", trainer)
+    assert (store.image == fresh.image).all() and (store.text == fresh.text).all()
+
+
+def test_other_encoders_take_over_nothing(index: ShardIndex, tmp_path: Path, trainer: pl.Trainer) -> None:
+    ensure(request(Recorded()), index, tmp_path, trainer)
+    create = Recorded()
+    ensure(request(create, identity={"encoders": "others"}), index, tmp_path, trainer)
+    assert create.rows == 30
+
+
+def test_adopting_never_undoes_what_is_done(index: ShardIndex, tmp_path: Path, trainer: pl.Trainer) -> None:
+    """An unfinished older store beside an unfinished own one: the rows of either count."""
+    older = ShardIndex.build(index.shards[:2])
+    part = np.arange(19) < 5
+    _, older_folder = ensure(request(Recorded()), older, tmp_path, trainer, part)
+    _, folder = ensure(request(Recorded()), index, tmp_path, trainer, (np.arange(30) >= 4) & (np.arange(30) < 16))
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"complete": False}))
+    assert (np.asarray(EmbeddingStore(older_folder).state) == PENDING).sum() == 14
+    create = Recorded()
+    store, _ = ensure(request(create), index, tmp_path, trainer)
+    assert create.rows == 14 and store.valid.all()  # 16 to 29
+
+
+def test_one_pending_row(index: ShardIndex, tmp_path: Path, trainer: pl.Trainer) -> None:
+    create = Recorded()
+    ensure(request(create), index, tmp_path, trainer, np.arange(30) < 29)
+    store, _ = ensure(request(create), index, tmp_path, trainer)
+    assert create.rows == 30 and store.valid.all()
+
+
+def test_a_dataset_that_cannot_be_read_stops_before_it_is_read(tmp_path: Path, trainer: pl.Trainer) -> None:
+    entries = [(str(n), sample(n, jpg=b"broken")) for n in range(300)]
+    index = ShardIndex.build([write_tar(tmp_path / "0.tar", entries)])
+    create = Recorded()
+    with pytest.raises(HelipError, match=r"none of 100 samples .* the last is 0\.tar, key 299 .*check data\.caption"):
+        ensure(request(create), index, tmp_path, trainer)
+    assert create.rows == 0
+    few = ShardIndex.build([write_tar(tmp_path / "1.tar", [*entries[:150], ("good", sample(0)), *entries[150:]])])
+    with pytest.raises(HelipError, match="none of 100 samples"):
+        ensure(request(create), few, tmp_path, trainer)
+
+
+def test_unreadable_rows_are_told(tmp_path: Path, trainer: pl.Trainer, capsys) -> None:
+    entries = [(str(n), sample(n, **({"jpg": b"x"} if n % 2 else {}))) for n in range(20)]
+    index = ShardIndex.build([write_tar(tmp_path / "0.tar", entries)])
+    store, _ = ensure(request(Recorded()), index, tmp_path, trainer, console=Console(soft_wrap=True, markup=False))
+    assert store.valid.sum() == 10 and store.meta["unreadable"] == 10
+    said = capsys.readouterr().out
+    assert said.count("warning: left out 0.tar, key") == 5  # the first few stand for all
+    with pytest.raises(HelipError, match="key 1 "):
+        ensure(request(Recorded(), on_error="fail"), index, tmp_path / "strict", trainer)
