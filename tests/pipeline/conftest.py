@@ -57,6 +57,11 @@ def no_sheet(path: Path, *_: object, **__: object) -> Path:
     return path
 
 
+def is_setting(argument: str) -> bool:
+    """Hydra's parser wants its own flags before the settings."""
+    return not argument.startswith("-")
+
+
 def call(name: str, folder: Path, *overrides: str, draw: bool = False) -> Result:
     """Run `python <name>.py <overrides>` inside this process, with its run folder in `folder`."""
     out, err, status = io.StringIO(), io.StringIO(), 0
@@ -64,7 +69,7 @@ def call(name: str, folder: Path, *overrides: str, draw: bool = False) -> Result
     quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.run.dir={run}"]
     run.mkdir(parents=True)
     with (
-        mock.patch.object(sys, "argv", [f"{name}.py", *overrides, *quiet]),
+        mock.patch.object(sys, "argv", [f"{name}.py", *sorted(overrides, key=is_setting), *quiet]),
         mock.patch.dict(os.environ),
         mock.patch("helip.pipeline.report.contact_sheet", contact_sheet if draw else no_sheet),
         redirect_stdout(out),

@@ -1,0 +1,131 @@
+"""Every YAML of conf/ composes and is understood by the classes that it is written for, without loading a weight."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import get_method
+
+from helip.cli import ROOT, Config
+from helip.evaluation.suite import build_evaluators
+from helip.pipeline import build
+from helip.pipeline.arrays import Precomputed
+from helip.pipeline.training import make_loggers
+from tests.pipeline.conftest import compose
+
+# What an option leaves to the user.
+GIVEN = {
+    "dataset=folder": ["dataset.path=/data"],
+    "dataset=none": ["encoders=precomputed", "encoders.image=a.npy", "encoders.text=b.npy"],
+    "encoders=precomputed": ["encoders.image=a.npy", "encoders.text=b.npy"],
+    "experiment=cc3m_rn50": ["model.pretrained=own.pt"],
+    "experiment=cc3m_vit_b_16": ["model.pretrained=own.pt"],
+}
+TRAIN_ONLY = {"optim", "logger"}
+
+
+def options() -> list[str]:
+    """GROUP=OPTION of every YAML in a group, but what a user keeps to themselves."""
+    files = [path for path in sorted((ROOT / "conf").glob("*/*.yaml")) if path.parent.name not in ("local", "hydra")]
+    return [f"{path.parent.name}='{path.stem}'" for path in files]
+
+
+def understood(config: Config) -> None:
+    """Whatever the stages read goes through its typed settings; encoders are called with the names they have."""
+    created: list[str] = []
+
+    def instantiate(node: dict[str, Any]) -> None:
+        target = get_method(node["_target_"])
+        inspect.signature(target).bind(**{name: value for name, value in node.items() if name != "_target_"})
+        created.append(node["_target_"])
+
+    common = build.common(config)
+    assert "train" in common.dataset.parts
+    if build.pair_settings(config).mines:
+        request = build.mining_request(config, instantiate)
+        if isinstance(request.embedding, Precomputed):
+            assert request.embedding.image == Path("a.npy")
+        else:
+            json.dumps(request.embedding.identity)
+            if config["encoders"]["name"] != "clip":
+                request.embedding.create()
+                assert len(created) == 2
+    build_evaluators(config["evaluation"]["evaluators"], config["evaluation"]["imagenet"])
+    if "train" in config:
+        build.train_settings(config), build.optim_settings(config)
+
+
+@pytest.mark.parametrize("program", ["mine", "train", "evaluate"])
+def test_the_defaults(program: str) -> None:
+    config = compose(program)
+    understood(config)
+    assert config["dataset"]["name"] == "emoji" and config["encoders"]["name"] == "clip"
+    assert Path(config["dataset"]["path"]).is_dir()
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_of_every_group(option: str) -> None:
+    given = GIVEN.get(option.replace("'", ""), [])
+    group = option.split("=")[0]
+    understood(compose("train", option, *given))
+    if group not in TRAIN_ONLY and group != "experiment":
+        understood(compose("mine", option, *given))
+        understood(compose("evaluate", option, *given))
+
+
+def test_every_group_has_a_file_that_is_tested() -> None:
+    tested = {option.split("=")[0] for option in options()}
+    assert {"dataset", "encoders", "model", "helip", "search", "data", "trainer", "optim", "logger", "paths"} <= tested
+
+
+def test_the_same_overrides_name_the_same_artefacts() -> None:
+    """mine.py and train.py share conf/base.yaml; a helip arm changes no more than its rules."""
+    overrides = ["dataset=flickr8k", "encoders=effnet_minilm", "helip.topk=7"]
+    requests = [build.mining_request(compose(name, *overrides), lambda node: None) for name in ("mine", "train")]
+    assert requests[0].settings() == requests[1].settings()
+    other = build.mining_request(compose("mine", *overrides, "search.depth=7"), lambda node: None)
+    assert other.settings() == requests[0].settings()  # neither topk nor depth names the artefact
+
+
+def test_a_dataset_names_its_encoders_and_the_user_may_choose_others() -> None:
+    assert compose("mine", "dataset=cc3m")["encoders"]["name"] == "dinov2_mpnet"
+    assert compose("mine", "dataset=cc3m", "encoders=dino_mpnet")["encoders"]["name"] == "dino_mpnet"
+    paper = compose("mine", "dataset=cc3m", "encoders=dino_mpnet")["helip"]
+    assert paper["min_similarity"] == 0.5 and compose("mine")["helip"]["min_similarity"] == 0.0
+
+
+def test_arms_of_the_method() -> None:
+    released = compose("train", "helip=released")["helip"]
+    assert (released["topk"], released["near_duplicate"], released["min_similarity"]) == (50, 0.98, 0.0)
+    assert released["margin_weight"] == 0.0 and compose("train", "helip=released")["search"]["depth"] == 100
+    assert compose("train", 'helip="off"')["helip"]["score"] == "off"
+    assert compose("train")["helip"]["margin_weight"] == 1.0 and compose("train")["helip"]["p"] == 1
+
+
+def test_loggers(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    csv = make_loggers(compose("train")["logger"], tmp_path, {})
+    both = make_loggers(compose("train", "logger=wandb")["logger"], tmp_path, {})
+    assert [type(logger).__name__ for logger in csv] == ["CSVLogger"]
+    assert [type(logger).__name__ for logger in both] == ["CSVLogger", "WandbLogger"]
+
+
+def test_help_reads_well_without_torch() -> None:
+    """`--help` must answer at once: nothing heavy is imported for it."""
+    check = (
+        "import sys; sys.argv = ['train.py', '--help']\n"
+        "from helip.cli import launch\n"
+        "try: launch('train')\n"
+        "finally: print(sorted({'torch', 'open_clip', 'pytorch_lightning', 'faiss'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[-1] == "[]"
+    assert lines[0] == "Continue the training of a CLIP model with hard pairs mined from its own data."
+    assert "dataset: cc12m, cc3m, emoji, flickr8k, folder, none, yfcc15m" in result.stdout
+    assert "topk: 20" in result.stdout and "max_steps: null" in result.stdout
