@@ -24,6 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
+from torchvision.io import decode_jpeg
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.rig import MODEL, ROOT, environment, install_rivals, spread, write_model, write_photos
@@ -32,7 +33,7 @@ from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners, Partners
 from helip.data.pipeline import StepPositions, TrainingStream, collate
 from helip.data.reader import SampleReader, content_digest
-from helip.data.transforms import decode_image, seeded_transform
+from helip.data.transforms import decode_image, draft_size, seeded_transform
 from helip.data.units import UnitReader
 
 BATCH = 64
@@ -71,7 +72,8 @@ def unit_reader(index: ShardIndex, model: Path, hard: bool) -> UnitReader:
         partners = MinedPartners(rows, valid, 1, 0, "drop", 1)
     order = TargetOrder(valid, index.starts, 0, 8)
     tokenize = open_clip.get_tokenizer(f"local-dir:{model}")
-    return UnitReader(SampleReader(index), order, partners, transform, tokenize, 0)  # type: ignore[arg-type]
+    draft = draft_size(transform)
+    return UnitReader(SampleReader(index), order, partners, transform, tokenize, 0, draft=draft)  # type: ignore[arg-type]
 
 
 def stream_rate(read: UnitReader, workers: int, steps: int) -> float:
@@ -98,7 +100,8 @@ def stream_rate(read: UnitReader, workers: int, steps: int) -> float:
 def part_costs(read: UnitReader, count: int) -> dict[str, float]:
     """Microseconds per pair of each part of the loader, one after the other in this process."""
     raws = [read.reader.read(row) for row in range(count)]
-    images = [decode_image(raw.image) for raw in raws]
+    images = [decode_image(raw.image, read.draft) for raw in raws]
+    raw_bytes = [torch.frombuffer(bytearray(raw.image), dtype=torch.uint8) for raw in raws]
     units = [read(position) for position in range(32)]
 
     def each(call: Callable[[int], Any]) -> float:
@@ -111,7 +114,9 @@ def part_costs(read: UnitReader, count: int) -> dict[str, float]:
     return {
         "order": each(lambda i: read.order[i]),
         "read": each(lambda i: read.reader.read(i)),
-        "decode": each(lambda i: decode_image(raws[i].image)),
+        "decode": each(lambda i: decode_image(raws[i].image, read.draft)),
+        "decode, every pixel": each(lambda i: decode_image(raws[i].image)),
+        "decode by torchvision": each(lambda i: decode_jpeg(raw_bytes[i])),
         "transform": each(lambda i: seeded_transform(read.transform, images[i], i)),
         "tokenize": each(lambda i: read.tokenize([raws[i].captions[0]])),
         "digests": each(lambda i: (content_digest(raws[i].image), content_digest(raws[i].captions[0]))),

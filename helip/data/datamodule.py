@@ -1,5 +1,7 @@
 """The webdataset stream joined with the hard-pair index, as Lightning sees it."""
 
+import signal
+
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
@@ -42,7 +44,13 @@ class HelipDataModule(pl.LightningDataModule):
             num_workers=self.workers,
             pin_memory=trainer.strategy.root_device.type == "cuda",
             prefetch_factor=4 if self.workers else None,
+            worker_init_fn=_outlive_sigterm,
         )
+
+
+def _outlive_sigterm(worker: int) -> None:
+    """A scheduler sends SIGTERM to every process: workers must last until the main one has written its checkpoint."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def targets_per_step(batch_size: int, partners: Partners | None, world_size: int = 1) -> int:

@@ -1,6 +1,7 @@
 """From image bytes to the tensor that a model wants, with every random choice tied to (seed, epoch, row)."""
 
 import io
+import math
 import random
 import struct
 import warnings
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.transforms import RandomResizedCrop
 
 from helip.data.reader import Unreadable
 
@@ -21,8 +23,12 @@ MAX_PIXELS = 89_478_485  # above it Pillow warns, above twice that it refuses
 MAX_RATIO = 1000  # assumption: resized to 224 pixels on its short side, a thinner strip would fill the memory
 
 
-def decode_image(data: bytes) -> Image.Image:
+def decode_image(data: bytes, draft: int = 0) -> Image.Image:
     """Decode the first frame as RGB; transparency is laid on white, 16-bit greys keep their range.
+
+    Args:
+        draft: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as both sides keep so many pixels, with the
+            scaling built into its inverse transform; 0 decodes every pixel.
 
     Raises:
         Unreadable: no image, a damaged one, one with more pixels than Pillow's own limit, or a thin strip.
@@ -33,6 +39,8 @@ def decode_image(data: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(data))
         size = image.size
         if size[0] * size[1] <= MAX_PIXELS and max(size) <= MAX_RATIO * min(size):
+            if draft and image.format == "JPEG":
+                image.draft(None, (draft, draft))
             image.load()
             return _as_rgb(image)
     except Image.DecompressionBombError as error:
@@ -40,6 +48,18 @@ def decode_image(data: bytes) -> Image.Image:
     except BROKEN as error:
         raise Unreadable(f"its image cannot be decoded ({type(error).__name__})") from error
     raise Unreadable(f"its image is too large or too thin ({size[0]} x {size[1]} pixels)")
+
+
+def draft_size(transform: object) -> int:
+    """Sides of a draft that are enough for a training transform: its smallest crop keeps 1.5 pixels per output pixel.
+
+    0 (no draft) where the transform does not begin with torchvision's RandomResizedCrop.
+    """
+    first = next(iter(getattr(transform, "transforms", [])), None)
+    if not isinstance(first, RandomResizedCrop):
+        return 0
+    smallest = min(first.scale) * min(*first.ratio, *(1 / ratio for ratio in first.ratio))  # area x aspect of a crop
+    return math.ceil(1.5 * max(first.size) / math.sqrt(smallest))
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -61,10 +81,12 @@ def stream_seed(*parts: int) -> int:
 
 def seeded_transform(transform: ImageTransform, image: Image.Image, seed: int) -> torch.Tensor:
     """Apply a transform whose randomness (torch, random) comes from `seed` alone; the global generators stay put."""
-    before = random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    before, generator = random.getstate(), torch.random.default_generator
+    state = generator.get_state()
+    try:
+        generator.manual_seed(seed)  # 1 us; torch.manual_seed takes 100 us, for it visits every kind of device
         random.seed(seed)
-        result = transform(image)
-    random.setstate(before)
-    return result
+        return transform(image)
+    finally:
+        generator.set_state(state)
+        random.setstate(before)

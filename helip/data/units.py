@@ -55,6 +55,7 @@ class UnitReader:
         seed: of crops and captions.
         on_error: `skip` replaces an unreadable row, `fail` raises.
         keep_outliers: an empty slot takes another target instead of a filler.
+        draft: sides of at least so many pixels are enough for the transform (decode_image); 0: every pixel.
     """
 
     def __init__(
@@ -67,10 +68,11 @@ class UnitReader:
         seed: int,
         on_error: str = "skip",
         keep_outliers: bool = False,
+        draft: int = 0,
     ) -> None:
         self.reader, self.order, self.partners = reader, order, partners
         self.transform, self.tokenize, self.seed = transform, tokenize, seed
-        self.on_error, self.keep_outliers = on_error, keep_outliers
+        self.on_error, self.keep_outliers, self.draft = on_error, keep_outliers, draft
 
     @property
     def index(self) -> ShardIndex:
@@ -122,7 +124,7 @@ class UnitReader:
             return None, problem
 
     def _example(self, raw: RawSample, epoch: int) -> Example:
-        image = decode_image(raw.image)
+        image = decode_image(raw.image, self.draft)
         choice = stream_seed(self.seed, CAPTION, epoch, raw.row) % len(raw.captions)
         caption = raw.captions[choice]
         pixels = seeded_transform(self.transform, image, stream_seed(self.seed, PIXELS, epoch, raw.row))

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision import transforms
 
 from helip.data.reader import Unreadable
-from helip.data.transforms import decode_image, seeded_transform, stream_seed
+from helip.data.transforms import decode_image, draft_size, seeded_transform, stream_seed
 from tests.samples import picture
 
 
@@ -148,3 +148,39 @@ def test_stream_seeds_differ_in_every_part() -> None:
     seeds = {stream_seed(a, b, c) for a in range(5) for b in range(5) for c in range(5)}
     assert len(seeds) == 125 and all(0 <= seed < 2**63 for seed in seeds)
     assert stream_seed(-1, 0) == stream_seed(-1, 0)
+
+
+def jpeg(side: int) -> bytes:
+    """Coloured waves, as smooth as a photo."""
+    x, y = np.meshgrid(np.linspace(0, 9, side), np.linspace(0, 7, side))
+    waves = np.stack([np.sin(x + y), np.cos(x - 2 * y), np.sin(2 * x)], axis=2)
+    return encoded(Image.fromarray((127 + 120 * waves).astype(np.uint8)), "JPEG", quality=92)
+
+
+def test_a_draft_is_smaller_but_never_below_what_the_transform_needs() -> None:
+    data = jpeg(256)
+    assert [decode_image(data, draft).size[0] for draft in (0, 300, 200, 128, 100, 64, 20)] == [
+        256, 256, 256, 128, 128, 64, 32
+    ]  # fmt: skip
+
+
+def test_a_drafted_crop_looks_like_the_full_one() -> None:
+    bicubic = transforms.InterpolationMode.BICUBIC
+    crop = transforms.RandomResizedCrop(64, (1.0, 1.0), (1.0, 1.0), interpolation=bicubic)  # the whole image
+    transform = transforms.Compose([crop, transforms.ToTensor()])
+    assert draft_size(transform) == 96  # 1.5 * 64
+    images = [decode_image(jpeg(256), draft) for draft in (0, 96)]
+    assert [image.size for image in images] == [(256, 256), (128, 128)]
+    full, drafted = (seeded_transform(transform, image, 3) for image in images)
+    assert (full - drafted).abs().mean() < 0.01
+
+
+def test_the_draft_follows_the_smallest_crop() -> None:
+    crop = transforms.RandomResizedCrop(64, (0.9, 1.0))
+    assert draft_size(transforms.Compose([crop])) == 117  # 1.5 * 64 / sqrt(0.9 * 3 / 4)
+
+
+def test_there_is_no_draft_for_what_is_not_known_to_crop() -> None:
+    assert draft_size(transforms.ToTensor()) == 0
+    assert draft_size(transforms.Compose([transforms.ToTensor()])) == 0
+    assert decode_image(picture(1, 64, "PNG"), 16).size == (64, 64)
