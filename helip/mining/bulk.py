@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from helip.mining.vectors import Pairs, Vectors
+from helip.mining.workers import Workers
 
 ULP_FLOAT32 = 2.0**-24  # largest relative error of one rounding
 ULP_BFLOAT16 = 2.0**-9
@@ -133,8 +134,7 @@ class BulkSource:
         self.kept = self.count * sum(widths) * dtype.itemsize <= memory
         self._error = [torch.zeros(self.count, device=device) for _ in widths]
         self._values = [self._room(width, scratch) for width in widths]
-        for modality in (0, 1):
-            self._fill(modality)
+        self._fill()
 
     def _room(self, width: int, scratch: Path | None) -> torch.Tensor | None:
         """(M, D), or None for rows that are made again for each read."""
@@ -146,14 +146,19 @@ class BulkSource:
             bytes_of = np.memmap(file, np.uint8, "w+", shape=(self.count * width * self.dtype.itemsize,))
         return torch.from_numpy(bytes_of).view(self.dtype).view(self.count, width)
 
-    def _fill(self, modality: int) -> None:
-        vectors, values = self.pairs.modalities[modality], self._values[modality]
-        for start in range(0, self.count, CONVERT):
+    def _fill(self) -> None:
+        workers = Workers()
+
+        def convert(start: int) -> None:
+            workers.check()
             part = slice(start, min(start + CONVERT, self.count))
-            block = round_rows(vectors, self._rows(part), self.dtype)
-            self._error[modality][part] = block.error.to(self.device)
-            if values is not None:
-                values[part] = block.values.to(self.device)
+            for modality, vectors in enumerate(self.pairs.modalities):
+                block = round_rows(vectors, self._rows(part), self.dtype)
+                self._error[modality][part] = block.error.to(self.device)
+                if (values := self._values[modality]) is not None:
+                    values[part] = block.values.to(self.device)
+
+        workers.map(convert, range(0, self.count, CONVERT))
 
     def _rows(self, places: slice | np.ndarray) -> slice | np.ndarray:
         return places if self.order is None else self.order[places]

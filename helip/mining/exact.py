@@ -32,6 +32,7 @@ class ExactSearch:
         dtype: precision of the bulk pass; None: bfloat16 where that is fast, else float32.
         device: where the bulk pass runs.
         scratch: folder for what does not fit in memory.
+        source: rounded rows in any order, if they exist already.
     """
 
     name = "exact"
@@ -44,9 +45,15 @@ class ExactSearch:
         dtype: torch.dtype | None = None,
         device: str = "cpu",
         scratch: Path | None = None,
+        source: BulkSource | None = None,
     ) -> None:
         self.pairs, self.settings, self.device = pairs, settings, torch.device(device)
-        self.source = BulkSource(pairs, dtype or fast_dtype(self.device), settings.memory, self.device, scratch=scratch)
+        if source is None:
+            source = BulkSource(pairs, dtype or fast_dtype(self.device), settings.memory, self.device, scratch=scratch)
+        self.source = source
+        self.place = np.arange(len(pairs))  # of each row in the source, which may lack rows that are not valid
+        if source.order is not None:
+            self.place[source.order] = np.arange(source.count)
         self.workers = Workers(None if self.device.type == "cpu" else 1)
 
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
@@ -72,12 +79,15 @@ class ExactSearch:
             self.workers.check()
             tick(done)
 
-        found = sweep(self.pairs, targets, self.source.rows(targets), self._blocks(targets), self.settings, count)
+        places = self.place[targets]
+        found = sweep(self.pairs, targets, self.source.rows(places), self._blocks(places), self.settings, count)
         return settle(self.pairs, targets, *found, np.arange(len(self.pairs)), self.settings)
 
-    def _blocks(self, targets: np.ndarray) -> Iterator[Block]:
-        for part in cuts(len(self.pairs), self.settings):
-            yield Block(np.arange(part.start, part.stop), self.source.rows(part), targets - part.start)
+    def _blocks(self, places: np.ndarray) -> Iterator[Block]:
+        order = self.source.order
+        for part in cuts(self.source.count, self.settings):
+            rows = np.arange(part.start, part.stop) if order is None else order[part]
+            yield Block(rows, self.source.rows(part), places - part.start)
 
 
 def fast_dtype(device: torch.device, size: int = 1024) -> torch.dtype:

@@ -115,18 +115,17 @@ def mine(
     known = {name: meta[name] for name in ("fingerprint", "hash") if name in meta}
     identity = [settings.identity(), settings.block_rows, len(pairs), _sample(pairs), known]
     partial = Partial(Path(folder), digest(identity), len(pairs), settings.block_rows, settings.depth)
-    if rank == 0:
-        make_plan(pairs, partial.folder, settings, device)
+    source = make_plan(pairs, partial.folder, settings, device) if rank == 0 else None
     barrier()
     plan = read_plan(partial.folder)
-    search = open_search(pairs, partial.folder, settings, plan, device)
+    search = open_search(pairs, partial.folder, settings, plan, device, source)
     _search_blocks(pairs, partial, search, rank, world_size, progress)
     barrier()
     if rank == 0:
 
         def describe_all(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict[str, Any]:
             shares = {"removed_share_of_pairs": filter_shares(pairs, settings)}
-            return {**describe(index, removed, redone), **shares, **measured(pairs, settings, index, plan, device)}
+            return {**describe(index, removed, redone), **shares, **measured(partial.folder, index, plan)}
 
         known = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
         partial.assemble({**known, **meta}, search.order, describe_all)

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from helip.artifacts.atomic import atomic_file, write_json
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.mining.approximate import ApproximateSearch, choose_probes
+from helip.mining.bulk import BulkSource
 from helip.mining.cells import Cells, build_cells
 from helip.mining.choose import choose
-from helip.mining.exact import ExactSearch
+from helip.mining.exact import ExactSearch, fast_dtype
 from helip.mining.pool import PoolSearch
 from helip.mining.probe import interval, overlap, probe_rows
 from helip.mining.rescore import Ranked
@@ -45,23 +47,50 @@ class Search(Protocol):
         ...
 
 
-def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str) -> None:
-    """Write plan.json, and cells.npz for the approximate backend, into the folder of partial results; kept if there."""
+def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str) -> BulkSource | None:
+    """Write plan.json, and for shortcuts what they need, into the folder of partial results; nothing if it is there.
+
+    Returns:
+        The rounded rows, if the plan took any, so that they need not be made again.
+    """
     path = folder / "plan.json"
     if path.is_file():
-        return
+        return None
     width, count = pairs.image.width + pairs.text.width, int(pairs.valid.sum())
     backend, reason = choose(settings, count, width, device)
     plan: Plan = {"backend": backend, "reason": reason}
+    source = None
     if backend == "approximate":
         cells = build_cells(pairs, settings, device)
-        probes, recall = choose_probes(pairs, settings, cells, device)
-        plan |= {"cells": len(cells.starts) - 1, "probes": probes, "recall": recall.as_dict()}
-        with atomic_file(folder / "cells.npz") as temporary, open(temporary, "wb") as file:
-            np.savez(file, order=cells.order, starts=cells.starts, near=cells.near)
+        _save(folder / "cells.npz", **vars(cells))
+        source = _rounded(pairs, settings, cells, device, folder)
+        rows, truth = _probe(pairs, folder, settings, device, source)
+        plan |= {"cells": len(cells.starts) - 1, "probes": choose_probes(pairs, settings, cells, rows, truth)}
     if backend == "pool":
+        _probe(pairs, folder, settings, device, None)
         plan["expected_recall"] = min(1.0, settings.pool_size / count)
     write_json(path, plan)
+    return source
+
+
+def _probe(
+    pairs: Pairs, folder: Path, settings: SearchSettings, device: str, source: BulkSource | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Some rows and their true hard pairs, (R,) and (R, K); kept for the measurement of the finished index."""
+    rows = probe_rows(pairs, settings)
+    truth = ExactSearch(pairs, settings, device=device, scratch=folder, source=source).search_rows(rows).rows
+    _save(folder / "probe.npz", rows=rows, truth=truth)
+    return rows, truth
+
+
+def _save(path: Path, **arrays: np.ndarray) -> None:
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _rounded(pairs: Pairs, settings: SearchSettings, cells: Cells, device: str, folder: Path) -> BulkSource:
+    place = torch.device(device)
+    return BulkSource(pairs, fast_dtype(place), settings.memory, place, cells.order, folder)
 
 
 def read_plan(folder: Path) -> Plan:
@@ -76,24 +105,27 @@ def read_plan(folder: Path) -> Plan:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def open_search(pairs: Pairs, folder: Path, settings: SearchSettings, plan: Plan, device: str) -> Search:
-    """The search that a plan describes."""
+def open_search(
+    pairs: Pairs, folder: Path, settings: SearchSettings, plan: Plan, device: str, source: BulkSource | None
+) -> Search:
+    """The search that a plan describes; `source` as `make_plan` returned it."""
     if plan["backend"] == "exact":
         return ExactSearch(pairs, settings, device=device, scratch=folder)
     if plan["backend"] == "pool":
         return PoolSearch(pairs, settings, device, folder)
     with np.load(folder / "cells.npz") as stored:
-        cells = Cells(stored["order"], stored["starts"], stored["near"])
-    return ApproximateSearch(pairs, settings, cells, plan["probes"], device, folder)
+        cells = Cells(**stored)
+    if source is None:
+        source = _rounded(pairs, settings, cells, device, folder)
+    return ApproximateSearch(pairs, settings, cells, plan["probes"], source)
 
 
-def measured(pairs: Pairs, settings: SearchSettings, index: HardPairIndex, plan: Plan, device: str) -> dict[str, Any]:
-    """`recall` of a finished index that is not exact by construction: what was chosen by it, or a probe of the pool."""
+def measured(folder: Path, index: HardPairIndex, plan: Plan) -> dict[str, Any]:
+    """`recall` of a finished index that is not exact by construction, on rows whose true hard pairs are known."""
     if plan["backend"] == "exact":
         return {}
-    if plan["backend"] == "approximate":
-        return {"recall": plan["recall"]}
-    rows = probe_rows(pairs, settings)
-    truth = ExactSearch(pairs, settings, device=device).search_rows(rows).rows
+    with np.load(folder / "probe.npz") as stored:
+        rows, truth = stored["rows"], stored["truth"]
     recall = interval(overlap(np.asarray(index.rows[rows]), truth), (truth >= 0).sum(axis=1))
-    return {"recall": recall.as_dict(), "expected_recall": plan["expected_recall"]}
+    expected = {"expected_recall": plan["expected_recall"]} if "expected_recall" in plan else {}
+    return {"recall": recall.as_dict(), **expected}

@@ -11,6 +11,7 @@ Legend: B targets, C candidates of each, P (target, candidate) pairs in a flat l
 """
 
 import warnings
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -18,49 +19,77 @@ import torch
 
 from helip.mining.folding import double
 from helip.mining.settings import SearchSettings
-from helip.mining.vectors import Vectors
+from helip.mining.vectors import Pairs
 
-BLOCK = 512  # candidates held in float64 at once: 5 MB at width 1280
+BLOCK = 1 << 18  # float64 numbers of candidates held at once: 2 MB
 ULP_FLOAT64 = 2.0**-53
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
-def quick_cosines(vectors: Vectors, targets: np.ndarray, where: np.ndarray, right: np.ndarray) -> np.ndarray:
+def quick_cosines(pairs: Pairs, targets: np.ndarray, where: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
     """Float64 cosines, each within `tolerance` of the one that `rescore.cosines` gives.
 
     Every candidate row is read and widened once for all targets, and met only by the targets that ask for it
     (torch.sparse.sampled_addmm).
 
     Args:
-        vectors: one modality.
+        pairs: the embeddings.
         targets: (B,) rows.
         where: (P,) positions among the targets, rising.
         right: (P,) rows.
 
     Returns:
-        (P,) clipped to [-1, 1].
+        Image and text, (P,) each, clipped to [-1, 1].
     """
-    own = double(torch.from_numpy(vectors.array[targets]))  # (B, d)
-    rows, place = np.unique(right, return_inverse=True)
-    order = np.argsort(place // BLOCK, kind="stable")
-    cuts = np.searchsorted((place // BLOCK)[order], np.arange(-(-len(rows) // BLOCK) + 1))
-    result = np.empty(len(where))
-    for number, (start, stop) in enumerate(pairwise(cuts)):
-        some = order[start:stop]
-        block = double(torch.from_numpy(vectors.array[rows[number * BLOCK : (number + 1) * BLOCK]]))  # (<= BLOCK, d)
-        ends = np.zeros(len(targets) + 1, np.int64)
-        np.cumsum(np.bincount(where[some], minlength=len(targets)), out=ends[1:])
-        asked = torch.sparse_csr_tensor(
-            torch.from_numpy(ends),
-            torch.from_numpy(place[some] - number * BLOCK),
-            torch.zeros(len(some), dtype=torch.float64),
-            size=(len(targets), len(block)),
-            check_invariants=False,  # rows and columns are made here, and checking costs more than the product
-        )
-        result[some] = torch.sparse.sampled_addmm(asked, own, block.T, beta=0.0).values().numpy()
-    result *= vectors.scale[targets[where]] * vectors.scale[right]
-    return np.clip(result, -1.0, 1.0, out=result)
+    rows, place = _distinct(right, len(pairs))
+    result = []
+    for vectors in pairs.modalities:
+        own = double(torch.from_numpy(vectors.array[targets]))  # (B, d)
+        size = max(1, BLOCK // vectors.width)
+        dots = np.empty(len(right))
+        for first, some in _in_blocks(place, len(rows), size):
+            block = double(torch.from_numpy(vectors.array[rows[first : first + size]]))  # (<= size, d)
+            dots[some] = _asked_dots(own, block, where[some], place[some] - first)
+        dots *= vectors.scale[targets[where]] * vectors.scale[right]
+        result.append(np.clip(dots, -1.0, 1.0, out=dots))
+    return result
+
+
+def _distinct(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """numpy.unique with inverse for rows below `count`, without sorting."""
+    present = np.zeros(count, bool)
+    present[rows] = True
+    distinct = np.flatnonzero(present)
+    place = np.empty(count, np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return distinct, place[rows]
+
+
+def _in_blocks(place: np.ndarray, count: int, size: int) -> Iterator[tuple[int, np.ndarray | slice]]:
+    """First place of each block of `size` places, and which pairs (rising) fall in it."""
+    if count <= size:
+        yield 0, slice(None)
+        return
+    block = (place // size).astype(np.int16 if count // size < 2**15 else np.int32)  # numpy sorts 16 bits by radix
+    order = np.argsort(block, kind="stable")
+    edges = np.searchsorted(block[order], np.arange(-(-count // size) + 1))
+    for number, (start, stop) in enumerate(pairwise(edges)):
+        yield number * size, order[start:stop]
+
+
+def _asked_dots(own: torch.Tensor, block: torch.Tensor, where: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """(P,) dot products of own[where] and block[column]; `where` rises."""
+    ends = np.zeros(len(own) + 1, np.int64)
+    np.cumsum(np.bincount(where, minlength=len(own)), out=ends[1:])
+    asked = torch.sparse_csr_tensor(
+        torch.from_numpy(ends),
+        torch.from_numpy(column),
+        torch.zeros(len(column), dtype=torch.float64),
+        size=(len(own), len(block)),
+        check_invariants=False,  # rows and columns are made here, and checking costs more than the product
+    )
+    return torch.sparse.sampled_addmm(asked, own, block.T, beta=0.0).values().numpy()
 
 
 def tolerance(width: int) -> float:

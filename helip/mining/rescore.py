@@ -90,8 +90,8 @@ def rescore(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings:
     where, _ = np.nonzero(alive)
     left, right = targets[where], candidates[alive]
     similar = [np.zeros(candidates.shape), np.zeros(candidates.shape)]
-    for values, vectors in zip(similar, pairs.modalities, strict=True):
-        values[alive] = quick_cosines(vectors, targets, where, right)
+    for values, quick in zip(similar, quick_cosines(pairs, targets, where, right), strict=True):
+        values[alive] = quick
     close = tolerance(max(vectors.width for vectors in pairs.modalities))
     doubt = doubtful(alive, similar, unfiltered(similar[0], similar[1], settings.score), settings, close)
     chosen = doubt[alive]

@@ -13,8 +13,8 @@ from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs
 
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-ENOUGH = 20_000_000  # scores that quartiles are taken over; of larger indices every n-th row
-SAMPLED_ROWS = 64
+ENOUGH = 2_000_000  # scores that quartiles are taken over; of larger indices every n-th row
+SAMPLE = (256, 8192)  # targets and candidates of the pairs that filter shares are counted on
 
 
 def describe(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict[str, Any]:
@@ -49,23 +49,18 @@ def describe(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict
     }
 
 
-def filter_shares(pairs: Pairs, settings: SearchSettings, rows: int = SAMPLED_ROWS) -> dict[str, float]:
-    """Share of all pairs of positive unfiltered score that each rule removes, from `rows` targets against everyone.
+def filter_shares(pairs: Pairs, settings: SearchSettings) -> dict[str, float]:
+    """Share of all pairs of positive unfiltered score that each rule removes, from a sample of pairs.
 
     Returns:
-        For each of FILTERS the share from 0 to 1, and `sampled_rows`.
+        For each of FILTERS the share from 0 to 1, each pair counted for the first that it fails, and `sampled_pairs`.
     """
-    targets = np.flatnonzero(pairs.valid)
-    targets = np.sort(np.random.default_rng(settings.seed).permutation(targets)[:rows])
-    broken, positive = np.zeros(len(FILTERS), np.int64), 0
-    for start in range(0, len(pairs), 1 << 16):
-        everyone = np.arange(start, min(start + (1 << 16), len(pairs)))
-        similar = [v.unit(targets) @ v.unit(slice(start, start + len(everyone))).T for v in pairs.modalities]
-        candidates = np.broadcast_to(everyone, similar[0].shape)
-        alive = pairs.valid[candidates] & (candidates != targets[:, None])
-        alive &= unfiltered(similar[0], similar[1], settings.score) > 0
-        code = failures(pairs, targets, candidates, similar, settings)[alive]
-        positive += len(code)
-        broken += np.bincount(code[code >= 0], minlength=len(FILTERS))
-    shares = {name: float(count / max(positive, 1)) for name, count in zip(FILTERS, broken, strict=True)}
-    return {**shares, "sampled_rows": len(targets)}
+    valid = np.random.default_rng(settings.seed).permutation(np.flatnonzero(pairs.valid))
+    targets, others = np.sort(valid[: SAMPLE[0]]), np.sort(valid[-SAMPLE[1] :])
+    similar = [v.unit(targets) @ v.unit(others).T for v in pairs.modalities]
+    candidates = np.broadcast_to(others, similar[0].shape)
+    alive = (candidates != targets[:, None]) & (unfiltered(similar[0], similar[1], settings.score) > 0)
+    code = failures(pairs, targets, candidates, similar, settings)[alive]
+    broken = np.bincount(code[code >= 0], minlength=len(FILTERS))
+    shares = {name: float(count / max(len(code), 1)) for name, count in zip(FILTERS, broken, strict=True)}
+    return {**shares, "sampled_pairs": len(code)}

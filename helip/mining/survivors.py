@@ -27,6 +27,8 @@ class Survivors:
         settings: rules and depth.
         ulp: relative rounding of the cosines that `add` is given.
         device: of those cosines.
+        single: `add` will be called for one block only, so that its thresholds are the last.
+        slack: 0 proves that no true hard pair is dropped; more trusts the order of upper bounds and keeps so many more.
     """
 
     def __init__(
@@ -36,18 +38,22 @@ class Survivors:
         settings: SearchSettings,
         ulp: float,
         device: torch.device,
+        single: bool = False,
+        slack: int = 0,
     ) -> None:
+        self.single, self.proven = single, slack == 0
         self.count, self.settings, self.ulp, self.device = len(targets), settings, ulp, device
         self.rows = torch.from_numpy(targets).to(device)
         self.groups = [torch.from_numpy(g).to(device) for g in pairs.groups if g is not None]
-        self.keep = settings.depth + settings.skip_first
+        self.keep = settings.depth + settings.skip_first + slack
+        self._margin = (1 + ulp) ** 4  # of a bound of a product, rounded three times
         self.room = max(LEAST_ROOM, ROOM * self.keep)
         self.threshold = torch.zeros(self.count, device=device)  # (T,) lower bound of the K-th best score
         self.threshold[~torch.from_numpy(pairs.valid[targets]).to(device)] = float("inf")  # nothing for invalid targets
         self.overflowed = torch.zeros(self.count, dtype=torch.bool, device=device)
         nothing = torch.empty(0, dtype=torch.int32, device=device)
         self._parts = [Flat(nothing, nothing, nothing.float(), nothing.float())]
-        self._next, self._started = 0.0, False
+        self._next, self._started, self._ordered = 0.0, False, single
 
     def add(
         self,
@@ -77,14 +83,14 @@ class Survivors:
                 score, upper, gap, worst, self._grouped(self.rows[part, None], columns[None, :])
             )
             self.threshold[part] = torch.maximum(self.threshold[part], first)
-        target, column = above(score, self.threshold[part] / (1 + self.ulp) ** 4)
+        target, column = above(score, self.threshold[part] / self._margin)
         target, column = self._cut(part, target, column)
-        values = [x[target, column].float() for x in upper]
-        same = self._grouped(self.rows[part][target], columns[column])
-        lower = self._lower(values, [g[target] for g in gap], worst, same)
-        self._parts.append(
-            Flat((target + part.start).int(), columns[column].int(), lower, score[target, column].float())
-        )
+        values = score[target, column].float()
+        lower = values
+        if not self.single:
+            same = self._grouped(self.rows[part][target], columns[column])
+            lower = self._lower([x[target, column].float() for x in upper], [g[target] for g in gap], worst, same)
+        self._parts.append(Flat((target + part.start).int(), columns[column].int(), lower, values))
 
     def tighten(self, seen: float) -> None:
         """Raise thresholds and drop what falls below; to be called after each block with the candidates seen so far.
@@ -96,18 +102,13 @@ class Survivors:
         if seen < self._next:
             return
         self._next = 2 * seen
-        flat = Flat(*(torch.cat(column) for column in zip(*self._parts, strict=True)))
-        flat, place, most = self._sorted(flat)
+        flat, place, most = self._sorted()
         if most >= self.keep:
-            table = torch.zeros(self.count, most, device=self.device)
-            table[flat.target.long(), place] = flat.lower
-            self.threshold = torch.maximum(self.threshold, kth_largest(table, self.keep))
-            flat = flat.pick(flat.upper * (1 + self.ulp) ** 4 >= self.threshold[flat.target.long()])
-        counts = torch.bincount(flat.target, minlength=self.count)
-        if int(counts.max()) > self.room:
-            self._overflow(counts > self.room)
-            flat = flat.pick(~self.overflowed[flat.target.long()])
-        self._parts = [flat]
+            table = torch.zeros(self.count * most, device=self.device)
+            table[place + flat.target * most] = flat.lower
+            self.threshold = torch.maximum(self.threshold, kth_largest(table.view(-1, most), self.keep))
+            flat = flat.pick(flat.upper * self._margin >= self.threshold[flat.target])
+        self._parts, self._ordered = [self._without_crowds(flat)], True
 
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:
         """After the last block.
@@ -116,11 +117,14 @@ class Survivors:
             (T, C) int64 rows of the survivors, -1 padded, and the positions of the targets that had too many of them,
             whose rows are empty.
         """
-        self.tighten(float("inf"))
-        flat, place, most = self._sorted(self._parts[0])
-        table = torch.full((self.count, max(most, 1)), -1, dtype=torch.int64, device=self.device)
-        table[flat.target.long(), place] = flat.column.long()
-        return table.cpu().numpy(), np.flatnonzero(self.overflowed.cpu().numpy())
+        if self.single:
+            self._parts = [self._without_crowds(self._merged())]
+        else:
+            self.tighten(float("inf"))
+        flat, place, most = self._sorted()
+        table = torch.full((self.count * most,), -1, dtype=torch.int64, device=self.device)
+        table[place + flat.target * most] = flat.column.long()
+        return table.view(-1, most).cpu().numpy(), np.flatnonzero(self.overflowed.cpu().numpy())
 
     def _product(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or under its minimum."""
@@ -157,6 +161,8 @@ class Survivors:
         if same is not None:
             allowed.masked_fill_(same, 0)
         best = kth_largest(allowed, self.keep).float()
+        if not self.proven:
+            return best
         if self.settings.score == "joint":
             lost = torch.maximum(gaps[0] + gaps[1] * best, gaps[1] + gaps[0] * best)
         else:
@@ -167,7 +173,9 @@ class Survivors:
         self, upper: list[torch.Tensor], gap: list[torch.Tensor], worst: list[float], same: torch.Tensor | None
     ) -> torch.Tensor:
         """(F,) lower bound of the score; 0 where a rule may forbid the pair."""
-        low = [lower_bound(upper[m], gap[m], worst[m], self.ulp).clamp_(min=0.0) for m in (0, 1)]
+        low = upper
+        if self.proven:
+            low = [lower_bound(upper[m], gap[m], worst[m], self.ulp).clamp_(min=0.0) for m in (0, 1)]
         arm = self.settings.score
         value = low[0] * low[1] if arm == "joint" else low[0 if arm == "image" else 1]
         for m in (0, 1):
@@ -185,7 +193,7 @@ class Survivors:
 
     def _cut(self, part: slice, target: torch.Tensor, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Give up targets with too many survivors in one block, before they fill the memory."""
-        if len(target) <= self.room:
+        if len(target) <= 8 * self.keep * (part.stop - part.start):
             return target, column
         counts = torch.bincount(target, minlength=part.stop - part.start)
         over = torch.zeros_like(self.overflowed)
@@ -198,13 +206,26 @@ class Survivors:
         self.overflowed |= over
         self.threshold[over] = float("inf")
 
-    def _sorted(self, flat: "Flat") -> tuple["Flat", torch.Tensor, int]:
-        """Survivors by target, the place of each in its target's list, and the length of the longest list."""
+    def _without_crowds(self, flat: "Flat") -> "Flat":
+        """Give up targets that too many candidates survive for."""
         counts = torch.bincount(flat.target, minlength=self.count)
-        flat = flat.pick(order_of(flat.target, self.count))
+        if int(counts.max()) <= self.room:
+            return flat
+        self._overflow(counts > self.room)
+        return flat.pick(~self.overflowed[flat.target])
+
+    def _merged(self) -> "Flat":
+        return Flat(*(torch.cat(column) for column in zip(*self._parts, strict=True)))
+
+    def _sorted(self) -> tuple["Flat", torch.Tensor, int]:
+        """Survivors by target, their places in the lists of their targets, the length of the longest list, or 1."""
+        flat = self._merged()
+        if not (self._ordered and len(self._parts) == 1):
+            flat = flat.pick(order_of(flat.target, self.count))
+        counts = torch.bincount(flat.target, minlength=self.count)
         starts = torch.cumsum(counts, 0) - counts
-        place = torch.arange(len(flat.target), device=self.device) - starts[flat.target.long()]
-        return flat, place, int(counts.max())
+        place = torch.arange(len(flat.target), device=self.device) - starts[flat.target]
+        return flat, place, max(1, int(counts.max()))
 
 
 @dataclass(frozen=True)

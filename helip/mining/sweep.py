@@ -45,6 +45,8 @@ def sweep(
     blocks: Iterable[Block],
     settings: SearchSettings,
     tick: Tick,
+    single: bool = False,
+    slack: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Candidates that may be among the best K of their target.
 
@@ -55,13 +57,15 @@ def sweep(
         blocks: the candidates, none of them twice; the nearer the first ones are, the fewer survive later.
         settings: rules and depth.
         tick: called with the number of pairs just looked at.
+        single: there is only one block.
+        slack: see `Survivors`.
 
     Returns:
         (T, C') int64 rows, -1 padded, and the positions of targets with too many survivors, whose rows are empty.
     """
     sides = [as_targets(padded(side, TARGETS), v.width) for side, v in zip(own, pairs.modalities, strict=True)]
     device, dtype = own[0].values.device, own[0].values.dtype
-    found = Survivors(targets, pairs, settings, ulp_of(dtype), device)
+    found = Survivors(targets, pairs, settings, ulp_of(dtype), device, single, slack)
     seen = 0
     for block in blocks:
         rows, at = torch.from_numpy(block.rows).to(device), torch.from_numpy(block.own).to(device)
@@ -74,7 +78,8 @@ def sweep(
             found.add(part, rows, at[part], upper, [side[1][part] for side in sides], worst)
             tick(upper[0].numel())
         seen += len(rows)
-        found.tighten(seen)
+        if not single:
+            found.tighten(seen)
     return found.candidates()
 
 
@@ -114,7 +119,7 @@ def padded(side: Rounded, multiple: int) -> Rounded:
     return Rounded(grow(side.values, (0, 0, 0, more)), grow(side.error, (0, more)))
 
 
-def cuts(count: int, settings: SearchSettings) -> list[slice]:
+def cuts(count: int, settings: SearchSettings, width: int = 0) -> list[slice]:
     """Blocks of `count` candidates."""
-    width = max(BLOCK, 4 * (settings.depth + settings.skip_first))
+    width = max(width or BLOCK, 4 * (settings.depth + settings.skip_first))
     return [slice(start, min(start + width, count)) for start in range(0, count, width)]

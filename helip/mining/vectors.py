@@ -10,6 +10,7 @@ import torch
 
 from helip.errors import HelipError
 from helip.mining.folding import dots
+from helip.mining.workers import Workers
 
 CHUNK = 512  # rows whose norms are taken at once
 MAX_ROWS = np.iinfo(np.int32).max  # an index stores rows as int32
@@ -123,8 +124,10 @@ def _group(name: str, ids: np.ndarray | None, count: int) -> np.ndarray | None:
 
 def _measured(name: str, array: np.ndarray, valid: np.ndarray) -> Vectors:
     """Norms by the same ordered float64 sums as `rescore`, so that a row's cosine with itself is 1 to a bit or two."""
-    scale = np.zeros(len(array))
-    for start in range(0, len(array), CHUNK):
+    workers, scale = Workers(), np.zeros(len(array))
+
+    def measure(start: int) -> None:
+        workers.check()
         rows = slice(start, start + CHUNK)
         values = torch.from_numpy(np.array(array[rows]))
         norms = dots(values, values).sqrt().numpy()
@@ -137,4 +140,6 @@ def _measured(name: str, array: np.ndarray, valid: np.ndarray) -> Vectors:
                 f"{name} embedding of row {row} {what}, so it has no direction: mark it as not valid or embed it again."
             )
         scale[rows] = np.where(valid[rows], 1.0 / np.where(good, norms, 1.0), 0.0)
+
+    workers.map(measure, range(0, len(array), CHUNK))
     return Vectors(array, scale)
