@@ -4,6 +4,7 @@ With the entry points this is the only module that knows Hydra.
 """
 
 import difflib
+import logging
 import os
 import re
 import sys
@@ -87,6 +88,7 @@ def _stage(name: str) -> Callable[[Config, Path], None]:
     """The stage's entry; imported only now, because --help must not wait for torch."""
     from hydra.utils import instantiate
 
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # its loader tells of every build that it tries
     from helip.pipeline.entry import STAGES
 
     return lambda config, folder: STAGES[name](config, folder, instantiate)

@@ -16,7 +16,7 @@ from helip.pipeline.embeddings import EmbeddingRequest
 from helip.pipeline.mining import MiningRequest
 from helip.pipeline.models import ModelSpec, create_clip
 from helip.pipeline.runtime import TrainerSpec, loader_workers
-from helip.pipeline.training import PairSettings, StreamSettings, TrainSettings
+from helip.pipeline.settings import PairSettings, StreamSettings, TrainSettings
 from helip.pipeline.typed import fits, typed
 from helip.training.optim import OptimSettings
 

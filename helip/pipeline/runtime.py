@@ -74,9 +74,12 @@ def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
 
 
 def barrier() -> None:
-    """Wait for all ranks; nothing where there is one process."""
+    """Wait for all ranks; nothing where there is one process. Raises HelipError when one of them is gone."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
+        try:
+            torch.distributed.barrier()
+        except RuntimeError as error:
+            raise HelipError("another process of this run has failed: its own message says why") from error
 
 
 def global_rank() -> int:

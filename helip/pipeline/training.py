@@ -1,14 +1,13 @@
 """Continued training from a request: partners, stream, module, callbacks, and the table of before and after."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from rich.console import Console
 
@@ -18,97 +17,19 @@ from helip.data.datamodule import HelipDataModule, targets_per_step
 from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners, Partners, RandomPartners
 from helip.data.reader import SampleReader
+from helip.data.transforms import draft_size
 from helip.data.units import UnitReader
-from helip.errors import HelipError
 from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.suite import Evaluator
 from helip.pipeline.models import Clip
+from helip.pipeline.resume import find_checkpoint
 from helip.pipeline.runtime import TrainerSpec
-from helip.training.losses import HelipLoss
+from helip.pipeline.settings import LOSSES, PairSettings, StreamSettings, TrainSettings
 from helip.training.module import HelipModule
 from helip.training.monitor import SpeedMonitor
 from helip.training.optim import OptimSettings
-
-
-@dataclass(frozen=True)
-class PairSettings:
-    """How hard pairs enter the batch and the loss; `score` is joint, image, text, random or off."""
-
-    score: str
-    topk: int
-    p: int
-    outliers: str
-    min_partners: int
-    margin_weight: float
-    symmetric: bool
-    mask_duplicates: bool
-
-    def __post_init__(self) -> None:
-        """Raises HelipError for a value out of range."""
-        for name, value, allowed in (
-            ("score", self.score, ("joint", "image", "text", "random", "off")),
-            ("outliers", self.outliers, ("drop", "random", "keep")),
-        ):
-            if value not in allowed:
-                raise HelipError(f"helip.{name}={value} is not one of {', '.join(allowed)}")
-        for name in ("topk", "p", "min_partners"):
-            if getattr(self, name) < 1:
-                raise HelipError(f"helip.{name}={getattr(self, name)} must be at least 1")
-        if self.p > self.topk:
-            raise HelipError(f"helip.p={self.p} partners cannot be drawn from helip.topk={self.topk} hard pairs")
-
-    @property
-    def mines(self) -> bool:
-        return self.score in ("joint", "image", "text")
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How long, how often, from where; steps are optimiser steps."""
-
-    epochs: int
-    max_steps: int | None
-    resume: str | None
-    checkpoint_every: int
-    keep_checkpoints: int
-    log_every: int
-    evaluate: str
-
-    def __post_init__(self) -> None:
-        """Raises HelipError for a value out of range."""
-        if self.evaluate not in ("epoch", "end"):
-            raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end")
-        for name in ("epochs", "max_steps", "checkpoint_every", "log_every"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")
-        if self.keep_checkpoints < -1:
-            raise HelipError(f"train.keep_checkpoints={self.keep_checkpoints} must be a number, or -1 for all")
-
-    def steps(self, rows: int, batch_size: int) -> int:
-        """Steps of the training: one epoch lets as many pairs enter the loss as the training part has rows."""
-        if self.max_steps is not None:
-            return self.max_steps
-        return max(1, math.ceil(self.epochs * rows / batch_size))
-
-
-@dataclass(frozen=True)
-class StreamSettings:
-    """Of the loaders (conf/data); `workers` are processes per rank."""
-
-    batch_size: int
-    window: int
-    caption: str
-    on_error: str
-    workers: int
-    embed_batch_size: int
-
-    def __post_init__(self) -> None:
-        """Raises HelipError for a value out of range."""
-        if self.on_error not in ("skip", "fail"):
-            raise HelipError(f"data.on_error={self.on_error} is not one of skip, fail")
-        for name in ("window", "embed_batch_size"):
-            if getattr(self, name) < 1:
-                raise HelipError(f"data.{name}={getattr(self, name)} must be at least 1")
+from helip.training.saving import Checkpoints
+from helip.training.towers import prepare_towers
 
 
 def choose_partners(
@@ -160,6 +81,7 @@ def build_stream(
         seed,
         stream.on_error,
         keep_outliers=pairs.outliers == "keep",
+        draft=draft_size(clip.train_transform) if stream.draft else 0,
     )
     return HelipDataModule(read, stream.batch_size, steps, stream.workers)
 
@@ -187,22 +109,15 @@ def fit(
     folder: Path,
 ) -> pl.Trainer:
     """Train to data.steps, from the checkpoint that settings.resume names if any; the last step is checkpointed."""
-    checkpoints = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="step-{step:06d}",
-        auto_insert_metric_name=False,
-        monitor="step",
-        mode="max",
-        save_top_k=settings.keep_checkpoints,
-        every_n_train_steps=settings.checkpoint_every,
-        save_on_train_epoch_end=False,
+    checkpoints = Checkpoints(
+        folder / "checkpoints", settings.checkpoint_every, settings.checkpoint_minutes, settings.keep_checkpoints
     )
     trainer = pl.Trainer(
         **trainer_spec.arguments(),
         max_steps=data.steps,
         max_epochs=1,  # the loader is as long as the training
         logger=list(loggers),
-        callbacks=[SpeedMonitor(), checkpoints, RichProgressBar(), *callbacks],
+        callbacks=[SpeedMonitor(), RichProgressBar(), *callbacks, checkpoints],
         log_every_n_steps=max(1, min(settings.log_every, data.steps)),
         use_distributed_sampler=False,
         enable_model_summary=False,
@@ -211,18 +126,7 @@ def fit(
     )
     resume = find_checkpoint(Path(settings.resume)) if settings.resume else None
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    trainer.save_checkpoint(folder / "checkpoints" / f"step-{trainer.global_step:06d}.ckpt")
     return trainer
-
-
-def find_checkpoint(path: Path) -> Path:
-    """A checkpoint file, or the newest of a run folder. Raises HelipError when there is none."""
-    if path.is_file():
-        return path
-    found = sorted((path / "checkpoints").glob("step-*.ckpt"))
-    if not found:
-        raise HelipError(f"{path} is neither a checkpoint file nor a run folder with checkpoints/step-*.ckpt")
-    return found[-1]
 
 
 def make_loggers(config: dict[str, Any], folder: Path, description: dict[str, Any]) -> list[Logger]:
@@ -241,12 +145,31 @@ def evaluation_callback(
     settings: TrainSettings,
     steps_per_epoch: int,
     start: dict[str, float],
+    weights: Callable[[pl.LightningModule], AbstractContextManager[None]] = nullcontext,
 ) -> EvaluationCallback:
-    """Evaluators after each epoch, or after the last step alone."""
+    """Evaluators after each epoch, or after the last step alone; inside `weights`, which may put an average in place."""
     every = steps_per_epoch if settings.evaluate == "epoch" else 0
-    return EvaluationCallback(evaluators, make_embed, every, start)
+    return EvaluationCallback(evaluators, make_embed, every, start, weights=weights)
 
 
-def build_module(clip: Clip, pairs: PairSettings, optim: OptimSettings, steps: int) -> HelipModule:
-    loss = HelipLoss(pairs.margin_weight, pairs.symmetric, pairs.mask_duplicates)
-    return HelipModule(clip.model, loss, optim, steps, clip.description)
+def build_module(
+    clip: Clip,
+    pairs: PairSettings,
+    optim: OptimSettings,
+    steps: int,
+    settings: TrainSettings | None = None,
+    fixed: Mapping[str, Any] | None = None,
+) -> HelipModule:
+    """The module, its towers prepared.
+
+    Args:
+        steps: of the whole schedule.
+        settings: of the training; None: CLIP's loss on unlocked towers.
+        fixed: settings that a resumed run must share.
+    """
+    loss = LOSSES[settings.loss if settings else "clip"](pairs.margin_weight, pairs.symmetric, pairs.mask_duplicates)
+    if settings:
+        prepare_towers(clip.model, settings.towers)
+    return HelipModule(
+        clip.model, loss, optim, steps, clip.description, fixed, settings.allow_change if settings else False
+    )

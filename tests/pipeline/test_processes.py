@@ -40,7 +40,7 @@ def test_a_mistyped_setting_on_the_command_line() -> None:
 def test_an_error_inside_a_stage(tmp_path: Path) -> None:
     places = [f"paths.artifacts={tmp_path}/a", f"paths.runs={tmp_path}/r"]
     result = run("mine.py", "dataset=folder", "dataset.path=/nowhere", "encoders=clip", *places)
-    assert result.returncode == 1
+    assert result.returncode == 1 and result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: no shards at /nowhere: docs/datasets.md says how to get the shards;")
 

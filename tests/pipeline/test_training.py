@@ -10,6 +10,7 @@ import torch
 
 from helip.pipeline.run import without_secrets
 from tests.pipeline.conftest import MODEL, TRAIN, Result, World
+from tests.samples import picture
 
 
 def read(run: Path, name: str) -> dict:
@@ -167,6 +168,16 @@ def test_a_dataset_without_evaluation_parts(world: World, mined: Result) -> None
     assert "no metric was computed" in result.out
     result, _ = short(world, "dataset.evaluators=[{kind: retrieval, part: test}]")
     assert "no part test: name its shards, +dataset.parts.test=FIRST:LAST" in result.out
+
+
+def test_imagenet_folders_are_evaluated_after_each_epoch(world: World, mined: Result, tmp_path: Path) -> None:
+    for number, wnid in enumerate(("n01440764", "n01443537")):
+        (tmp_path / wnid).mkdir()
+        (tmp_path / wnid / "0.png").write_bytes(picture(number, format="PNG"))
+    _, run = short(world, f"evaluation.imagenet={tmp_path}", "train.epochs=1")
+    assert "imagenet/zeroshot_top1 (%)" in (run / "metrics.md").read_text()
+    assert "imagenet/zeroshot_top1" in (run / "metrics.csv").read_text().splitlines()[0]
+    assert "val/t2i_recall@1" in json.dumps(read(run, "results.json"))
 
 
 def test_training_happens_in_training_mode(world: World, mined: Result, monkeypatch) -> None:

@@ -1,0 +1,108 @@
+"""The settings of training as the configuration names them (conf/helip, conf/train.yaml, conf/data)."""
+
+import math
+from dataclasses import dataclass
+
+from helip.errors import HelipError
+from helip.training.losses import HelipLoss, HelipSigLipLoss
+from helip.training.towers import TowerSettings
+
+LOSSES = {"clip": HelipLoss, "siglip": HelipSigLipLoss}
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """How hard pairs enter the batch and the loss; `score` is joint, image, text, random or off."""
+
+    score: str
+    topk: int
+    p: int
+    outliers: str
+    min_partners: int
+    margin_weight: float
+    symmetric: bool
+    mask_duplicates: bool
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        for name, value, allowed in (
+            ("score", self.score, ("joint", "image", "text", "random", "off")),
+            ("outliers", self.outliers, ("drop", "random", "keep")),
+        ):
+            if value not in allowed:
+                raise HelipError(f"helip.{name}={value} is not one of {', '.join(allowed)}")
+        for name in ("topk", "p", "min_partners"):
+            if getattr(self, name) < 1:
+                raise HelipError(f"helip.{name}={getattr(self, name)} must be at least 1")
+        if self.p > self.topk:
+            raise HelipError(f"helip.p={self.p} partners cannot be drawn from helip.topk={self.topk} hard pairs")
+
+    @property
+    def mines(self) -> bool:
+        return self.score in ("joint", "image", "text")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long, how often, from where; steps are optimiser steps."""
+
+    epochs: int
+    max_steps: int | None
+    resume: str | None
+    checkpoint_every: int
+    keep_checkpoints: int
+    log_every: int
+    evaluate: str
+    checkpoint_minutes: float | None = None
+    allow_change: bool = False
+    loss: str = "clip"
+    lock_image: int | None = None
+    lock_text: int | None = None
+    grad_checkpointing: bool = False
+    compile: bool = False
+    ema: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        if self.evaluate not in ("epoch", "end"):
+            raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end")
+        if self.loss not in LOSSES:
+            raise HelipError(f"train.loss={self.loss} is not one of {', '.join(LOSSES)}")
+        for name in ("epochs", "max_steps", "checkpoint_every", "log_every"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")
+        if self.keep_checkpoints < -1 or self.keep_checkpoints == 0:
+            raise HelipError(
+                f"train.keep_checkpoints={self.keep_checkpoints} must be a number, or -1 for all, and not 0"
+            )
+
+    @property
+    def towers(self) -> TowerSettings:
+        return TowerSettings(self.lock_image, self.lock_text, self.grad_checkpointing, self.compile)
+
+    def steps(self, rows: int, batch_size: int) -> int:
+        """Steps of the training: one epoch lets as many pairs enter the loss as the training part has rows."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, math.ceil(self.epochs * rows / batch_size))
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """Of the loaders (conf/data); `workers` are processes per rank."""
+
+    batch_size: int
+    window: int
+    caption: str
+    on_error: str
+    workers: int
+    embed_batch_size: int
+    draft: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        if self.on_error not in ("skip", "fail"):
+            raise HelipError(f"data.on_error={self.on_error} is not one of skip, fail")
+        for name in ("window", "embed_batch_size"):
+            if getattr(self, name) < 1:
+                raise HelipError(f"data.{name}={getattr(self, name)} must be at least 1")
