@@ -23,6 +23,7 @@ class EmbeddingStore:
     Attributes:
         image: (N, d_I) float32, L2-normalised.
         text: (N, d_T) float32, L2-normalised.
+        content: (N, 2) int64, non-negative digests of the image's and the caption's bytes: equal digests, equal bytes.
         state: (N,) uint8: pending, good or unreadable. A row's state is written after its embeddings.
         meta: what made it; `complete` is True when no wanted row is pending.
     """
@@ -34,6 +35,7 @@ class EmbeddingStore:
             self.meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
             self.image = np.load(folder / "image.npy", mmap_mode=mode)
             self.text = np.load(folder / "text.npy", mmap_mode=mode)
+            self.content = np.load(folder / "content.npy", mmap_mode=mode)
             self.state = np.load(folder / "state.npy", mmap_mode=mode)
         except (OSError, ValueError) as error:
             raise HelipError(f"the embeddings in {folder} cannot be read ({error}): delete the folder") from error
@@ -41,7 +43,7 @@ class EmbeddingStore:
             raise HelipError(
                 f"the embeddings in {folder} have format {self.meta.get('version')}, not {VERSION}: delete them"
             )
-        if not len(self.image) == len(self.text) == len(self.state):
+        if not len(self.image) == len(self.text) == len(self.content) == len(self.state):
             raise HelipError(f"the embeddings in {folder} are damaged (their lengths differ): delete the folder")
 
     @classmethod
@@ -52,6 +54,7 @@ class EmbeddingStore:
             for name, shape, dtype in (
                 ("image", (count, image_dim), np.float32),
                 ("text", (count, text_dim), np.float32),
+                ("content", (count, 2), np.int64),
                 ("state", (count,), np.uint8),
             ):
                 np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
@@ -71,8 +74,8 @@ class EmbeddingStore:
         """Rows of the mask `wanted` (N,) that are not embedded yet."""
         return np.flatnonzero(wanted & (np.asarray(self.state) == PENDING))
 
-    def write(self, rows: np.ndarray, image: np.ndarray, text: np.ndarray) -> None:
-        """Store the embeddings of `rows`, then mark them good.
+    def write(self, rows: np.ndarray, image: np.ndarray, text: np.ndarray, content: np.ndarray | None = None) -> None:
+        """Store the embeddings of `rows`, and the digests (B, 2) of their bytes where given, then mark them good.
 
         Raises:
             HelipError: an embedding is not finite.
@@ -83,6 +86,8 @@ class EmbeddingStore:
                 f"the encoders give no finite embedding for row {int(rows[~finite][0])}: use trainer.precision=32-true"
             )
         self.image[rows], self.text[rows] = image, text
+        if content is not None:
+            self.content[rows] = content
         self.state[rows] = GOOD
 
     def mark_unreadable(self, rows: np.ndarray) -> None:
@@ -90,7 +95,7 @@ class EmbeddingStore:
 
     def finish(self) -> None:
         """Flush, then say so in meta.json: a store that says complete is complete."""
-        for array in (self.image, self.text, self.state):
+        for array in (self.image, self.text, self.content, self.state):
             array.flush()  # type: ignore[union-attr]
         self.meta = self.meta | {"complete": True, "unreadable": int((np.asarray(self.state) == UNREADABLE).sum())}
         write_json(self.folder / "meta.json", self.meta)

@@ -5,6 +5,8 @@ evaluation callback drives the same steps. Legend: B rows of a batch, d embeddin
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,22 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from helip.artifacts.embeddings import EmbeddingStore
-from helip.data.reader import SampleReader, Unreadable
+from helip.data.reader import SampleReader, Unreadable, content_digest
 from helip.data.transforms import ImageTransform, decode_image
 from helip.embedding.encoders import Encoders
 from helip.errors import HelipError
+
+NON_NEGATIVE = np.int64(2**63 - 1)  # a mask: negative digests would mean "no group" to the search
+
+
+@dataclass(frozen=True)
+class DecodedRow:
+    """One row as the loader hands it over; `image` is None where it is unreadable, and `caption` then says why."""
+
+    row: int
+    image: torch.Tensor | None
+    caption: str
+    content: tuple[np.int64, np.int64] = (np.int64(0), np.int64(0))  # digests of image and caption
 
 
 class RowDataset(Dataset):
@@ -33,16 +47,17 @@ class RowDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, position: int) -> tuple[int, torch.Tensor | None, str]:
+    def __getitem__(self, position: int) -> DecodedRow:
         row = int(self.rows[position])
         try:
             raw = self.reader.read(row)
-            return row, self.transform(decode_image(raw.image)), raw.captions[0]
+            content = (content_digest(raw.image) & NON_NEGATIVE, content_digest(raw.captions[0]) & NON_NEGATIVE)
+            return DecodedRow(row, self.transform(decode_image(raw.image)), raw.captions[0], content)
         except Unreadable as error:
             reason = f"{self.reader.index.where(row)}: {error}"
             if self.on_error == "fail":
                 raise HelipError(f"{reason}; repair it, or set data.on_error=skip") from error
-            return row, None, reason
+            return DecodedRow(row, None, reason)
 
 
 class RowCollate:
@@ -51,15 +66,16 @@ class RowCollate:
     def __init__(self, encoders: Encoders) -> None:
         self.tokenize = encoders.text.tokenize
 
-    def __call__(self, samples: list[tuple[int, torch.Tensor | None, str]]) -> dict[str, Any]:
-        good = [(row, image, caption) for row, image, caption in samples if image is not None]
-        bad = [(row, reason) for row, image, reason in samples if image is None]
+    def __call__(self, samples: list[DecodedRow]) -> dict[str, Any]:
+        good = [sample for sample in samples if sample.image is not None]
+        bad = [sample for sample in samples if sample.image is None]
         return {
-            "row": np.array([row for row, _, _ in good], np.int64),
-            "image": torch.stack([image for _, image, _ in good]) if good else None,
-            "text": self.tokenize([caption for _, _, caption in good]) if good else None,
-            "unreadable": np.array([row for row, _ in bad], np.int64),
-            "reasons": [reason for _, reason in bad],
+            "row": np.array([sample.row for sample in good], np.int64),
+            "image": torch.stack([sample.image for sample in good if sample.image is not None]) if good else None,
+            "text": self.tokenize([sample.caption for sample in good]) if good else None,
+            "content": np.array([sample.content for sample in good], np.int64).reshape(-1, 2),
+            "unreadable": np.array([sample.row for sample in bad], np.int64),
+            "reasons": [sample.caption for sample in bad],
         }
 
 
@@ -71,23 +87,34 @@ class Embedder(pl.LightningModule):
 
     Attributes:
         reasons: why the first few unreadable rows of this rank were left out.
+        seconds: what this rank spent on reading (waiting for the loader), computing and writing.
     """
 
     def __init__(self, encoders: Encoders, store: EmbeddingStore, rows: np.ndarray | None = None) -> None:
         super().__init__()
         self.encoders, self.store, self.rows = encoders, store, rows
         self.reasons: list[str] = []
+        self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
+        self._ended: float | None = None
         for name, encoder in (("image", encoders.image), ("text", encoders.text)):
             if isinstance(encoder, torch.nn.Module):
                 self.add_module(f"{name}_encoder", encoder)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int = 0) -> None:
+        began = perf_counter()
+        if self._ended is not None:
+            self.seconds["read"] += began - self._ended
         if len(batch["row"]):
-            image = self.encoders.image(batch["image"])  # (B, d_I)
-            text = self.encoders.text(batch["text"])  # (B, d_T)
-            self.store.write(self._places(batch["row"]), image.float().cpu().numpy(), text.float().cpu().numpy())
+            pixels = batch["image"].contiguous(memory_format=torch.channels_last)  # what convolutions want
+            image = self.encoders.image(pixels).float().cpu().numpy()  # (B, d_I)
+            text = self.encoders.text(batch["text"]).float().cpu().numpy()  # (B, d_T)
+            computed = perf_counter()
+            self.store.write(self._places(batch["row"]), image, text, batch["content"])
+            self.seconds["compute"] += computed - began
+            self.seconds["write"] += perf_counter() - computed
         self.store.mark_unreadable(self._places(batch["unreadable"]))
         self.reasons += batch["reasons"][: max(0, 5 - len(self.reasons))]
+        self._ended = perf_counter()
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         return rows if self.rows is None else np.searchsorted(self.rows, rows)

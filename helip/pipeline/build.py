@@ -22,7 +22,7 @@ from helip.training.optim import OptimSettings
 
 Config = dict[str, Any]
 Instantiate = Callable[..., Any]
-RULES = ("score", "near_duplicate", "min_similarity")  # settings of helip that belong to mining
+RULES = ("score", "near_duplicate", "min_similarity", "skip_first")  # settings of helip that belong to mining
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def mining_request(config: Config, instantiate: Instantiate) -> MiningRequest:
         topk=pairs.topk,
         artifacts=Path(config["paths"]["artifacts"]),
         index_folder=Path(own_folder) if own_folder else None,
+        exclude_copies=config["helip"]["exclude_copies"],
     )
 
 
@@ -116,12 +117,27 @@ def _by_content(side: Config) -> Config:
 
 
 def pair_settings(config: Config) -> PairSettings:
-    limits = set(RULES) - {"score"}  # of mining alone
+    limits = {*RULES, "exclude_copies"} - {"score"}  # of mining alone
     return typed(PairSettings, "helip", {name: value for name, value in config["helip"].items() if name not in limits})
 
 
 def train_settings(config: Config) -> TrainSettings:
     return typed(TrainSettings, "train", config["train"])
+
+
+def export_alpha(config: Config) -> float:
+    """Share of the trained weights in final.pt. Raises HelipError outside 0 to 1."""
+    alpha = config["export"]["alpha"]
+    if not fits(alpha, float) or not 0 <= alpha <= 1:
+        raise HelipError(f"export.alpha={alpha} must be a number from 0 (the start) to 1 (the end)")
+    return float(alpha)
+
+
+def fixed_settings(config: Config, fingerprint: str) -> Config:
+    """What a resumed run must share besides its schedule: the data, their order, and how hard pairs enter."""
+    data = {f"data.{name}": config["data"][name] for name in ("batch_size", "window", "caption", "draft")}
+    pairs = {f"helip.{name}": value for name, value in config["helip"].items()}
+    return {"dataset": fingerprint, "seed": config["seed"], "train.loss": config["train"]["loss"]} | data | pairs
 
 
 def optim_settings(config: Config) -> OptimSettings:

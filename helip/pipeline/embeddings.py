@@ -106,12 +106,26 @@ def _compute(
         rows = np.resize(rows, max(len(rows), trainer.world_size))  # Lightning wants one row for every rank
         loader = row_loader(encoders, reader, rows, request.batch_size, request.workers, request.on_error)
         trainer.predict(embedder, loader, return_predictions=False)
+        console.print(describe_speed(embedder.seconds, -(-len(rows) // trainer.world_size)))
     barrier()
     if trainer.global_rank == 0:
         store.finish()
     barrier()
     for reason in embedder.reasons:
         console.print(f"warning: left out {reason}")
+
+
+def describe_speed(seconds: dict[str, float], rows: int) -> str:
+    """Rows per second of one rank, the shares of reading, computing and writing, and which of them to speed up."""
+    together = max(1e-9, sum(seconds.values()))
+    shares = ", ".join(f"{name} {value / together:.0%}" for name, value in seconds.items())
+    advice = {
+        "read": "reading and decoding are the bottleneck: raise data.workers, or put the shards on a faster disk",
+        "compute": "the encoders are the bottleneck",
+        "write": "writing is the bottleneck: put paths.artifacts on a faster disk",
+    }
+    slowest = max(seconds, key=lambda name: seconds[name])
+    return f"embeddings: {rows / together:,.0f} rows/s on each rank ({shares}); {advice[slowest]}"
 
 
 def _probe(reader: SampleReader, rows: np.ndarray) -> None:
@@ -147,6 +161,7 @@ def _adopt(store: EmbeddingStore, folder: Path) -> None:
                     other.image[start + fresh],
                     other.text[start + fresh],
                 )
+                store.content[first + fresh] = other.content[start + fresh]
                 store.state[first + fresh] = other.state[start + fresh]
 
 

@@ -52,6 +52,7 @@ class MiningRequest:
     Attributes:
         embedding: how embeddings are made, or arrays that are there already.
         topk: hard pairs per target that training will use; search.depth are stored.
+        exclude_copies: pairs with the same image or caption bytes are no hard pairs of each other.
         artifacts: the folder that all runs share.
         index_folder: where the user wants the hard pairs; None names them by what made them.
     """
@@ -62,6 +63,7 @@ class MiningRequest:
     topk: int
     artifacts: Path
     index_folder: Path | None = None
+    exclude_copies: bool = True
 
     def folder(self, rows: Rows) -> Path:
         """Of the hard pairs."""
@@ -76,6 +78,7 @@ class MiningRequest:
             "encoders": self.embedding.name,
             "embedding": self.embedding.identity,
             "part": self.dataset.parts["train"],
+            "exclude_copies": self.exclude_copies,
             "search": search,
         }
 
@@ -136,16 +139,24 @@ def ensure_hard_pairs(
         f"mining {request.dataset.name}: {describe_cost(rows.usable, len(rows.wanted), request.search.depth, trainer)}"
     )
     started = time.perf_counter()
-    image, text, usable = _embeddings(request, rows, trainer, console)
+    embedded_rows = _embeddings(request, rows, trainer, console)
     embedded = time.perf_counter()
-    found = _search(request, rows, image, text, usable, folder, trainer, console)
+    found = _search(request, rows, embedded_rows, folder, trainer, console)
     return Mined(found, folder, {"embeddings": embedded - started, "search": time.perf_counter() - embedded})
 
 
-def _embeddings(
-    request: MiningRequest, rows: Rows, trainer: pl.Trainer, console: Console
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image (N, d_I), text (N, d_T), and the rows (N,) that have both."""
+@dataclass(frozen=True)
+class EmbeddedRows:
+    """What is searched: image (N, d_I), text (N, d_T), the `usable` rows (N,), and groups (N,) of equal bytes if known."""
+
+    image: np.ndarray
+    text: np.ndarray
+    usable: np.ndarray
+    image_group: np.ndarray | None = None
+    text_group: np.ndarray | None = None
+
+
+def _embeddings(request: MiningRequest, rows: Rows, trainer: pl.Trainer, console: Console) -> EmbeddedRows:
     if isinstance(request.embedding, Precomputed):
         image, text = request.embedding.load()
         if len(image) != len(rows.wanted):
@@ -153,34 +164,30 @@ def _embeddings(
                 f"encoders.image has {len(image):,} rows, but dataset {request.dataset.name} has {len(rows.wanted):,}: "
                 "embeddings must be in the order of the rows, one for each"
             )
-        return image, text, rows.wanted
+        return EmbeddedRows(image, text, rows.wanted)
     assert rows.index is not None
     name = f"{request.embedding.name}-{request.embedding.hash(rows.index)}"
     folder = request.artifacts / request.dataset.name / "embeddings" / name
     store = ensure_embeddings(request.embedding, rows.index, rows.wanted, folder, trainer, console)
-    return store.image, store.text, store.valid & rows.wanted
+    groups = (store.content[:, 0], store.content[:, 1]) if request.exclude_copies else (None, None)
+    return EmbeddedRows(store.image, store.text, store.valid & rows.wanted, *groups)
 
 
 def _search(
-    request: MiningRequest,
-    rows: Rows,
-    image: np.ndarray,
-    text: np.ndarray,
-    usable: np.ndarray,
-    folder: Path,
-    trainer: pl.Trainer,
-    console: Console,
+    request: MiningRequest, rows: Rows, embedded: EmbeddedRows, folder: Path, trainer: pl.Trainer, console: Console
 ) -> HardPairIndex:
-    count = int(usable.sum())
+    count = int(embedded.usable.sum())
     check_topk(request.topk, count)
     depth = min(max(request.search.depth, request.topk), count - 1)
     with artefact_lock(folder, console):
         return mine(
-            image,
-            text,
+            embedded.image,
+            embedded.text,
             folder,
             replace(request.search, depth=depth),
-            valid=usable,
+            valid=embedded.usable,
+            image_group=embedded.image_group,
+            text_group=embedded.text_group,
             meta={"fingerprint": rows.fingerprint, "dataset": request.dataset.name, "request": request.settings()},
             rank=trainer.global_rank,
             world_size=trainer.world_size,
