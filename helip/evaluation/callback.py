@@ -1,6 +1,7 @@
 """Evaluation while training: on every rank or on none, and without a trace in the training itself."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,6 +25,7 @@ class EvaluationCallback(pl.Callback):
         every: int,
         start: Mapping[str, float] | None = None,
         max_drop: float = 0.05,
+        weights: Callable[[pl.LightningModule], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Say what to run and when.
 
@@ -33,7 +35,9 @@ class EvaluationCallback(pl.Callback):
             every: optimizer steps between two evaluations; an epoch, for instance. 0: after the last step only.
             start: metrics of the checkpoint that training began with; arms the drift alarm.
             max_drop: share (0..1) by which a zero-shot accuracy may fall below `start` before a warning.
+            weights: what the evaluators see is the module inside weights(module), its averaged weights for instance.
         """
+        self.weights = weights
         self.evaluators, self.make_embed, self.every = tuple(evaluators), make_embed, every
         self.start, self.max_drop = dict(start or {}), max_drop
         self.history: list[dict[str, float]] = []
@@ -57,7 +61,7 @@ class EvaluationCallback(pl.Callback):
         training = [part for part in module.modules() if part.training]
         module.eval()
         try:
-            with isolate_rng():  # evaluating more or less often must not change what is trained
+            with self.weights(module), isolate_rng():  # evaluating more or less often must not change what is trained
                 metrics = evaluate_all(self.evaluators, self.make_embed(trainer, module), rank_zero_info)
         finally:
             for part in training:

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +26,21 @@ from helip.pipeline.evaluation import ClipEmbed, Drive, inside_fit_drive, predic
 from helip.pipeline.mining import Mined, Rows, ensure_hard_pairs, training_rows
 from helip.pipeline.models import Clip, ModelSpec, create_clip
 from helip.pipeline.report import print_metrics, print_mining
+from helip.pipeline.resume import AUTO, auto_checkpoint, find_checkpoint
 from helip.pipeline.run import provenance, write_run
 from helip.pipeline.runtime import global_rank, predict_trainer
+from helip.pipeline.settings import TrainSettings
 from helip.pipeline.training import (
     build_module,
     build_stream,
     choose_partners,
     describe_length,
     evaluation_callback,
-    find_checkpoint,
     fit,
     make_loggers,
 )
-from helip.training.checkpoints import export_clip, read_checkpoint
+from helip.training.averaging import Ema
+from helip.training.checkpoints import export_clip, interpolate, read_checkpoint
 from helip.training.module import CHECKPOINT_KEY, HelipModule
 
 
@@ -70,6 +74,19 @@ class Session:
             self.config["evaluation"]["batch_size"],
             self.common.stream.workers,
         )
+
+    def resumed(self, settings: TrainSettings) -> TrainSettings:
+        """With the checkpoint that train.resume means; a mistyped path is an error now, not after the mining."""
+        if not settings.resume:
+            return settings
+        warn = partial(self.console.print, "[yellow]warning:[/]")
+        if settings.resume != AUTO:
+            return replace(settings, resume=str(find_checkpoint(Path(settings.resume), warn)))
+        found = auto_checkpoint(self.folder, self.config, warn) if self.rank == 0 else None
+        if self.trainer.world_size > 1:
+            found = self.trainer.strategy.broadcast(found)
+        self.console.print(f"resume: {found or 'no unfinished run has these settings, from the start'}")
+        return replace(settings, resume=str(found) if found else None)
 
     def evaluators(self) -> Any:
         evaluation = self.config["evaluation"]
@@ -106,9 +123,8 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     if session.common.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
     pairs, settings = build.pair_settings(config), build.train_settings(config)
-    stream, evaluators = session.common.stream, session.evaluators()
-    if settings.resume:
-        find_checkpoint(Path(settings.resume))  # a mistyped path is an error now, not after the mining
+    stream, evaluators, alpha = session.common.stream, session.evaluators(), build.export_alpha(config)
+    settings = session.resumed(settings)
     index = session.open_index()
     rows = training_rows(index, session.common.dataset)
     mined: Mined | None = None
@@ -122,32 +138,39 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps)
     session.console.print(describe_length(settings, stream, data, rows.usable, session.trainer.world_size))
     before = session.evaluate(clip, index)
-    module = build_module(clip, pairs, build.optim_settings(config), steps)
+    start = {name: value.clone() for name, value in clip.model.state_dict().items()} if alpha < 1 else None
+    fixed = build.fixed_settings(config, index.fingerprint)
+    module = build_module(clip, pairs, build.optim_settings(config), steps, settings, fixed)
+    ema = [Ema(settings.ema)] if settings.ema is not None else []
 
     def make_embed(trainer: pl.Trainer, _: pl.LightningModule) -> ClipEmbed:
         return session.embed(clip, index, inside_fit_drive(trainer), trainer.strategy.root_device)
 
     per_epoch = max(1, math.ceil(rows.usable / stream.batch_size))
-    evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before)
+    weights = ema[0].averaged if ema else nullcontext
+    evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before, weights)
     loggers = make_loggers(config["logger"], folder, config) if session.rank == 0 else []
-    trainer = fit(module, data, session.common.trainer, settings, [evaluation], loggers, folder)
+    trainer = fit(module, data, session.common.trainer, settings, [*ema, evaluation], loggers, folder)
+    columns = {"before": before, "after": evaluation.last}
+    if start is not None:
+        clip.model.load_state_dict(interpolate(start, clip.model.state_dict(), alpha))
+        columns[f"alpha {alpha:g}"] = session.evaluate(clip, index)
     if session.rank == 0:
-        _finish(session, module, trainer, before, evaluation.last, stream.batch_size, mined)
+        _finish(session, module, trainer, columns, stream.batch_size, mined)
 
 
 def _finish(
     session: Session,
     module: HelipModule,
     trainer: pl.Trainer,
-    before: dict[str, float],
-    after: dict[str, float],
+    columns: dict[str, dict[str, float]],
     batch_size: int,
     mined: Mined | None,
 ) -> None:
-    """final.pt, results.json, and the table."""
+    """final.pt (the last of the columns), results.json, and the table."""
     folder, common = session.folder, session.common
     final = export_clip(module, folder / "final.pt")
-    print_metrics({"before": before, "after": after}, folder, session.console)
+    print_metrics(columns, folder, session.console)
     about = {
         "helip": session.config["helip"],
         "seed": session.config["seed"],
@@ -155,8 +178,9 @@ def _finish(
         "pairs": trainer.global_step * batch_size,
         "hard_pairs": str(mined.folder) if mined else None,
     }
-    pretrained = {"before": str(common.model.pretrained), "after": str(final)}
-    columns = {"before": before, "after": after}
+    last = folder / "checkpoints" / f"step-{trainer.global_step:06d}.ckpt"
+    pretrained = {name: str(final if name == list(columns)[-1] else last) for name in columns}
+    pretrained["before"] = str(common.model.pretrained)
     content = results(
         columns, dataset=common.dataset.name, model=common.model.name, pretrained=pretrained, about=about | provenance()
     )

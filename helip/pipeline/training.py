@@ -9,6 +9,7 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_warn
 from rich.console import Console
 
 from helip.artifacts.hard_pairs import HardPairIndex
@@ -124,7 +125,7 @@ def fit(
         num_sanity_val_steps=0,
         default_root_dir=folder,
     )
-    resume = find_checkpoint(Path(settings.resume)) if settings.resume else None
+    resume = find_checkpoint(Path(settings.resume), rank_zero_warn) if settings.resume else None
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return trainer
 
@@ -147,7 +148,7 @@ def evaluation_callback(
     start: dict[str, float],
     weights: Callable[[pl.LightningModule], AbstractContextManager[None]] = nullcontext,
 ) -> EvaluationCallback:
-    """Evaluators after each epoch, or after the last step alone; inside `weights`, which may put an average in place."""
+    """Evaluators after each epoch, or after the last step alone, inside `weights` (an average, for instance)."""
     every = steps_per_epoch if settings.evaluate == "epoch" else 0
     return EvaluationCallback(evaluators, make_embed, every, start, weights=weights)
 

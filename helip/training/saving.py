@@ -25,12 +25,12 @@ class Checkpoints(Checkpoint):
         folder: for the files.
         every_steps: optimizer steps between checkpoints; 0: none by steps.
         every_minutes: minutes between checkpoints; None: none by time.
-        keep: files to keep, the newest.
+        keep: files to keep, the newest; -1: all.
     """
 
     def __init__(self, folder: Path, every_steps: int, every_minutes: float | None = None, keep: int = 2) -> None:
         super().__init__()
-        if every_steps < 0 or (every_minutes is not None and every_minutes <= 0) or keep < 1:
+        if every_steps < 0 or (every_minutes is not None and every_minutes <= 0) or not (keep == -1 or keep > 0):
             raise HelipError(
                 f"train.checkpoint_every={every_steps} and train.checkpoint_minutes={every_minutes}: give steps of at"
                 " least 0 and minutes above 0"
@@ -44,7 +44,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take SIGTERM over from Lightning, whose handler runs a collective wherever the signal happens to arrive."""
         self._clock = time.monotonic()
-        self._saved = trainer.global_step  # what a resumed run starts from exists
+        self._saved = trainer.global_step if trainer.global_step else -1  # what a resumed run starts from exists
         self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -61,7 +61,7 @@ class Checkpoints(Checkpoint):
         step = trainer.global_step
         late = self.every_minutes is not None and time.monotonic() - self._clock >= 60 * self.every_minutes
         terminated, late = _any_rank(trainer, self._terminated), _any_rank(trainer, late)
-        due = bool(self.every_steps) and step % self.every_steps == 0
+        due = step == trainer.max_steps or (self.every_steps > 0 and step % self.every_steps == 0)
         if due or late or terminated:
             self._save(trainer)
         if terminated:
@@ -70,17 +70,13 @@ class Checkpoints(Checkpoint):
                 print(f"SIGTERM: stopped after step {step}; train.resume={path} goes on", file=sys.stderr, flush=True)
             raise SystemExit(EXIT_SIGTERM)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last step is always on disk."""
-        self._save(trainer)
-
     def _save(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
         if step == self._saved:
             return
         trainer.save_checkpoint(self.folder / f"step-{step:06d}.ckpt")
         self._saved, self._clock = step, time.monotonic()
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.keep > 0:
             for path in checkpoints_in(self.folder)[: -self.keep]:
                 path.unlink(missing_ok=True)
 
