@@ -25,7 +25,7 @@ from helip.mining.workers import Workers
 SAMPLE = 24  # training rows per cell; 32 and 6 rounds took 1.9 times as long and needed as many cells
 ROUNDS = 4  # of k-means
 CHUNK = 4096  # rows assigned at once by one thread, whatever the number of threads: the same cells on any machine
-STRAYS = 0.01  # share of rows, those farthest from their centre, that are searched exactly
+STRAYS = 0.005  # share of rows, those farthest from their centre, that are searched exactly
 NEAR = 1024  # nearest cells that are remembered
 
 

@@ -128,6 +128,7 @@ def mine(
             return {**describe(index, removed, redone), **shares, **measured(partial.folder, index, plan)}
 
         known = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
+        known["groups"] = pairs.group_names
         partial.assemble({**known, **meta}, search.order, describe_all)
     barrier()
     return HardPairIndex.load(folder)

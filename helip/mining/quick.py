@@ -45,11 +45,11 @@ def quick_cosines(pairs: Pairs, targets: np.ndarray, where: np.ndarray, right: n
     rows, place = _distinct(right, len(pairs))
     result = []
     for vectors in pairs.modalities:
-        own = double(torch.from_numpy(vectors.array[targets]))  # (B, d)
+        own = double(torch.from_numpy(np.take(vectors.array, targets, axis=0)))  # (B, d)
         size = max(1, BLOCK // vectors.width)
         dots = np.empty(len(right))
         for first, some in _in_blocks(place, len(rows), size):
-            block = double(torch.from_numpy(vectors.array[rows[first : first + size]]))  # (<= size, d)
+            block = double(torch.from_numpy(np.take(vectors.array, rows[first : first + size], axis=0)))  # (<= size, d)
             dots[some] = _asked_dots(own, block, where[some], place[some] - first)
         dots *= vectors.scale[targets[where]] * vectors.scale[right]
         result.append(np.clip(dots, -1.0, 1.0, out=dots))

@@ -65,8 +65,8 @@ def cosines(vectors: Vectors, left: np.ndarray, right: np.ndarray) -> np.ndarray
     for start in range(0, len(left), CHUNK):
         part = slice(start, start + CHUNK)
         rows, place = np.unique(left[part], return_inverse=True)
-        own = double(torch.from_numpy(vectors.array[rows]))[torch.from_numpy(place)]
-        result[part] = dots(own, torch.from_numpy(vectors.array[right[part]])).numpy()
+        own = double(torch.from_numpy(np.take(vectors.array, rows, axis=0)))[torch.from_numpy(place)]
+        result[part] = dots(own, torch.from_numpy(np.take(vectors.array, right[part], axis=0))).numpy()
         result[part] *= vectors.scale[left[part]] * vectors.scale[right[part]]
     return np.clip(result, -1.0, 1.0, out=result)
 

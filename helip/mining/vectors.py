@@ -64,6 +64,11 @@ class Pairs:
         return len(self.valid)
 
     @property
+    def group_names(self) -> list[str]:
+        """Of the groups that are known."""
+        return [name for name, g in zip(("image_group", "text_group"), self.groups, strict=True) if g is not None]
+
+    @property
     def modalities(self) -> tuple[Vectors, Vectors]:
         """(image, text)."""
         return self.image, self.text

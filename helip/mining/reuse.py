@@ -1,0 +1,172 @@
+"""Stricter rules applied to an index that exists, without searching again where the stored lists allow it.
+
+A stored list is the head of a row's ranking. Taking out what breaks a stricter rule leaves the head of the stricter
+ranking, so a row needs a search only if its stored list was full and too little of it is left. A looser rule would let
+in pairs that were never stored, so it is refused.
+
+Legend: N rows, K stored partners of each, R rows looked at together.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from helip.artifacts.atomic import atomic_folder, digest
+from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex, write_meta
+from helip.errors import HelipError
+from helip.mining.exact import ExactSearch
+from helip.mining.progress import search_progress
+from helip.mining.rescore import cosines
+from helip.mining.settings import SearchSettings
+from helip.mining.statistics import describe
+from helip.mining.vectors import Pairs, open_pairs
+
+BLOCK = 1 << 16  # R
+CLOSE = 1e-6  # a stored float32 similarity this near to a limit is taken again in float64, in which limits are decided
+
+
+def reuse(
+    index: HardPairIndex,
+    image: np.ndarray,
+    text: np.ndarray,
+    folder: Path,
+    settings: SearchSettings,
+    *,
+    valid: np.ndarray | None = None,
+    image_group: np.ndarray | None = None,
+    text_group: np.ndarray | None = None,
+    meta: dict[str, Any] | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> HardPairIndex:
+    """Write the index that `mine` would give under stricter rules.
+
+    Args:
+        index: of the same embeddings, by the exact or the approximate backend.
+        image, text: (N, d) embeddings.
+        folder: of the new index.
+        settings: rules at least as strict as those of `index`, and a depth of at most its own.
+        valid, image_group, text_group, meta: as for `mine`; the same rows must be valid.
+        device: for the search of short rows.
+        progress: show a bar on stderr while they are searched.
+
+    Returns:
+        The new index. Its statistics say what each rule removed from the stored lists (`removed_from_stored`), how many
+        rows ran short although their list was full (`rows_searched`), and that only they were searched.
+
+    Raises:
+        HelipError: a rule is looser than the index's, with the reason, or the index is of other rows.
+    """
+    pairs = open_pairs(image, text, valid=valid, image_group=image_group, text_group=text_group)
+    if len(index) != len(pairs):
+        raise HelipError(f"the index to reuse has {len(index)} rows, the embeddings {len(pairs)}: mine again.")
+    if refusal := looser_than(index, pairs, settings):
+        raise HelipError(f"reuse: {refusal}: mine again.")
+    skip = settings.skip_first - int(index.meta["settings"].get("skip_first", 0))
+    removed: dict[str, int] = dict.fromkeys(("group_image", "group_text", "near_duplicate", "min_similarity"), 0)
+    with atomic_folder(Path(folder)) as temporary:
+        shape = (len(pairs), settings.depth)
+        arrays: dict[str, np.ndarray] = {
+            n: np.lib.format.open_memmap(temporary / f"{n}.npy", "w+", d, shape) for n, d in ARRAYS.items()
+        }
+        short = [
+            _filter(index, pairs, settings, slice(start, start + BLOCK), skip, arrays, removed)
+            for start in range(0, len(pairs), BLOCK)
+        ]
+        rows = np.concatenate(short)
+        _search(pairs, rows, settings, arrays, device, progress)
+        made = HardPairIndex(**arrays, meta={})
+        statistics = describe(made, {}, 0) | {"removed_from_stored": removed, "rows_searched": len(rows)}
+        own = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": index.meta.get("search")}
+        own["groups"] = pairs.group_names
+        write_meta(temporary, {**own, **(meta or {}), "statistics": statistics}, len(made), settings.depth)
+    return HardPairIndex.load(folder)
+
+
+def looser_than(index: HardPairIndex, pairs: Pairs, settings: SearchSettings) -> str | None:
+    """Why an index cannot answer for `settings`; None if it can."""
+    old = index.meta["settings"]
+    if index.meta.get("search", {}).get("backend") == "pool":
+        return "an index of a random pool is not the head of a ranking of all rows"
+    if lost := set(index.meta.get("groups", [])) - set(pairs.group_names):
+        return f"the index kept apart the pairs of an {lost.pop()}, which is not given now"
+    if old["score"] != settings.score:
+        return f"the index ranks by {old['score']}, not by {settings.score}"
+    if settings.depth > index.depth:
+        return f"the index stores {index.depth} partners per row, fewer than search.depth={settings.depth}"
+    highs, lows = np.broadcast_to(old["near_duplicate"], 2), np.broadcast_to(old["min_similarity"], 2)
+    for m, name in enumerate(("image", "text")):
+        if settings.highs[m] > highs[m]:
+            return f"near_duplicate={settings.highs[m]} for {name} is looser than the index's {highs[m]}"
+        if settings.score in ("joint", name) and settings.lows[m] < lows[m]:
+            return f"min_similarity={settings.lows[m]} for {name} is looser than the index's {lows[m]}"
+    skipped = int(old.get("skip_first", 0))
+    if settings.skip_first < skipped:
+        return f"skip_first={settings.skip_first} asks for pairs that the index left out (skip_first={skipped})"
+    return "the index left out the first pairs of each row, which stricter rules may concern" if skipped else None
+
+
+def _filter(
+    index: HardPairIndex,
+    pairs: Pairs,
+    settings: SearchSettings,
+    part: slice,
+    skip: int,
+    arrays: dict[str, np.ndarray],
+    removed: dict[str, int],
+) -> np.ndarray:
+    """Write what is left of some stored lists; returns the rows that must be searched."""
+    rows = np.asarray(index.rows[part])
+    first = part.start
+    live = rows >= 0
+    full = live.all(axis=1) & (rows.shape[1] < int(pairs.valid.sum()) - 1)
+    targets = np.arange(first, first + len(rows))
+    keep = live.copy()
+    for name, broken in _broken(index, pairs, settings, part, rows, targets).items():
+        removed[name] += int((broken & keep).sum())
+        keep &= ~broken
+    order = np.argsort(~keep, axis=1, kind="stable")[:, skip : skip + settings.depth]
+    kept = np.take_along_axis(keep, order, axis=1)
+    for name, array in arrays.items():
+        values = np.take_along_axis(np.asarray(getattr(index, name)[part]), order, axis=1)
+        array[part] = -1 if name == "rows" else 0
+        array[part, : order.shape[1]] = np.where(kept, values, -1 if name == "rows" else 0)
+    return targets[full & (kept.sum(axis=1) < settings.depth)]
+
+
+def _broken(
+    index: HardPairIndex, pairs: Pairs, settings: SearchSettings, part: slice, rows: np.ndarray, targets: np.ndarray
+) -> dict[str, np.ndarray]:
+    """By rule, (R, K) bool: stored partners that it forbids."""
+    left = np.broadcast_to(targets[:, None], rows.shape)
+    broken = {
+        name: (group[rows] == group[left]) & (group[rows] >= 0)
+        for name, group in zip(("group_image", "group_text"), pairs.groups, strict=True)
+        if group is not None
+    }
+    near, low = np.zeros(rows.shape, bool), np.zeros(rows.shape, bool)
+    for m, stored in enumerate((index.scores_image, index.scores_text)):
+        values = np.asarray(stored[part]).astype(np.float64)
+        doubt = (np.abs(values - settings.highs[m]) < CLOSE) | (np.abs(values - settings.lows[m]) < CLOSE)
+        doubt &= rows >= 0
+        values[doubt] = cosines(pairs.modalities[m], left[doubt], rows[doubt].astype(np.int64))
+        near |= values > settings.highs[m]
+        low |= values < settings.lows[m]
+    return {**broken, "near_duplicate": near, "min_similarity": low}
+
+
+def _search(
+    pairs: Pairs, rows: np.ndarray, settings: SearchSettings, arrays: dict[str, np.ndarray], device: str, progress: bool
+) -> None:
+    if not len(rows):
+        return
+    search = ExactSearch(pairs, replace(settings, backend="exact"), device=device)
+    operations = 2 * (pairs.image.width + pairs.text.width)
+    with search_progress("searching short rows", len(rows) * len(pairs), operations, progress) as tick:
+        for start in range(0, len(rows), settings.block_rows):
+            some = rows[start : start + settings.block_rows]
+            ranked = search.search_rows(some, tick)
+            for name, array in arrays.items():
+                array[some] = getattr(ranked, name)
