@@ -223,8 +223,9 @@ def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:
     if path.is_dir():
         path = path / "final.pt" if (path / "final.pt").is_file() else find_checkpoint(path)
     description = read_checkpoint(path).get(CHECKPOINT_KEY)
-    name = description["name"] if isinstance(description, dict) else default.name
-    return replace(default, name=name, pretrained=str(path))
+    own = description if isinstance(description, dict) else {}
+    name, arguments = own.get("name", default.name), own.get("arguments", default.arguments)
+    return replace(default, name=name, pretrained=str(path), arguments=arguments)
 
 
 def column_name(pretrained: str, taken: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import difflib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,21 @@ class ModelSpec:
         name: open_clip's name; the embedded configs are known as well.
         pretrained: an open_clip tag, a file, or None for random weights.
         lr: peak learning rate of continued training.
+        arguments: more keyword arguments of open_clip.create_model_and_transforms, such as force_patch_dropout.
     """
 
     name: str
     pretrained: str | None
     lr: float = 1e-5
+    arguments: dict[str, Any] = field(default_factory=dict)
 
-    def identity(self) -> dict[str, str | None]:
+    def identity(self) -> dict[str, Any]:
         """What the weights depend on: a file counts by its content, a tag by its name."""
         weights = self.pretrained
         if weights is not None and Path(weights).is_file():
             weights = file_digest(Path(weights))
-        return {"name": self.name, "pretrained": weights}
+        identity = {"name": self.name, "pretrained": weights}
+        return identity | {"arguments": self.arguments} if self.arguments else identity
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,10 @@ def create_clip(spec: ModelSpec) -> Clip:
         )
     try:
         with _hidden_warnings(is_file):  # open_clip calls the weights random that we load below
-            made: Any = open_clip.create_model_and_transforms(spec.name, pretrained=tag, output_dict=True)
-    except (OSError, RuntimeError, ValueError) as error:
+            made: Any = open_clip.create_model_and_transforms(
+                spec.name, pretrained=tag, output_dict=True, **spec.arguments
+            )
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise HelipError(
             f"{spec.name} with the weights {tag} cannot be loaded: {str(error).splitlines()[0]}"
         ) from error

@@ -113,10 +113,11 @@ def fit(
     checkpoints = Checkpoints(
         folder / "checkpoints", settings.checkpoint_every, settings.checkpoint_minutes, settings.keep_checkpoints
     )
+    resume = find_checkpoint(Path(settings.resume), rank_zero_warn) if settings.resume else None
     trainer = pl.Trainer(
         **trainer_spec.arguments(),
         max_steps=data.steps,
-        max_epochs=1,  # the loader is as long as the training
+        max_epochs=-1 if resume else 1,  # the loader is as long as the training; a finished one may go on for longer
         logger=list(loggers),
         callbacks=[SpeedMonitor(), RichProgressBar(), *callbacks, checkpoints],
         log_every_n_steps=max(1, min(settings.log_every, data.steps)),
@@ -125,7 +126,6 @@ def fit(
         num_sanity_val_steps=0,
         default_root_dir=folder,
     )
-    resume = find_checkpoint(Path(settings.resume), rank_zero_warn) if settings.resume else None
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return trainer
 
