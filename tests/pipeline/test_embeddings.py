@@ -95,11 +95,11 @@ def embed_until_killed(index: ShardIndex, parent: Path) -> None:
     ensure(deadly, index, parent, predict_trainer(TrainerSpec("cpu", 1), progress=False))
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_pass_that_is_killed_goes_on_where_it_was(index: ShardIndex, tmp_path: Path, trainer: pl.Trainer) -> None:
-    child = multiprocessing.get_context("fork").Process(target=embed_until_killed, args=(index, tmp_path))
+    # spawned: a fork of a process with threads may wait for a lock that nobody holds
+    child = multiprocessing.get_context("spawn").Process(target=embed_until_killed, args=(index, tmp_path), daemon=True)
     child.start()
-    child.join(60)
+    child.join(120)
     assert child.exitcode == -signal.SIGKILL
     create = Recorded()
     partial = EmbeddingStore(next(tmp_path.glob("fake-*/")))
