@@ -12,26 +12,33 @@ import numpy as np
 
 from helip.errors import HelipError
 
-SHARDS, ROWS = 1, 2  # separate streams of random numbers
+SHARDS, ROWS, WEIGHTS = 1, 2, 3  # separate streams of random numbers
 
 
 class TargetOrder:
-    """An endless sequence of (epoch, row); each epoch visits every live row once.
+    """An endless sequence of (epoch, row); each epoch visits every live row once, or by its shard's weight.
 
     Args:
         live: (N,) bool, the rows that may be targets.
         starts: (S + 1,) first row of each shard, then N.
         seed: of the permutations.
         window: shards whose rows are mixed.
+        weights: (S,) visits of a row per epoch, by its shard; of a fraction, a share of the rows drawn anew each epoch.
+            None: 1.
 
     Raises:
         HelipError: no live row.
     """
 
-    def __init__(self, live: np.ndarray, starts: np.ndarray, seed: int, window: int) -> None:
+    def __init__(
+        self, live: np.ndarray, starts: np.ndarray, seed: int, window: int, weights: np.ndarray | None = None
+    ) -> None:
+        self.weights = weights
         self.live, self.starts, self.seed, self.window = live, np.asarray(starts), seed, window
         # (S,) live rows, shard by shard: one sum over all rows would need 8 bytes for each of them
         self.counts = np.array([np.count_nonzero(live[first:end]) for first, end in pairwise(self.starts)], np.int64)
+        if weights is not None:
+            self.counts = np.rint(self.counts * weights).astype(np.int64)
         self.length = int(self.counts.sum())
         if self.length == 0:
             raise HelipError("no row is left to train on: every target was invalid or an outlier")
@@ -57,15 +64,19 @@ class TargetOrder:
     def _rows(self, epoch: int, number: int, shards: np.ndarray) -> np.ndarray:
         if (epoch, number) not in self._windows:
             chosen = shards[number * self.window : (number + 1) * self.window]
-            rows = np.concatenate(
-                [
-                    np.flatnonzero(self.live[self.starts[s] : self.starts[s + 1]]) + self.starts[s]
-                    for s in np.sort(chosen)
-                ]
-            )
+            rows = np.concatenate([self._rows_of_shard(epoch, int(shard)) for shard in np.sort(chosen)])
             permuted = np.random.default_rng([self.seed, ROWS, epoch, number]).permutation(rows)
             _remember(self._windows, (epoch, number), permuted)
         return self._windows[(epoch, number)]
+
+    def _rows_of_shard(self, epoch: int, shard: int) -> np.ndarray:
+        """(counts[shard],) live rows, each as often as the weight says."""
+        rows = np.flatnonzero(self.live[self.starts[shard] : self.starts[shard + 1]]) + self.starts[shard]
+        if self.weights is None or not len(rows):
+            return rows
+        whole, rest = divmod(int(self.counts[shard]), len(rows))
+        drawn = np.random.default_rng([self.seed, WEIGHTS, epoch, shard]).choice(rows, rest, replace=False)
+        return np.concatenate([np.tile(rows, whole), drawn])
 
 
 def _remember(cache: OrderedDict, key: object, value: object) -> None:

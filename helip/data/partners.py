@@ -1,6 +1,6 @@
 """Who stands beside a target in the batch: hard pairs from an index, or random rows as the control.
 
-A draw depends on (seed, epoch, row, attempt) alone, so it does not depend on workers, ranks or where a run was resumed.
+A draw depends on (seed, epoch, row, attempt, progress) alone, so not on workers, ranks or where a run was resumed.
 Legend: N rows, K mined rows per target, p partners per target.
 """
 
@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from helip.data.schedules import check_schedule, order_rows
 from helip.errors import HelipError
 
 MINED, RANDOM, FILLER = 11, 12, 13  # separate streams of random numbers
@@ -19,8 +20,11 @@ class Partners(Protocol):
     p: int
     eligible: np.ndarray  # (N,) bool, the rows that may be targets
 
-    def draw(self, row: int, epoch: int, attempt: int = 0) -> list[int]:
-        """At most p distinct rows that count as hard pairs of `row`; a higher attempt asks for replacements."""
+    def draw(self, row: int, epoch: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
+        """At most p distinct rows that count as hard pairs of `row`; a higher attempt asks for replacements.
+
+        `progress` is the share of the training that is done.
+        """
         ...
 
     def filler(self, row: int, epoch: int, attempt: int = 0) -> int:
@@ -58,7 +62,7 @@ class RandomPartners:
         self.p, self.eligible = p, valid
         self._uniform = _Uniform(np.flatnonzero(valid), p, seed)
 
-    def draw(self, row: int, epoch: int, attempt: int = 0) -> list[int]:
+    def draw(self, row: int, epoch: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
         return self._uniform.other(RANDOM, row, epoch, attempt, self.p)
 
     def filler(self, row: int, epoch: int, attempt: int = 0) -> int:
@@ -69,22 +73,34 @@ class RandomPartners:
 
 
 class MinedPartners:
-    """p members of a target's mined top k, uniform without replacement [paper, code].
+    """p members of a target's mined top k, without replacement, by default uniformly [paper, code].
 
     Args:
         rows: (N, k) int32 mined rows, -1 padded, best first (cut to helip.topk).
         valid: (N,) bool, the usable rows of the training part; the others are neither targets nor partners.
         outliers: what becomes of a target with fewer than `min_partners` live partners: `drop` takes it out of the
             order, `random` gives it a uniform filler, `keep` gives its slot to another target.
+        schedule: which of them are likely (helip.data.schedules).
+        scores: (N, k) of the rows; needed by the schedule `score`.
 
     Raises:
         HelipError: more than half of the targets are outliers and would be dropped.
     """
 
     def __init__(
-        self, rows: np.ndarray, valid: np.ndarray, p: int, seed: int, outliers: str, min_partners: int
+        self,
+        rows: np.ndarray,
+        valid: np.ndarray,
+        p: int,
+        seed: int,
+        outliers: str,
+        min_partners: int,
+        schedule: str = "uniform",
+        scores: np.ndarray | None = None,
     ) -> None:
+        check_schedule(schedule)
         self.rows, self.valid, self.p, self.seed, self.outliers = rows, valid, p, seed, outliers
+        self.schedule, self.scores = schedule, scores if schedule == "score" else None
         live = np.zeros(len(rows), np.int64)
         for start in range(0, len(rows), 1 << 16):  # the index may be larger than memory
             block = np.asarray(rows[start : start + (1 << 16)])
@@ -99,12 +115,14 @@ class MinedPartners:
                 "dropped: lower helip.min_similarity, raise helip.near_duplicate, or set helip.outliers=random"
             )
 
-    def draw(self, row: int, epoch: int, attempt: int = 0) -> list[int]:
+    def draw(self, row: int, epoch: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
         if self.outlier[row]:
             return []
         mined = np.asarray(self.rows[row])
-        live = mined[(mined >= 0) & self.valid[np.maximum(mined, 0)]]
-        order = np.random.default_rng([self.seed, MINED, epoch, row]).permutation(live)
+        alive = (mined >= 0) & self.valid[np.maximum(mined, 0)]
+        scores = None if self.scores is None else np.asarray(self.scores[row])[alive]
+        generator = np.random.default_rng([self.seed, MINED, epoch, row])
+        order = order_rows(self.schedule, mined[alive], scores, progress, self.p, generator)
         return [int(other) for other in order[attempt * self.p : (attempt + 1) * self.p]]
 
     def filler(self, row: int, epoch: int, attempt: int = 0) -> int:

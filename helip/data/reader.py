@@ -8,7 +8,11 @@ import hashlib
 import json
 import os
 import resource
+import time
 from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +33,7 @@ class RawSample:
     row: int
     image: bytes
     captions: tuple[str, ...]  # at least one, none of them empty
+    weights: tuple[float, ...] | None = None  # the probability of each; None: equal
 
 
 class SampleReader:
@@ -37,10 +42,15 @@ class SampleReader:
     Args:
         index: the dataset.
         caption: `txt` for the .txt member, else the name of a field of the .json member: a string or a list of strings.
+            Or several of these with their probabilities; captions of one list share theirs, and what a row lacks gives
+            its probability to the others.
     """
 
-    def __init__(self, index: ShardIndex, caption: str = "txt") -> None:
+    def __init__(self, index: ShardIndex, caption: str | Mapping[str, float] = "txt") -> None:
         self.index, self.caption = index, caption
+        self.sources = {caption: 1.0} if isinstance(caption, str) else dict(caption)
+        if not self.sources or not all(weight > 0 for weight in self.sources.values()):
+            raise HelipError(f"data.caption={caption}: give a name, or several with probabilities above 0")
         self._files: OrderedDict[int, int] = OrderedDict()
         self._limit = max(8, min(128, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
@@ -56,14 +66,37 @@ class SampleReader:
         image = self._member(row, IMAGE)
         if not image:
             raise Unreadable("it has no image")
-        return RawSample(row, image, self.captions(row))
+        captions, weights = self._weighted(row)
+        return RawSample(row, image, captions, weights)
 
     def captions(self, row: int) -> tuple[str, ...]:
         """The caption of a row, or all of them where the field is a list. Raises Unreadable when there is none."""
-        if self.caption == "txt":
+        return self._weighted(row)[0]
+
+    def _weighted(self, row: int) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+        """All captions of a row, and their probabilities where the sources have some."""
+        if isinstance(self.caption, str):
+            return self._source(row, self.caption), None
+        captions: list[str] = []
+        weights: list[float] = []
+        problem = ""
+        for source, weight in self.sources.items():
+            try:
+                found = self._source(row, source)
+            except Unreadable as error:
+                problem = str(error)
+                continue
+            captions += found
+            weights += [weight / len(found)] * len(found)
+        if not captions:
+            raise Unreadable(problem)
+        return tuple(captions), tuple(weight / sum(weights) for weight in weights)
+
+    def _source(self, row: int, source: str) -> tuple[str, ...]:
+        if source == "txt":
             found: list[Any] = [self._member(row, TEXT)]
         else:
-            value = self.metadata(row).get(self.caption)
+            value = self.metadata(row).get(source)
             found = value if isinstance(value, list) else [value]
         try:
             texts = [text.decode("utf-8") if isinstance(text, bytes) else text for text in found]
@@ -72,7 +105,7 @@ class SampleReader:
         except UnicodeError as error:
             raise Unreadable("its caption is not UTF-8") from error
         if not captions:
-            raise Unreadable(f"its caption ({self.caption}) is missing or empty")
+            raise Unreadable(f"its caption ({source}) is missing or empty")
         return captions
 
     def metadata(self, row: int) -> dict[str, Any]:
@@ -115,6 +148,26 @@ class SampleReader:
             os.close(self._files.popitem(last=False)[1])
         self._files[shard] = descriptor
         return descriptor
+
+
+def random_read_rate(reader: SampleReader, rows: np.ndarray, seconds: float = 0.5, most: int = 512) -> float:
+    """Random reads per second of one process: what partners cost on this disk, as cold as it is now.
+
+    Args:
+        reader: of the shards; a copy of it is used.
+        rows: (n,) rows to draw from.
+        seconds: to spend at most, but for the last read.
+        most: reads at most.
+    """
+    own, tried = copy(reader), 0
+    began = time.perf_counter()
+    for row in np.random.default_rng().choice(rows, min(most, len(rows)), replace=False):
+        with suppress(Unreadable):
+            own.read(int(row))
+        tried += 1
+        if time.perf_counter() - began > seconds:
+            break
+    return tried / (time.perf_counter() - began)
 
 
 def content_digest(content: bytes | str) -> np.int64:

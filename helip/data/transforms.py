@@ -81,7 +81,7 @@ def stream_seed(*parts: int) -> int:
 
 def seeded_transform(transform: ImageTransform, image: Image.Image, seed: int) -> torch.Tensor:
     """Apply a transform whose randomness (torch, random) comes from `seed` alone; the global generators stay put."""
-    before, generator = random.getstate(), torch.random.default_generator
+    before, generator = random.getstate(), torch.default_generator
     state = generator.get_state()
     try:
         generator.manual_seed(seed)  # 1 us; torch.manual_seed takes 100 us, for it visits every kind of device

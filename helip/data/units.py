@@ -56,6 +56,7 @@ class UnitReader:
         on_error: `skip` replaces an unreadable row, `fail` raises.
         keep_outliers: an empty slot takes another target instead of a filler.
         draft: sides of at least so many pixels are enough for the transform (decode_image); 0: every pixel.
+        positions: of the whole training, for schedules that follow its progress; 0: unknown.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class UnitReader:
         on_error: str = "skip",
         keep_outliers: bool = False,
         draft: int = 0,
+        positions: int = 0,
     ) -> None:
         self.reader, self.order, self.partners = reader, order, partners
         self.transform, self.tokenize, self.seed = transform, tokenize, seed
-        self.on_error, self.keep_outliers, self.draft = on_error, keep_outliers, draft
+        self.on_error, self.keep_outliers, self.draft, self.positions = on_error, keep_outliers, draft, positions
 
     @property
     def index(self) -> ShardIndex:
@@ -85,23 +87,24 @@ class UnitReader:
             epoch, row = self.order[position + ahead]
             target, last = self._try(row, epoch)
             if target is not None:
-                return self._with_partners(target, epoch, ahead)
+                progress = min(1.0, position / self.positions) if self.positions else 0.0
+                return self._with_partners(target, epoch, ahead, progress)
         raise HelipError(
             f"{IN_A_ROW} rows in a row are unreadable, the last is {last}: check the shards and data.caption"
         )
 
-    def _with_partners(self, target: Example, epoch: int, replaced: int) -> Unit:
+    def _with_partners(self, target: Example, epoch: int, replaced: int, progress: float) -> Unit:
         none = np.empty(0, np.int64)
         if self.partners is None:
             return Unit(target, none, [], [], replaced)
         slots, slot_mined, attempt = [], [], 0
-        rows = self.partners.draw(target.row, epoch)
+        rows = self.partners.draw(target.row, epoch, 0, progress)
         while rows and len(slots) < self.partners.p and attempt < IN_A_ROW:
             found = [example for example, _ in (self._try(row, epoch) for row in rows) if example is not None]
             replaced += len(rows) - len(found)
             slots += [(PARTNER, example) for example in found][: self.partners.p - len(slots)]
             attempt += 1
-            rows = self.partners.draw(target.row, epoch, attempt) if len(slots) < self.partners.p else []
+            rows = self.partners.draw(target.row, epoch, attempt, progress) if len(slots) < self.partners.p else []
         slot_mined += [none] * len(slots)
         attempt = 0
         while len(slots) < self.partners.p:
@@ -125,8 +128,15 @@ class UnitReader:
 
     def _example(self, raw: RawSample, epoch: int) -> Example:
         image = decode_image(raw.image, self.draft)
-        choice = stream_seed(self.seed, CAPTION, epoch, raw.row) % len(raw.captions)
-        caption = raw.captions[choice]
+        caption = choose_caption(raw, stream_seed(self.seed, CAPTION, epoch, raw.row))
         pixels = seeded_transform(self.transform, image, stream_seed(self.seed, PIXELS, epoch, raw.row))
         identity = (raw.row, content_digest(raw.image), content_digest(caption))
         return Example(raw.row, pixels, self.tokenize([caption])[0], identity)
+
+
+def choose_caption(raw: RawSample, seed: int) -> str:
+    """One of a row's captions, by their probabilities."""
+    if raw.weights is None:
+        return raw.captions[seed % len(raw.captions)]
+    place = np.searchsorted(np.cumsum(raw.weights), (seed >> 10) / (1 << 53), side="right")
+    return raw.captions[min(int(place), len(raw.captions) - 1)]

@@ -22,24 +22,29 @@ class DatasetSpec:
     """A dataset as the configuration names it.
 
     Attributes:
-        path: a folder of .tar files, one .tar, or a brace pattern such as DIR/{00000..00331}.tar; None for bare arrays.
+        path: a folder of .tar files, one .tar, or a brace pattern such as DIR/{00000..00331}.tar; a list joins
+            several; None for bare arrays.
         parts: name -> slice of shards in Python's notation; `train` is required.
+        weights: {shards: SLICE, weight: VISITS} of sources whose rows are visited more or less than once per epoch.
         label: json field by which hard pairs are compared with random ones after mining.
     """
 
     name: str
-    path: str | None
+    path: str | list[str] | None
     parts: dict[str, str] = field(default_factory=lambda: {"train": ":"})
     evaluators: list[dict[str, Any]] = field(default_factory=list)
     label: str | None = None
+    weights: list[dict[str, Any]] = field(default_factory=list)
 
 
-def resolve_shards(path: str) -> list[Path]:
-    """The tar files of a folder, a file or a brace pattern, in order.
+def resolve_shards(path: str | list[str]) -> list[Path]:
+    """The tar files of a folder, a file or a brace pattern, or of a list of these, in order.
 
     Raises:
         HelipError: an address instead of a path, or nothing there.
     """
+    if isinstance(path, list):
+        return [shard for one in path for shard in resolve_shards(one)]
     if "://" in path or path.startswith("pipe:"):
         raise HelipError(
             f"dataset.path={path} is an address: copy the shards to a local disk first, HELIP reads them by offset"
@@ -103,3 +108,23 @@ def usable_rows(index: ShardIndex, dataset: DatasetSpec, part: str) -> np.ndarra
     mask = np.zeros(len(index), bool)
     mask[rows.start : rows.stop] = index.valid[rows.start : rows.stop]
     return mask
+
+
+def shard_weights(index: ShardIndex, dataset: DatasetSpec) -> np.ndarray | None:
+    """(S,) visits per epoch of the rows of each shard, None where all are 1.
+
+    Raises:
+        HelipError: an entry without shards or weight, or a weight that is not above 0.
+    """
+    if not dataset.weights:
+        return None
+    weights = np.ones(len(index.shards))
+    for entry in dataset.weights:
+        weight = entry.get("weight")
+        if set(entry) != {"shards", "weight"} or not isinstance(weight, int | float) or not weight > 0:
+            raise HelipError(
+                f"dataset.weights has {entry}: give {{shards: '0:100', weight: 2.0}} with a weight above 0"
+            )
+        rows = index.rows_of(entry["shards"])
+        weights[int(index.shard_of(rows.start)) : int(index.shard_of(rows.stop - 1)) + 1] = weight
+    return weights

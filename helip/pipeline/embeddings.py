@@ -1,7 +1,7 @@
 """Embeddings of the rows that are wanted: found again, continued, adopted from an older store, or computed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +36,7 @@ class EmbeddingRequest:
     name: str
     identity: dict[str, Any]
     create: Callable[[], Encoders]
-    caption: str = "txt"
+    caption: str | Mapping[str, float] = "txt"
     on_error: str = "skip"
     batch_size: int = 256
     workers: int = 1

@@ -21,7 +21,7 @@ from helip.evaluation.suite import build_evaluators, evaluate_all
 from helip.pipeline import build
 from helip.pipeline.arrays import Precomputed
 from helip.pipeline.build import Common, Config, Instantiate
-from helip.pipeline.dataset import open_index
+from helip.pipeline.dataset import open_index, shard_weights
 from helip.pipeline.evaluation import ClipEmbed, Drive, inside_fit_drive, predict_drive
 from helip.pipeline.mining import Mined, Rows, ensure_hard_pairs, training_rows
 from helip.pipeline.models import Clip, ModelSpec, create_clip
@@ -135,7 +135,8 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     partners = choose_partners(pairs, mined.index if mined else None, rows.wanted, config["seed"], session.console)
     clip = create_clip(session.common.model)
     steps = settings.steps(rows.usable, stream.batch_size)
-    data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps)
+    weights = shard_weights(index, session.common.dataset)
+    data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps, weights)
     session.console.print(describe_length(settings, stream, data, rows.usable, session.trainer.world_size))
     before = session.evaluate(clip, index)
     start = {name: value.clone() for name, value in clip.model.state_dict().items()} if alpha < 1 else None
@@ -147,8 +148,8 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
         return session.embed(clip, index, inside_fit_drive(trainer), trainer.strategy.root_device)
 
     per_epoch = max(1, math.ceil(rows.usable / stream.batch_size))
-    weights = ema[0].averaged if ema else nullcontext
-    evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before, weights)
+    averaged = ema[0].averaged if ema else nullcontext
+    evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before, averaged)
     loggers = make_loggers(config["logger"], folder, config) if session.rank == 0 else []
     trainer = fit(module, data, session.common.trainer, settings, [*ema, evaluation], loggers, folder)
     columns = {"before": before, "after": evaluation.last}

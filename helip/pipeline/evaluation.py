@@ -1,7 +1,7 @@
 """Evaluation of a CLIP model on the parts of a dataset: every sample once, on any number of ranks."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,7 @@ class ClipEmbed:
     scratch: Path
     device: torch.device
     rank: int
-    caption: str = "txt"
+    caption: str | Mapping[str, float] = "txt"
     batch_size: int = 256
     workers: int = 1
 

@@ -19,7 +19,7 @@ MANY_ROWS = 200_000  # labels live in the json members; above it reading them al
 
 
 def print_mining(
-    request: MiningRequest, rows: Rows, mined: Mined, caption: str, folder: Path, console: Console
+    request: MiningRequest, rows: Rows, mined: Mined, caption: str | dict[str, float], folder: Path, console: Console
 ) -> None:
     """The tables of a mining, and the contact sheet where there are images."""
     index, seconds = mined.index, mined.seconds

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from helip.data.schedules import SCHEDULES
 from helip.errors import HelipError
 from helip.training.losses import HelipLoss, HelipSigLipLoss
 from helip.training.towers import TowerSettings
@@ -22,12 +23,14 @@ class PairSettings:
     margin_weight: float
     symmetric: bool
     mask_duplicates: bool
+    schedule: str = "uniform"
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
         for name, value, allowed in (
             ("score", self.score, ("joint", "image", "text", "random", "off")),
             ("outliers", self.outliers, ("drop", "random", "keep")),
+            ("schedule", self.schedule, SCHEDULES),
         ):
             if value not in allowed:
                 raise HelipError(f"helip.{name}={value} is not one of {', '.join(allowed)}")
@@ -93,7 +96,7 @@ class StreamSettings:
 
     batch_size: int
     window: int
-    caption: str
+    caption: str | dict[str, float]
     on_error: str
     workers: int
     embed_batch_size: int

@@ -17,7 +17,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.datamodule import HelipDataModule, targets_per_step
 from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners, Partners, RandomPartners
-from helip.data.reader import SampleReader
+from helip.data.reader import SampleReader, random_read_rate
 from helip.data.transforms import draft_size
 from helip.data.units import UnitReader
 from helip.evaluation.callback import EvaluationCallback
@@ -46,8 +46,10 @@ def choose_partners(
     if pairs.score == "random":
         return RandomPartners(valid, pairs.p, seed)
     assert hard is not None
-    rows = hard.topk(pairs.topk).rows
-    partners = MinedPartners(rows, valid, pairs.p, seed, pairs.outliers, pairs.min_partners)
+    top = hard.topk(pairs.topk)
+    partners = MinedPartners(
+        top.rows, valid, pairs.p, seed, pairs.outliers, pairs.min_partners, pairs.schedule, top.scores
+    )
     count, share = int(partners.outlier.sum()), partners.outlier.sum() / max(1, valid.sum())
     fate = {
         "drop": "left out as targets",
@@ -70,9 +72,10 @@ def build_stream(
     pairs: PairSettings,
     seed: int,
     steps: int,
+    weights: np.ndarray | None = None,
 ) -> HelipDataModule:
-    """The data module of a training."""
-    order = TargetOrder(partners.eligible if partners else valid, index.starts, seed, stream.window)
+    """The data module of a training; weights (S,) are the visits of each shard's rows per epoch."""
+    order = TargetOrder(partners.eligible if partners else valid, index.starts, seed, stream.window, weights)
     read = UnitReader(
         SampleReader(index, stream.caption),
         order,
@@ -83,6 +86,7 @@ def build_stream(
         stream.on_error,
         keep_outliers=pairs.outliers == "keep",
         draft=draft_size(clip.train_transform) if stream.draft else 0,
+        positions=steps * targets_per_step(stream.batch_size, partners),
     )
     return HelipDataModule(read, stream.batch_size, steps, stream.workers)
 
@@ -119,7 +123,7 @@ def fit(
         max_steps=data.steps,
         max_epochs=-1 if resume else 1,  # the loader is as long as the training; a finished one may go on for longer
         logger=list(loggers),
-        callbacks=[SpeedMonitor(), RichProgressBar(), *callbacks, checkpoints],
+        callbacks=[SpeedMonitor(read_rate(data)), RichProgressBar(), *callbacks, checkpoints],
         log_every_n_steps=max(1, min(settings.log_every, data.steps)),
         use_distributed_sampler=False,
         enable_model_summary=False,
@@ -128,6 +132,14 @@ def fit(
     )
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return trainer
+
+
+def read_rate(data: HelipDataModule) -> float | None:
+    """Random reads per second that the workers of a rank can do together; None where there are no partners to read."""
+    partners = data.read.partners
+    if partners is None:
+        return None
+    return random_read_rate(data.read.reader, np.flatnonzero(partners.eligible)) * max(1, data.workers)
 
 
 def make_loggers(config: dict[str, Any], folder: Path, description: dict[str, Any]) -> list[Logger]:

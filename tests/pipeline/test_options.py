@@ -124,3 +124,22 @@ def test_a_cut_off_file_that_is_named_is_a_sentence(runs: list[Path]) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"step-000001\.ckpt is no whole checkpoint"):
         find_checkpoint(path)
+
+
+def test_schedules_sources_and_captions(world: World, mined: Result) -> None:
+    weights = "dataset.weights=[{shards: '0:1', weight: 2}]"
+    result, _ = train(world, "helip.schedule=anneal", weights)
+    assert "each of 44 targets" in result.out  # 12 rows twice and 20 once
+    train(world, "helip.schedule=score", "data.caption={txt: 0.5, captions: 0.5}")
+    for override, sentence in (
+        ("helip.schedule=best", "helip.schedule=best is not one of uniform, score, anneal"),
+        ("dataset.weights=[{shards: '0:1'}]", "dataset.weights has"),
+    ):
+        refused = world.run("train", override, "train.max_steps=1")
+        assert refused.status == 1 and sentence in refused.errors[0]
+
+
+def test_several_folders_are_one_dataset(world: World) -> None:
+    first, last = (f"{world.shards}/{{{part}}}.tar" for part in ("00000..00001", "00002..00003"))
+    result = world.run("mine", f"dataset.path=['{first}','{last}']", "dataset.parts.train=0:3")
+    assert result.status == 0, result.err
