@@ -23,7 +23,7 @@ from helip.pipeline.arrays import Precomputed
 from helip.pipeline.build import Common, Config, Instantiate
 from helip.pipeline.dataset import open_index, shard_weights
 from helip.pipeline.evaluation import ClipEmbed, Drive, inside_fit_drive, predict_drive
-from helip.pipeline.mining import Mined, Rows, ensure_hard_pairs, training_rows
+from helip.pipeline.mining import Mined, Rows, ensure_hard_pairs, reuse_hard_pairs, training_rows
 from helip.pipeline.models import Clip, ModelSpec, create_clip
 from helip.pipeline.report import print_metrics, print_mining
 from helip.pipeline.resume import AUTO, auto_checkpoint, find_checkpoint
@@ -107,7 +107,10 @@ def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
         rows = _bare_rows(request.embedding)
     else:
         rows = training_rows(session.open_index(), session.common.dataset)
-    mined = ensure_hard_pairs(request, rows, session.trainer, session.console)
+    if config["reuse"]:
+        mined = reuse_hard_pairs(request, rows, Path(config["reuse"]), session.trainer, session.console)
+    else:
+        mined = ensure_hard_pairs(request, rows, session.trainer, session.console)
     if session.rank == 0:
         print_mining(request, rows, mined, session.common.stream.caption, folder, session.console)
 

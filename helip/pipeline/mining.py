@@ -15,6 +15,7 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
 from helip.mining.miner import mine
+from helip.mining.reuse import reuse
 from helip.mining.settings import SearchSettings
 from helip.pipeline.arrays import Precomputed
 from helip.pipeline.dataset import DatasetSpec, usable_rows
@@ -145,9 +146,44 @@ def ensure_hard_pairs(
     return Mined(found, folder, {"embeddings": embedded - started, "search": time.perf_counter() - embedded})
 
 
+def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: pl.Trainer, console: Console) -> Mined:
+    """The hard pairs under stricter rules than the index in `source` has: lists filtered, short rows searched again.
+
+    Raises:
+        HelipError: the index is of other shards or embeddings, or one of its rules is stricter than the one asked for.
+    """
+    index = HardPairIndex.load(source)
+    ours, theirs = request.settings(), index.meta.get("request", {})
+    same = all(theirs.get(name) == ours[name] for name in ("encoders", "embedding", "part"))
+    if not same or index.meta.get("fingerprint") != rows.fingerprint:
+        raise HelipError(f"reuse={source} was mined on other shards or embeddings than these settings name: mine again")
+    found = find_hard_pairs(request, rows)
+    barrier()
+    folder = request.folder(rows)
+    if found is not None:
+        return Mined(found, folder, {})
+    embedded = _embeddings(request, rows, trainer, console)
+    began = time.perf_counter()
+    if trainer.global_rank == 0:
+        reuse(
+            index,
+            embedded.image,
+            embedded.text,
+            folder,
+            replace(request.search, depth=min(request.search.depth, index.depth)),
+            valid=embedded.usable,
+            image_group=embedded.image_group,
+            text_group=embedded.text_group,
+            meta={"fingerprint": rows.fingerprint, "dataset": request.dataset.name, "request": ours},
+            device=str(trainer.strategy.root_device),
+        )
+    barrier()
+    return Mined(HardPairIndex.load(folder), folder, {"reuse": time.perf_counter() - began})
+
+
 @dataclass(frozen=True)
 class EmbeddedRows:
-    """What is searched: image (N, d_I), text (N, d_T), the `usable` rows (N,), and groups (N,) of equal bytes if known."""
+    """What is searched: image (N, d_I), text (N, d_T), `usable` rows (N,), and groups (N,) of equal bytes if known."""
 
     image: np.ndarray
     text: np.ndarray

@@ -23,9 +23,14 @@ def print_mining(
 ) -> None:
     """The tables of a mining, and the contact sheet where there are images."""
     index, seconds = mined.index, mined.seconds
-    removed = index.meta.get("statistics", {}).get("removed_from_first", {})
+    statistics = index.meta.get("statistics", {})
+    removed = statistics.get("removed_from_stored", statistics.get("removed_from_first", {}))
     for table in mining_tables(index, request.topk, removed, seconds, rows.wanted):
         console.print(table.rich())
+    if "rows_searched" in statistics:
+        console.print(
+            f"{statistics['rows_searched']:,} rows ran short under the stricter rules and were searched again"
+        )
     console.print(f"hard pairs: {mined.folder}" + ("" if seconds else " (found, nothing was mined)"))
     if rows.index is None:
         return

@@ -10,7 +10,7 @@ import pytest
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
-from tests.pipeline.conftest import TRAIN, VAL, Result, World
+from tests.pipeline.conftest import TRAIN, VAL, Result, World, call
 from tests.reference import brute_hard_pairs
 from tests.samples import write_shards
 
@@ -199,3 +199,24 @@ def test_arrays_beside_shards_must_have_their_rows(fresh: World, tmp_path: Path)
     assert result.status == 0 and "contact sheet" in result.out
     result = fresh.run("mine", *arrays(tmp_path)[1:])
     assert result.status == 1 and "encoders.image has 60 rows, but dataset folder has 40" in result.errors[0]
+
+
+def test_stricter_rules_reuse_an_index_and_looser_ones_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    base = rng.standard_normal((40, 12))
+    for name in ("image", "text"):
+        np.save(tmp_path / f"{name}.npy", np.repeat(base, 3, 0) + 0.3 * rng.standard_normal((120, 12)))
+    arrays = ["dataset=none", "encoders=precomputed", "helip.topk=2", "search.depth=4", f"paths.artifacts={tmp_path}/a"]
+    arrays += [f"encoders.{name}={tmp_path}/{name}.npy" for name in ("image", "text")]
+    stricter = [*arrays, "helip.near_duplicate=0.9"]
+    assert call("mine", tmp_path, *arrays, f"paths.index={tmp_path}/loose").status == 0
+    reused = call("mine", tmp_path, *stricter, f"paths.index={tmp_path}/reused", f"reuse={tmp_path}/loose")
+    assert reused.status == 0 and "rows ran short under the stricter rules and were searched again" in reused.out
+    assert call("mine", tmp_path, *stricter, f"paths.index={tmp_path}/fresh").status == 0
+    for name in ("rows", "scores", "scores_image", "scores_text"):
+        files = [(tmp_path / folder / f"{name}.npy").read_bytes() for folder in ("reused", "fresh", "loose")]
+        assert files[0] == files[1] != files[2]
+    looser = call("mine", tmp_path, *arrays, "helip.near_duplicate=0.99", f"reuse={tmp_path}/loose")
+    assert looser.status == 1 and "looser than the index" in looser.errors[0]
+    other = call("mine", tmp_path, *stricter, f"encoders.image={tmp_path}/text.npy", f"reuse={tmp_path}/loose")
+    assert other.status == 1 and "mined on other shards or embeddings" in other.errors[0]
