@@ -18,8 +18,8 @@ from helip.mining.cells import Cells
 from helip.mining.probe import Recall, interval
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import CANDIDATES, Block, Tick, cuts, padded, settle, sweep
-from helip.mining.vectors import Pairs
+from helip.mining.sweep import CANDIDATES, FEEDERS, Block, Tick, cuts, padded, settle, sweep
+from helip.mining.vectors import Pairs, on_device
 from helip.mining.workers import Workers
 
 BLOCK = 4096  # candidates met at once: most targets then meet all of theirs at once
@@ -41,11 +41,12 @@ class ApproximateSearch:
     name = "approximate"
 
     def __init__(self, pairs: Pairs, settings: SearchSettings, cells: Cells, probes: int, source: BulkSource) -> None:
-        self.pairs, self.settings, self.cells, self.probes = pairs, settings, cells, probes
+        self.settings, self.cells, self.probes = settings, cells, probes
+        self.pairs = on_device(pairs, source.device)
         self.order, self.source = cells.targets, source
         self.place = np.zeros(len(pairs), np.int64)  # of each row in the order of the cells
         self.place[cells.order] = np.arange(len(cells.order))
-        self.workers = Workers(None if source.device.type == "cpu" else 1)
+        self.workers = Workers(None if source.device.type == "cpu" else FEEDERS)
 
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
         """The hard pairs of the rows order[places]."""

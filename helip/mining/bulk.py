@@ -21,7 +21,7 @@ from helip.mining.vectors import Pairs, Vectors
 from helip.mining.workers import Workers
 
 ULP_FLOAT32 = 2.0**-24  # largest relative error of one rounding
-ULP_BFLOAT16 = 2.0**-9
+ULP = {torch.bfloat16: 2.0**-9, torch.float16: 2.0**-11, torch.float32: ULP_FLOAT32}
 ALIGN = 32  # columns; AMX and tensor cores read whole tiles
 CONVERT = 2048  # rows rounded at once
 ABSENT = -4.0  # upper bound given to a row that is not valid, so that no threshold lets it pass
@@ -32,7 +32,7 @@ class Rounded:
     """Rows of one modality as candidates, in the precision of the bulk pass.
 
     Attributes:
-        values: (R, D) bfloat16 or float32: rounded unit row, e, 1, zeros. A row that is not valid: zeros, ABSENT, 0.
+        values: (R, D) bfloat16, float16 or float32: rounded unit row, e, 1, zeros. An invalid row: zeros, ABSENT, 0.
         error: (R,) float32, e; 0 where not valid.
     """
 
@@ -64,7 +64,7 @@ def round_rows(
     if error is None:
         # 4 roundings: two made `unit`, measuring |q - unit| adds its own; 2 more of `dtype`, in which e is stored
         error = (unit - values[:, :width].float()).norm(dim=1) * 1.001 + 4 * ULP_FLOAT32
-        error = torch.where(valid, error * (1 + 2 * ulp_of(dtype)), torch.zeros(()))
+        error = torch.where(valid, error * (1 + 2 * ulp_of(dtype)) + ULP_FLOAT32, torch.zeros(()))
     values[:, width] = torch.where(valid, error, torch.full((), ABSENT))
     values[:, width + 1] = valid.to(dtype)
     return Rounded(values, error)
@@ -99,7 +99,7 @@ def lower_bound(upper: torch.Tensor, gap: torch.Tensor, worst: float, ulp: float
 
 def ulp_of(dtype: torch.dtype) -> float:
     """Largest relative error of one rounding to `dtype`."""
-    return ULP_BFLOAT16 if dtype == torch.bfloat16 else ULP_FLOAT32
+    return ULP[dtype]
 
 
 class BulkSource:

@@ -16,8 +16,8 @@ from helip.mining.bulk import BulkSource
 from helip.mining.exact import fast_dtype
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import Block, Tick, cuts, settle, sweep
-from helip.mining.vectors import Pairs
+from helip.mining.sweep import FEEDERS, Block, Tick, cuts, geometry, settle, sweep
+from helip.mining.vectors import Pairs, on_device
 from helip.mining.workers import Workers
 
 
@@ -37,10 +37,11 @@ class PoolSearch:
     def __init__(
         self, pairs: Pairs, settings: SearchSettings, device: str = "cpu", scratch: Path | None = None
     ) -> None:
-        self.pairs, self.settings, self.device = pairs, settings, torch.device(device)
+        self.settings, self.device = settings, torch.device(device)
+        self.pairs = on_device(pairs, self.device)
         self.scratch = scratch
         self.dtype = fast_dtype(self.device)
-        self.workers = Workers(None if self.device.type == "cpu" else 1)
+        self.workers = Workers(None if self.device.type == "cpu" else FEEDERS)
         self._pool: tuple[int, np.ndarray, BulkSource] | None = None
 
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
@@ -86,5 +87,5 @@ def draw_pool(pairs: Pairs, settings: SearchSettings, number: int) -> np.ndarray
 def _blocks(targets: np.ndarray, pool: np.ndarray, source: BulkSource, settings: SearchSettings) -> Iterator[Block]:
     place = np.searchsorted(pool, targets)
     place[pool[np.minimum(place, len(pool) - 1)] != targets] = -len(pool)  # not in the pool
-    for part in cuts(len(pool), settings):
+    for part in cuts(len(pool), settings, geometry(source.device)[1]):
         yield Block(pool[part], source.rows(part), place - part.start)

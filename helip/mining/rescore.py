@@ -20,6 +20,7 @@ from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, Vectors
 
 CHUNK = 256  # pairs whose products are held at once: 0.7 MB of sums at width 1280, which stay in L2 cache
+DEVICE_CHUNK = 1 << 15  # the same on a GPU, which widens 300 MB of them at once
 FILTERS = ("min_similarity", "group_image", "group_text", "near_duplicate_image", "near_duplicate_text")
 COUNTED = (*FILTERS[1:], "skip_first")  # a search passes by pairs under min_similarity unseen: statistics samples those
 
@@ -62,13 +63,21 @@ class Ranked:
 def cosines(vectors: Vectors, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """(P,) float64 cosines of row pairs left[p], right[p], clipped to [-1, 1]: the ones that decide."""
     result = np.empty(len(left))
-    for start in range(0, len(left), CHUNK):
-        part = slice(start, start + CHUNK)
-        rows, place = np.unique(left[part], return_inverse=True)
-        own = double(torch.from_numpy(np.take(vectors.array, rows, axis=0)))[torch.from_numpy(place)]
-        result[part] = dots(own, torch.from_numpy(np.take(vectors.array, right[part], axis=0))).numpy()
+    chunk = CHUNK if vectors.resident is None else DEVICE_CHUNK
+    for start in range(0, len(left), chunk):
+        part = slice(start, start + chunk)
+        rows, place = np.unique(left[part], return_inverse=True)  # neighbours share their target, which is widened once
+        own = double(_rows(vectors, rows))
+        sums = dots(own[torch.from_numpy(place).to(own.device)], _rows(vectors, right[part]))
+        result[part] = sums.cpu().numpy()
         result[part] *= vectors.scale[left[part]] * vectors.scale[right[part]]
     return np.clip(result, -1.0, 1.0, out=result)
+
+
+def _rows(vectors: Vectors, rows: np.ndarray) -> torch.Tensor:
+    if vectors.resident is not None:
+        return vectors.resident[torch.from_numpy(rows).to(vectors.resident.device)]
+    return torch.from_numpy(np.take(vectors.array, rows, axis=0))
 
 
 def rescore(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings: SearchSettings) -> Ranked:
@@ -87,20 +96,30 @@ def rescore(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings:
     candidates = np.sort(candidates, axis=1)  # a stable sort by score then leaves ties in the order of rows
     alive = (candidates >= 0) & (candidates != targets[:, None]) & pairs.valid[targets][:, None]
     alive &= pairs.valid[candidates]
-    where, _ = np.nonzero(alive)
-    left, right = targets[where], candidates[alive]
-    similar = [np.zeros(candidates.shape), np.zeros(candidates.shape)]
-    for values, quick in zip(similar, quick_cosines(pairs, targets, where, right), strict=True):
-        values[alive] = quick
-    close = tolerance(max(vectors.width for vectors in pairs.modalities))
-    doubt = doubtful(alive, similar, unfiltered(similar[0], similar[1], settings.score), settings, close)
-    chosen = doubt[alive]
-    for values, vectors in zip(similar, pairs.modalities, strict=True):
-        values[doubt] = cosines(vectors, left[chosen], right[chosen])
+    similar = _similarities(pairs, targets, candidates, alive, settings)
     raw = np.where(alive, unfiltered(similar[0], similar[1], settings.score), 0.0)
     failed = failures(pairs, targets, candidates, similar, settings)
     score = np.where(failed >= 0, 0.0, raw)
     return _select(candidates, score, raw, failed, similar, settings)
+
+
+def _similarities(
+    pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, alive: np.ndarray, settings: SearchSettings
+) -> list[np.ndarray]:
+    """Image and text cosines, (B, C) float64, 0 where not alive; equal to `cosines` wherever that could be told."""
+    where, _ = np.nonzero(alive)
+    left, right = targets[where], candidates[alive]
+    similar = [np.zeros(candidates.shape), np.zeros(candidates.shape)]
+    chosen = alive
+    if pairs.image.resident is None:
+        for values, quick in zip(similar, quick_cosines(pairs, targets, where, right), strict=True):
+            values[alive] = quick
+        close = tolerance(max(vectors.width for vectors in pairs.modalities))
+        chosen = doubtful(alive, similar, unfiltered(similar[0], similar[1], settings.score), settings, close)
+        left, right = left[chosen[alive]], right[chosen[alive]]
+    for values, vectors in zip(similar, pairs.modalities, strict=True):
+        values[chosen] = cosines(vectors, left, right)
+    return similar
 
 
 def unfiltered(image: np.ndarray, text: np.ndarray, arm: str) -> np.ndarray:

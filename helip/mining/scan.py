@@ -7,7 +7,7 @@ and nonzero on bfloat16 0.85 s; integer comparison in numpy and nonzero over 8 f
 import numpy as np
 import torch
 
-INTEGER = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
+INTEGER = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
 
 
 def above(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,6 +11,20 @@ Limit = float | tuple[float, float] | list[float]
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What a fused pass needs of the settings.
+
+    Attributes:
+        score: position in SCORES.
+        low_image, low_text: bounds must be above these for the similarities that enter the score.
+    """
+
+    score: int
+    low_image: float
+    low_text: float
+
+
+@dataclass(frozen=True)
 class SearchSettings:
     """The rules of a hard pair and the way to find it.
 

@@ -11,7 +11,7 @@ import torch
 
 from helip.mining.bulk import ABSENT, lower_bound
 from helip.mining.scan import above, drop_below, kth_largest, order_of, zero_above
-from helip.mining.settings import SearchSettings
+from helip.mining.settings import SCORES, Rules, SearchSettings
 from helip.mining.vectors import Pairs
 
 ROOM = 16  # survivors allowed per target, in units of K; beyond, the target is redone in full precision
@@ -91,6 +91,34 @@ class Survivors:
             same = self._grouped(self.rows[part][target], columns[column])
             lower = self._lower([x[target, column].float() for x in upper], [g[target] for g in gap], worst, same)
         self._parts.append(Flat((target + part.start).int(), columns[column].int(), lower, values))
+
+    def limits(self, part: slice) -> tuple[torch.Tensor, Rules]:
+        """What a fused pass drops by: (S,) float32 thresholds of the score, and the rules of a block."""
+        low_image, low_text = (max(low, 0.0) * (1 - 2 * self.ulp) for low in self.settings.lows)
+        return self.threshold[part] / self._margin, Rules(SCORES.index(self.settings.score), low_image, low_text)
+
+    def take(
+        self,
+        part: slice,
+        columns: torch.Tensor,
+        gap: list[torch.Tensor],
+        worst: list[float],
+        target: torch.Tensor,
+        column: torch.Tensor,
+        image: torch.Tensor,
+        text: torch.Tensor,
+        counts: torch.Tensor,
+    ) -> None:
+        """As `add`, with what `kernels.fused_survivors` let through of the block: its results are the last five."""
+        over = torch.zeros_like(self.overflowed)
+        over[part] = counts > self.room
+        self._overflow(over)
+        fine = (~self.overflowed[part][target]).nonzero()[:, 0]
+        target, column, image, text = target[fine], column[fine], image[fine], text[fine]
+        same = self._grouped(self.rows[part][target], columns[column])
+        lower = self._lower([image, text], [g[target] for g in gap], worst, same)
+        score = (image * text, image, text)[SCORES.index(self.settings.score)]
+        self._parts.append(Flat((target + part.start).int(), columns[column].int(), lower, score))
 
     def tighten(self, seen: float) -> None:
         """Raise thresholds and drop what falls below; to be called after each block with the candidates seen so far.

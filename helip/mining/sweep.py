@@ -3,6 +3,7 @@
 Legend: T targets, S of them at a time, C candidates of a block, K partners.
 """
 
+import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from helip.mining.survivors import Survivors
 from helip.mining.vectors import Pairs
 
 STEP = 1024  # S
+FEEDERS = 4  # threads that keep a GPU busy while others of them rank what it found
 BLOCK = 2048  # C; two score blocks of S x C bfloat16 are 8 MB, within the caches of a core of a server
 # The library that multiplies compiles a kernel for every new shape, which takes as long as ten small products.
 TARGETS, CANDIDATES = 64, 256  # rows are padded to multiples of these
@@ -66,21 +68,46 @@ def sweep(
     sides = [as_targets(padded(side, TARGETS), v.width) for side, v in zip(own, pairs.modalities, strict=True)]
     device, dtype = own[0].values.device, own[0].values.dtype
     found = Survivors(targets, pairs, settings, ulp_of(dtype), device, single, slack)
-    seen = 0
+    fused = can_fuse(device, dtype)
+    seen, step = 0, geometry(device)[0]
     for block in blocks:
         rows, at = torch.from_numpy(block.rows).to(device), torch.from_numpy(block.own).to(device)
         worst = [float(side.error.max()) for side in block.sides]
-        for start in range(0, len(targets), STEP):
-            part = slice(start, min(start + STEP, len(targets)))
-            step = slice(start, start + STEP)
-            upper = [side[0][step] @ c.values.T for side, c in zip(sides, block.sides, strict=True)]
-            upper = [values[: part.stop - start] for values in upper]
-            found.add(part, rows, at[part], upper, [side[1][part] for side in sides], worst)
-            tick(upper[0].numel())
+        for start in range(0, len(targets), step):
+            part = slice(start, min(start + step, len(targets)))
+            own_part = [side[0][start : start + step] for side in sides]
+            gap = [side[1][part] for side in sides]
+            if fused and seen:  # the first block makes the thresholds, without which all would survive
+                found.take(part, rows, gap, worst, *_fused(found, part, own_part, block, at[part]))
+            else:
+                upper = [o @ c.values.T for o, c in zip(own_part, block.sides, strict=True)]
+                upper = [values[: part.stop - start] for values in upper]
+                found.add(part, rows, at[part], upper, gap, worst)
+            tick((part.stop - start) * len(rows))
         seen += len(rows)
         if not single:
             found.tighten(seen)
     return found.candidates()
+
+
+def geometry(device: torch.device) -> tuple[int, int]:
+    """S and C of a block on a device."""
+    return (STEP, BLOCK) if device.type == "cpu" else (8192, 32768)
+
+
+def can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the Triton pass can run; without Triton a GPU multiplies block by block as the CPU does."""
+    return device.type == "cuda" and dtype != torch.float32 and importlib.util.find_spec("triton") is not None
+
+
+def _fused(
+    found: Survivors, part: slice, own: list[torch.Tensor], block: Block, at: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    from helip.mining.kernels import fused_survivors  # where there is Triton
+
+    targets = [values[: part.stop - part.start] for values in own]
+    candidates = [side.values for side in block.sides]
+    return fused_survivors(targets, candidates, *found.limits(part), at.int(), found.room)
 
 
 def settle(

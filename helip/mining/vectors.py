@@ -3,7 +3,7 @@
 Legend: N rows, d width of one modality.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,10 +23,12 @@ class Vectors:
     Attributes:
         array: (N, d) float16, float32 or float64; may be a memmap of a file larger than memory.
         scale: (N,) float64, 1 / |row|; 0 for rows that are not valid.
+        resident: the array on another device, if it was put there.
     """
 
     array: np.ndarray
     scale: np.ndarray
+    resident: torch.Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -72,6 +74,15 @@ class Pairs:
     def modalities(self) -> tuple[Vectors, Vectors]:
         """(image, text)."""
         return self.image, self.text
+
+
+def on_device(pairs: Pairs, device: torch.device) -> Pairs:
+    """The pairs with a copy on a GPU, for rescoring there, if it takes at most a quarter of its free memory."""
+    size = sum(v.array.nbytes for v in pairs.modalities)
+    if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] // 4:
+        return pairs
+    image, text = (replace(v, resident=torch.from_numpy(np.array(v.array)).to(device)) for v in pairs.modalities)
+    return replace(pairs, image=image, text=text)
 
 
 def open_pairs(

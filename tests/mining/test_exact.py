@@ -1,5 +1,6 @@
 """The exact search against a brute force in float64, rule by rule and precision by precision."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,3 +122,13 @@ def test_doubt_is_raised_where_it_matters():
     assert found[0].tolist() == [True, True, True, True, True, True, True]
     x = np.array([[0.9, 0.8, 0.5, 0.45, 0.2]])
     assert not doubtful(np.ones_like(x, bool), [x, y[:, :5]], x * y[:, :5], settings, tolerance(1280)).any()
+
+
+def test_a_copy_on_another_device_gives_the_same_bits():
+    image, text = clustered(400, 40, 24, seed=7, dtype="float16")
+    pairs, settings = open_pairs(image, text), SearchSettings(depth=20)
+    plain = ExactSearch(pairs, settings).search(range(400))
+    sides = (replace(v, resident=torch.from_numpy(v.array)) for v in pairs.modalities)  # as a GPU would hold them
+    resident = replace(pairs, **dict(zip(("image", "text"), sides, strict=True)))
+    copied = ExactSearch(resident, settings).search(range(400))
+    assert np.array_equal(plain.rows, copied.rows) and np.array_equal(plain.scores, copied.scores)
