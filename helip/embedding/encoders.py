@@ -101,7 +101,8 @@ class SentenceEncoder(nn.Module):
         self.network = _download(lambda: SentenceTransformer(model, device="cpu"), model).eval()
 
     def tokenize(self, captions: list[str]) -> dict[str, torch.Tensor]:
-        return self.network.tokenize(captions)
+        prepare = getattr(self.network, "preprocess", self.network.tokenize)  # renamed in sentence-transformers 6
+        return prepare(captions)
 
     def forward(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
         return functional.normalize(self.network(tokens)["sentence_embedding"].float(), dim=-1)  # (B, d)
