@@ -60,7 +60,8 @@ class Checkpoints(Checkpoint):
         """Save if it is time; after SIGTERM leave with status 143, the step being complete and on disk."""
         step = trainer.global_step
         late = self.every_minutes is not None and time.monotonic() - self._clock >= 60 * self.every_minutes
-        terminated, late = _any_rank(trainer, self._terminated), _any_rank(trainer, late)
+        terminated = _any_rank(trainer, self._terminated)
+        late = self.every_minutes is not None and _any_rank(trainer, late)
         due = step == trainer.max_steps or (self.every_steps > 0 and step % self.every_steps == 0)
         if due or late or terminated:
             self._save(trainer)

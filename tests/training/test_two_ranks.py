@@ -1,4 +1,4 @@
-"""Two gloo processes against one: the loss looks right in every variant, only the gradients tell."""
+"""Two and four gloo processes against one: the loss looks right in every variant, only the gradients tell."""
 
 import pytest
 import torch
@@ -13,14 +13,32 @@ COUNTS = {"masked_pairs"}
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    spawn(worker, args=(f"file://{folder / 'store'}", folder), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+    return run_ranks(folder, 2)
+
+
+@pytest.fixture(scope="module")
+def four_ranks(tmp_path_factory):
+    return run_ranks(tmp_path_factory.mktemp("four"), 4)
+
+
+def run_ranks(folder, world):
+    spawn(worker, args=(f"file://{folder / 'store'}", folder, world), nprocs=world)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_loss_and_gradients_are_those_of_one_process(ranks, case):
+    compare(ranks, case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_four_ranks_as_well(four_ranks, case):
+    compare(four_ranks, case)
+
+
+def compare(ranks, case):
     make, settings, _ = CASES[case]
-    terms, gradients = run_case(case, Towers(), make(**settings), global_batch(case))
+    terms, gradients = run_case(case, Towers(), make(**settings), global_batch(case, len(ranks)))
     for name, value in terms.items():
         parts = torch.stack([rank[case][0][name] for rank in ranks])
         if name.endswith("_loss"):

@@ -1,4 +1,4 @@
-"""What each of two gloo processes runs; spawned processes import this file, so it stays light (no open_clip)."""
+"""What each of two or four gloo processes runs; spawned processes import this file: it stays light (no open_clip)."""
 
 import math
 
@@ -40,7 +40,7 @@ class Towers(nn.Module):
 
 def rank_batch(case, rank):
     """10 pairs of one rank: inputs and (target, identity, mined); the last pair of rank 1 duplicates rank 0's first."""
-    targets = CASES[case][2][rank]
+    targets = CASES[case][2][rank % 2]
     hard = min(targets, 10 - targets)
     target, identity, mined = roles(targets, 1, 10 - targets, seed=20 + rank)
     keep = [*range(targets + hard), *range(len(target) - (10 - targets - hard), len(target))]
@@ -53,12 +53,12 @@ def rank_batch(case, rank):
     return image, text, (target, identity, mined)
 
 
-def global_batch(case):
-    """The 20 pairs as one process sees them: positions of rank 1 are shifted by 10."""
-    parts = [rank_batch(case, rank) for rank in (0, 1)]
-    shifted = torch.where(parts[1][2][0] >= 0, parts[1][2][0] + 10, -1)
-    columns = [torch.cat([a, b]) for a, b in zip(parts[0][2], (shifted, *parts[1][2][1:]), strict=True)]
-    return torch.cat([parts[0][0], parts[1][0]]), torch.cat([parts[0][1], parts[1][1]]), tuple(columns)
+def global_batch(case, world=2):
+    """The 10 pairs of each rank as one process sees them: positions of rank r are shifted by 10 r."""
+    images, texts, layouts = zip(*(rank_batch(case, rank) for rank in range(world)), strict=True)
+    targets, *others = zip(*layouts, strict=True)
+    shifted = [torch.where(target >= 0, target + 10 * rank, -1) for rank, target in enumerate(targets)]
+    return torch.cat(images), torch.cat(texts), tuple(torch.cat(column) for column in (shifted, *others))
 
 
 def run_case(case, towers, loss, batch):
@@ -71,13 +71,13 @@ def run_case(case, towers, loss, batch):
     return {name: value.detach() for name, value in terms.items()}, gradients
 
 
-def worker(rank, address, folder):
-    """All cases on one of two ranks; each writes its terms and its (DDP-averaged) gradients."""
+def worker(rank, address, folder, world=2):
+    """All cases on one of the ranks; each writes its terms and its (DDP-averaged) gradients."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     results = {}
     for case, (make, settings, _) in CASES.items():
         towers = DistributedDataParallel(Towers())
-        results[case] = run_case(case, towers, make(**settings, rank=rank, world_size=2), rank_batch(case, rank))
+        results[case] = run_case(case, towers, make(**settings, rank=rank, world_size=world), rank_batch(case, rank))
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
