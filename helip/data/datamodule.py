@@ -44,13 +44,16 @@ class HelipDataModule(pl.LightningDataModule):
             num_workers=self.workers,
             pin_memory=trainer.strategy.root_device.type == "cuda",
             prefetch_factor=4 if self.workers else None,
-            worker_init_fn=_outlive_sigterm,
+            worker_init_fn=outlive_sigterm,
         )
 
 
-def _outlive_sigterm(worker: int) -> None:
-    """A scheduler sends SIGTERM to every process: workers must last until the main one has written its checkpoint."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def outlive_sigterm(worker: int) -> None:
+    """A scheduler sends SIGTERM to every process: workers must last until the main one has written its checkpoint.
+
+    The second one ends them: Python, at its exit, ends workers that are left over by SIGTERM and then waits for them.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def targets_per_step(batch_size: int, partners: Partners | None, world_size: int = 1) -> int:

@@ -1,5 +1,6 @@
 """The stream: no worker count, no rank count and no interruption changes what a step trains on."""
 
+import signal
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from helip.data.datamodule import targets_per_step
+from helip.data.datamodule import outlive_sigterm, targets_per_step
 from helip.data.partners import RandomPartners
 from helip.data.pipeline import StepPositions, TrainingStream, collate
 from helip.data.units import UnitReader
@@ -77,6 +78,19 @@ def test_targets_first_then_partners(alone: list) -> None:
         assert batch["mined"].shape == (8, 4) and (batch["mined"][4:] == -1).all()
         assert (batch["mined"][:4].diff(dim=1) >= 0).all()
     assert sum(batch["replaced"] for batch in alone) > 0
+
+
+def test_workers_outlive_one_sigterm_and_not_two(read: UnitReader) -> None:
+    """The first is the scheduler's; the second is Python's own at its exit, which then waits for the worker."""
+    stream = TrainingStream(StepPositions(0, 400, 4, 0, 1), read)
+    batches = iter(DataLoader(stream, batch_size=None, num_workers=1, worker_init_fn=outlive_sigterm))
+    next(batches)
+    (worker,) = batches._workers  # type: ignore[attr-defined]
+    worker.terminate()
+    assert [next(batches)["replaced"] >= 0 for _ in range(20)] and worker.is_alive()
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == -signal.SIGTERM
 
 
 def test_plain_training_has_targets_alone(read: UnitReader) -> None:
