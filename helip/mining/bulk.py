@@ -23,7 +23,7 @@ from helip.mining.workers import Workers
 ULP_FLOAT32 = 2.0**-24  # largest relative error of one rounding
 ULP = {torch.bfloat16: 2.0**-9, torch.float16: 2.0**-11, torch.float32: ULP_FLOAT32}
 ALIGN = 32  # columns; AMX and tensor cores read whole tiles
-CONVERT = 2048  # rows rounded at once
+CONVERT = 512  # rows rounded at once by a thread
 ABSENT = -4.0  # upper bound given to a row that is not valid, so that no threshold lets it pass
 
 

@@ -113,8 +113,8 @@ def mine(
         )
     meta = meta or {}
     known = {name: meta[name] for name in ("fingerprint", "hash") if name in meta}
-    identity = [settings.identity(), settings.block_rows, len(pairs), _sample(pairs), known]
-    partial = Partial(Path(folder), digest(identity), len(pairs), settings.block_rows, settings.depth)
+    identity = [settings.identity(), settings.unit(device), len(pairs), _sample(pairs), known]
+    partial = Partial(Path(folder), digest(identity), len(pairs), settings.unit(device), settings.depth)
     source = make_plan(pairs, partial.folder, settings, device) if rank == 0 else None
     barrier()
     plan = read_plan(partial.folder)

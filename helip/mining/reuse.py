@@ -165,8 +165,9 @@ def _search(
     search = ExactSearch(pairs, replace(settings, backend="exact"), device=device)
     operations = 2 * (pairs.image.width + pairs.text.width)
     with search_progress("searching short rows", len(rows) * len(pairs), operations, progress) as tick:
-        for start in range(0, len(rows), settings.block_rows):
-            some = rows[start : start + settings.block_rows]
+        unit = settings.unit(device)
+        for start in range(0, len(rows), unit):
+            some = rows[start : start + unit]
             ranked = search.search_rows(some, tick)
             for name, array in arrays.items():
                 array[some] = getattr(ranked, name)

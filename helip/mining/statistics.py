@@ -14,7 +14,7 @@ from helip.mining.vectors import Pairs
 
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ENOUGH = 2_000_000  # scores that quartiles are taken over; of larger indices every n-th row
-SAMPLE = (256, 8192)  # targets and candidates of the pairs that filter shares are counted on
+SAMPLE = (256, 2048)  # targets and candidates of the pairs that filter shares are counted on
 
 
 def describe(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict[str, Any]:
