@@ -1,6 +1,7 @@
-"""HELIP: mine hard pairs from the data a CLIP model was trained on, and boost the model by training on them (arXiv 2305.05208).
+"""HELIP: mine hard pairs from the data a CLIP model was trained on, and boost the model by training on them.
 
-The four names below are the public interface; they are loaded when first used, because the shard index must not wait for torch.
+arXiv 2305.05208. The four names below are the public interface; they are loaded when first used, because the shard
+index must not wait for torch.
 """
 
 from importlib import import_module

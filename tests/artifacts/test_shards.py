@@ -91,7 +91,7 @@ def test_a_file_that_is_no_tar(tmp_path: Path):
     bad = tmp_path / "00001.tar"
     bad.write_bytes(b"<html>not found</html>" * 100)
     assert len(ShardIndex.build([good, bad])) == 2
-    with pytest.raises(HelipError, match="nothing in the 1 shards.*no tar header"):
+    with pytest.raises(HelipError, match=r"nothing in the 1 shards.*no tar header"):
         ShardIndex.build([bad])
 
 
