@@ -5,9 +5,9 @@ pairs in nearly the order of their product. Rows are then sorted by cell, so tha
 targets of a cell meet all members of the nearest cells in one matrix product. faiss's own scan of an inverted file
 takes one query at a time.
 
-Some rows fit no cell, such as the image of one cluster with a caption of another. They are 1 % of the rows and were
-half of all that was missed on clustered synthetic pairs (recall 0.9943 without their own search, 0.9971 with it): these
-strays meet everyone.
+Some rows fit no cell, such as the image of one cluster with a caption of another. Where 1 % of the rows were such
+strays, they were half of all that was missed (clustered synthetic pairs: recall 0.9943 without their own search, 0.9971
+with it). So the few rows farthest from their centre meet everyone.
 
 Legend: N rows, M valid ones, n cells, d width of the clustered vectors.
 """
@@ -25,7 +25,7 @@ from helip.mining.workers import Workers
 SAMPLE = 24  # training rows per cell; 32 and 6 rounds took 1.9 times as long and needed as many cells
 ROUNDS = 4  # of k-means
 CHUNK = 4096  # rows assigned at once by one thread, whatever the number of threads: the same cells on any machine
-STRAYS = 0.005  # share of rows, those farthest from their centre, that are searched exactly
+STRAYS = 0.005  # share of rows, the farthest from their centre, that are searched exactly; at most 2 / sqrt(M)
 NEAR = 1024  # nearest cells that are remembered
 
 
@@ -86,7 +86,7 @@ def build_cells(pairs: Pairs, settings: SearchSettings, device: str = "cpu") -> 
     cell, similar = _assign(pairs, valid, centres, settings)
     order = np.argsort(cell, kind="stable")
     strays = np.zeros(len(valid), bool)
-    strays[np.argsort(similar, kind="stable")[: int(STRAYS * len(valid))]] = True
+    strays[np.argsort(similar, kind="stable")[: int(min(STRAYS, 2 / len(valid) ** 0.5) * len(valid))]] = True
     work = order[~strays[order]]
     starts = np.searchsorted(cell[order], np.arange(count + 1))
     work_starts = np.append(np.searchsorted(cell[work], np.arange(count + 1)), len(valid))
