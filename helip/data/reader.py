@@ -47,11 +47,11 @@ class SampleReader:
     """
 
     def __init__(self, index: ShardIndex, caption: str | Mapping[str, float] = "txt") -> None:
+        self._files: OrderedDict[int, int] = OrderedDict()  # first, because __del__ reads it
         self.index, self.caption = index, caption
         self.sources = {caption: 1.0} if isinstance(caption, str) else dict(caption)
         if not self.sources or not all(weight > 0 for weight in self.sources.values()):
             raise HelipError(f"data.caption={caption}: give a name, or several with probabilities above 0")
-        self._files: OrderedDict[int, int] = OrderedDict()
         self._limit = max(8, min(128, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -51,10 +51,10 @@ from helip.artifacts.embeddings import EmbeddingStore
 
 write = EmbeddingStore.write
 
-def recorded(self, rows, image, text):
+def recorded(self, rows, *embeddings):
     with open(f"{os.environ['RECORD']}/{os.environ.get('LOCAL_RANK', '0')}-{self.folder.name}", "a") as file:
         file.writelines(f"{row}\\n" for row in rows.tolist())
-    write(self, rows, image, text)
+    write(self, rows, *embeddings)
 
 EmbeddingStore.write = recorded
 
