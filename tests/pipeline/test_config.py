@@ -56,7 +56,8 @@ def understood(config: Config) -> None:
                 assert len(created) == 2
     build_evaluators(config["evaluation"]["evaluators"], config["evaluation"]["imagenet"])
     if "train" in config:
-        build.train_settings(config), build.optim_settings(config)
+        build.train_settings(config)
+        build.optim_settings(config)
 
 
 @pytest.mark.parametrize("program", ["mine", "train", "evaluate"])
