@@ -1,6 +1,7 @@
 """The three programs, from a plain resolved configuration to files in the run folder."""
 
 import math
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -52,7 +53,8 @@ class Session:
         self.common: Common = build.common(config)
         self.trainer = predict_trainer(self.common.trainer)
         self.rank = global_rank()
-        self.console = Console(quiet=self.rank != 0, highlight=False, markup=False, soft_wrap=True)
+        width = None if sys.stdout.isatty() else 140  # a file has room for the names of metrics
+        self.console = Console(quiet=self.rank != 0, highlight=False, markup=False, soft_wrap=True, width=width)
         if self.rank == 0:
             write_run(folder, config)
         pl.seed_everything(config["seed"], verbose=False)
