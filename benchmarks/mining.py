@@ -240,7 +240,7 @@ def main() -> None:
     result["seconds"] = time_slices(pairs, args.k, args.rounds, args.device, args.slice, not args.no_rivals)
     if args.check:
         result["check"] = {"rows": args.check, "equal": check_exact(pairs, args.k, args.device, args.check)}
-    report(result, Console())
+    report(result, Console(width=120))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result, indent=2) + "\n")
