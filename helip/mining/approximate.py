@@ -1,9 +1,10 @@
 """Approximate search: targets meet only the members of the cells nearest to their own.
 
-Within those cells the product of both cosines ranks, with every rule, and `rescore` decides. A true hard pair is missed
-if its cell is not looked at, so one exact search of some hundred probe rows tells the recall of *every* number of cells
-at once. The smallest number whose confidence interval lies above `min_recall` is taken, and the finished index is
-measured on the same rows.
+Within those cells the search is exact: the product of both cosines ranks, with every rule, and `rescore` decides. A
+    true
+hard pair is missed only if its cell is not looked at, so one exact search of some hundred probe rows tells the recall
+of *every* number of cells at once. The smallest number whose confidence interval lies above `min_recall` is taken, and
+the finished index is measured on the same rows.
 
 Legend: N rows, n cells, R probed rows.
 """
@@ -23,7 +24,6 @@ from helip.mining.vectors import Pairs, on_device
 from helip.mining.workers import Workers
 
 BLOCK = 4096  # candidates met at once: most targets then meet all of theirs at once
-SLACK = 2  # candidates kept beyond K, and ties of bfloat16: recall within the cells 0.9999 on real pairs, measured
 MOST = 0.5  # share of all candidates beyond which the exact search is as fast
 
 
@@ -86,7 +86,7 @@ class ApproximateSearch:
             blocks = self._blocks(members, self.place[targets])
             own = self.source.rows(self.place[targets])
             single = len(cuts(len(members), self.settings, BLOCK)) == 1
-            found = sweep(self.pairs, targets, own, blocks, self.settings, count, single, SLACK)
+            found = sweep(self.pairs, targets, own, blocks, self.settings, count, single)
             parts.append(settle(self.pairs, targets, *found, self.cells.order[members], self.settings))
         return Ranked.join(parts)
 

@@ -110,7 +110,10 @@ def _centres(pairs: Pairs, valid: np.ndarray, count: int, settings: SearchSettin
         min_points_per_centroid=1,
         max_points_per_centroid=SAMPLE,
     )
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # the same centres for any number of ranks and threads
     means.train(vectors)
+    faiss.omp_set_num_threads(threads)
     assert means.centroids is not None
     return means.centroids
 

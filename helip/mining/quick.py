@@ -97,36 +97,38 @@ def tolerance(width: int) -> float:
     return 2 * (width + 8) * ULP_FLOAT64
 
 
-def doubtful(
-    alive: np.ndarray, similar: list[np.ndarray], raw: np.ndarray, settings: SearchSettings, close: float
-) -> np.ndarray:
-    """Which pairs an error of `close` in their cosines could make different in what is stored.
+def near_edges(similar: list[np.ndarray], settings: SearchSettings, close: float) -> np.ndarray:
+    """(P,) bool: pairs that a rule may judge otherwise if their (P,) cosines of image and text are off by `close`."""
+    doubt = np.zeros(len(similar[0]), bool)
+    for values, low, high in zip(similar, settings.lows, settings.highs, strict=True):
+        for edge in {0.0, low, high} - {float("-inf"), 1.0}:
+            doubt |= np.abs(values - edge) <= close
+    return doubt
+
+
+def unstable(tables: list[np.ndarray], order: np.ndarray, head: int, close: float) -> np.ndarray:
+    """Which of the first places an error of `close` in the cosines could change, or round to another float32.
 
     Args:
-        alive: (B, C) bool, the candidates.
-        similar: image and text, (B, C) float64 cosines.
-        raw: (B, C) float64 unfiltered score.
-        settings: for its thresholds.
+        tables: score, image and text, (B, C) float64 each.
+        order: (B, H) columns by falling score, H = min(C, head).
+        head: one place more than are stored.
         close: from `tolerance`.
 
     Returns:
-        (B, C) bool.
+        (B, C) bool; a whole row where ties go on beyond the head.
     """
-    doubt = rounds_two_ways(
-        raw, 3 * close
-    )  # a product of two numbers up to 1, each off by `close`, and its own rounding
-    for values, low, high in zip(similar, settings.lows, settings.highs, strict=True):
-        doubt |= rounds_two_ways(values, close)
-        for edge in (0.0, low, high):
-            doubt |= np.abs(values - edge) <= close
-    order = np.argsort(raw, axis=1)
-    step = np.diff(np.take_along_axis(raw, order, axis=1), axis=1) <= 6 * close
-    tied = np.zeros_like(doubt)
-    tied[:, 1:] |= step
-    tied[:, :-1] |= step
-    near = np.zeros_like(doubt)
-    np.put_along_axis(near, order, tied, axis=1)
-    return alive & (doubt | (near & (raw > 0)))
+    score, image, text = (np.take_along_axis(table, order, axis=1) for table in tables)
+    doubt = rounds_two_ways(score, 3 * close)  # a product of two numbers up to 1, each off by `close`, rounded itself
+    doubt |= rounds_two_ways(image, close) | rounds_two_ways(text, close)
+    tied = (score[:, :-1] - score[:, 1:] <= 6 * close) & (score[:, 1:] > 0)
+    doubt[:, 1:] |= tied
+    doubt[:, :-1] |= tied
+    marked = np.zeros(tables[0].shape, bool)
+    np.put_along_axis(marked, order, doubt & (score > 0), axis=1)
+    if order.shape[1] == head and head > 1:
+        marked[tied[:, -1]] = True
+    return marked
 
 
 def rounds_two_ways(values: np.ndarray, error: float) -> np.ndarray:

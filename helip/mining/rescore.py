@@ -15,7 +15,7 @@ import torch
 
 from helip.artifacts.hard_pairs import ARRAYS
 from helip.mining.folding import dots, double
-from helip.mining.quick import doubtful, quick_cosines, tolerance
+from helip.mining.quick import near_edges, quick_cosines, tolerance, unstable
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, Vectors
 
@@ -96,30 +96,58 @@ def rescore(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings:
     candidates = np.sort(candidates, axis=1)  # a stable sort by score then leaves ties in the order of rows
     alive = (candidates >= 0) & (candidates != targets[:, None]) & pairs.valid[targets][:, None]
     alive &= pairs.valid[candidates]
-    similar = _similarities(pairs, targets, candidates, alive, settings)
-    raw = np.where(alive, unfiltered(similar[0], similar[1], settings.score), 0.0)
-    failed = failures(pairs, targets, candidates, similar, settings)
-    score = np.where(failed >= 0, 0.0, raw)
-    return _select(candidates, score, raw, failed, similar, settings)
+    at = np.flatnonzero(alive)
+    where, right = at // candidates.shape[1], candidates.ravel()[at]
+    left, head = targets[where], settings.depth + settings.skip_first + 1
+    if pairs.image.resident is not None:
+        scored = _Scored(pairs, left, right, [cosines(v, left, right) for v in pairs.modalities], settings)
+        order = _order(scored.table(scored.score, at, candidates.shape), head)
+        return _select(candidates, at, scored, order, settings)
+    scored = _Scored(pairs, left, right, quick_cosines(pairs, targets, where, right), settings)
+    close = tolerance(max(vectors.width for vectors in pairs.modalities))
+    doubt = near_edges(scored.similar, settings, close)
+    tables = [
+        scored.table(v, at, candidates.shape) for v in (np.where(doubt, scored.raw, scored.score), *scored.similar)
+    ]
+    order = _order(tables[0], head)
+    doubt |= unstable(tables, order, head, close).ravel()[at]
+    if doubt.any():
+        for values, vectors in zip(scored.similar, pairs.modalities, strict=True):
+            values[doubt] = cosines(vectors, left[doubt], right[doubt])
+        scored = _Scored(pairs, left, right, scored.similar, settings)
+        changed = np.unique(where[doubt])
+        order[changed] = _order(scored.table(scored.score, at, candidates.shape)[changed], head)
+    return _select(candidates, at, scored, order, settings)
 
 
-def _similarities(
-    pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, alive: np.ndarray, settings: SearchSettings
-) -> list[np.ndarray]:
-    """Image and text cosines, (B, C) float64, 0 where not alive; equal to `cosines` wherever that could be told."""
-    where, _ = np.nonzero(alive)
-    left, right = targets[where], candidates[alive]
-    similar = [np.zeros(candidates.shape), np.zeros(candidates.shape)]
-    chosen = alive
-    if pairs.image.resident is None:
-        for values, quick in zip(similar, quick_cosines(pairs, targets, where, right), strict=True):
-            values[alive] = quick
-        close = tolerance(max(vectors.width for vectors in pairs.modalities))
-        chosen = doubtful(alive, similar, unfiltered(similar[0], similar[1], settings.score), settings, close)
-        left, right = left[chosen[alive]], right[chosen[alive]]
-    for values, vectors in zip(similar, pairs.modalities, strict=True):
-        values[chosen] = cosines(vectors, left, right)
-    return similar
+class _Scored:
+    """A flat list of P pairs under the rules.
+
+    Attributes:
+        similar: image and text, (P,) float64 cosines.
+        raw: (P,) float64 unfiltered score.
+        failed: (P,) int8, see `failures`.
+        score: (P,) float64, 0 where a rule is broken.
+    """
+
+    def __init__(
+        self, pairs: Pairs, left: np.ndarray, right: np.ndarray, similar: list[np.ndarray], settings: SearchSettings
+    ) -> None:
+        self.similar, self.raw = similar, unfiltered(similar[0], similar[1], settings.score)
+        self.failed = failures(pairs, left, right, similar, settings)
+        self.score = np.where(self.failed < 0, self.raw, 0.0)
+
+    @staticmethod
+    def table(values: np.ndarray, at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Laid out as (B, C), 0 where there is no pair."""
+        table = np.zeros(shape, values.dtype)
+        table.ravel()[at] = values
+        return table
+
+
+def _order(score: np.ndarray, head: int) -> np.ndarray:
+    """(B, min(C, head)) columns by falling score, equal ones from left to right."""
+    return np.argsort(-score, axis=1, kind="stable")[:, :head]
 
 
 def unfiltered(image: np.ndarray, text: np.ndarray, arm: str) -> np.ndarray:
@@ -130,14 +158,14 @@ def unfiltered(image: np.ndarray, text: np.ndarray, arm: str) -> np.ndarray:
 
 
 def failures(
-    pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, similar: list[np.ndarray], settings: SearchSettings
+    pairs: Pairs, left: np.ndarray, right: np.ndarray, similar: list[np.ndarray], settings: SearchSettings
 ) -> np.ndarray:
-    """(B, C) int8 position in FILTERS of the first rule that a candidate breaks, -1 if none."""
-    failed = np.full(candidates.shape, -1, np.int8)
+    """(P,) int8 position in FILTERS of the first rule that pairs of rows break, -1 if none."""
+    failed = np.full(len(left), -1, np.int8)
     rules = [(0, similar[m] < settings.lows[m]) for m in (0, 1)]
     for modality, group in enumerate(pairs.groups):
         if group is not None:
-            rules.append((1 + modality, (group[candidates] == group[targets][:, None]) & (group[candidates] >= 0)))
+            rules.append((1 + modality, (group[right] == group[left]) & (group[right] >= 0)))
     rules += [(3 + m, similar[m] > settings.highs[m]) for m in (0, 1)]
     for code, broken in reversed(rules):
         failed[broken] = code
@@ -145,31 +173,30 @@ def failures(
 
 
 def _select(
-    candidates: np.ndarray,
-    score: np.ndarray,
-    raw: np.ndarray,
-    failed: np.ndarray,
-    similar: list[np.ndarray],
-    settings: SearchSettings,
+    candidates: np.ndarray, at: np.ndarray, scored: _Scored, order: np.ndarray, settings: SearchSettings
 ) -> Ranked:
     skip, depth = settings.skip_first, settings.depth
-    order = np.argsort(-score, axis=1, kind="stable")[:, skip : skip + depth]
+    order = order[:, skip : skip + depth]
+    score = scored.table(scored.score, at, candidates.shape)
     best = np.take_along_axis(score, order, axis=1)
     kept = best > 0
     last = best[:, -1] if best.shape[1] == depth else np.zeros(len(best))
-    reach = raw > last[:, None]
-    removed = {name: int((reach & (failed == FILTERS.index(name))).sum()) for name in COUNTED[:-1]}
-    removed[COUNTED[-1]] = int(np.minimum((score > 0).sum(axis=1), skip).sum())
+    broken = np.flatnonzero(scored.failed > 0)
+    broken = broken[scored.raw[broken] > last[at[broken] // candidates.shape[1]]]
+    counts = np.bincount(scored.failed[broken], minlength=len(FILTERS))
+    removed = {name: int(counts[FILTERS.index(name)]) for name in COUNTED[:-1]}
+    removed[COUNTED[-1]] = int(np.minimum((score > 0).sum(axis=1), skip).sum()) if skip else 0
 
     def stored(values: np.ndarray, dtype: type, padding: float) -> np.ndarray:
         full = np.full((len(candidates), depth), padding, dtype)
         full[:, : order.shape[1]] = np.where(kept, np.take_along_axis(values, order, axis=1), padding)
         return full
 
+    image, text = (scored.table(v, at, candidates.shape) for v in scored.similar)
     return Ranked(
         stored(candidates, np.int32, -1),
         stored(score, np.float32, 0.0),
-        stored(similar[0], np.float32, 0.0),
-        stored(similar[1], np.float32, 0.0),
+        stored(image, np.float32, 0.0),
+        stored(text, np.float32, 0.0),
         removed,
     )

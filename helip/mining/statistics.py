@@ -58,9 +58,9 @@ def filter_shares(pairs: Pairs, settings: SearchSettings) -> dict[str, float]:
     valid = np.random.default_rng(settings.seed).permutation(np.flatnonzero(pairs.valid))
     targets, others = np.sort(valid[: SAMPLE[0]]), np.sort(valid[-SAMPLE[1] :])
     similar = [v.unit(targets) @ v.unit(others).T for v in pairs.modalities]
-    candidates = np.broadcast_to(others, similar[0].shape)
-    alive = (candidates != targets[:, None]) & (unfiltered(similar[0], similar[1], settings.score) > 0)
-    code = failures(pairs, targets, candidates, similar, settings)[alive]
+    alive = (others != targets[:, None]) & (unfiltered(similar[0], similar[1], settings.score) > 0)
+    row, column = np.nonzero(alive)
+    code = failures(pairs, targets[row], others[column], [values[alive] for values in similar], settings)
     broken = np.bincount(code[code >= 0], minlength=len(FILTERS))
     shares = {name: float(count / max(len(code), 1)) for name, count in zip(FILTERS, broken, strict=True)}
     return {**shares, "sampled_pairs": len(code)}

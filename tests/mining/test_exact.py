@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.synthetic import clustered
 from helip.mining.exact import ExactSearch
-from helip.mining.quick import doubtful, tolerance
+from helip.mining.quick import near_edges, tolerance, unstable
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
 from tests.reference import brute_hard_pairs
@@ -106,22 +106,24 @@ def test_quick_sums_store_the_bits_of_the_folded_ones(monkeypatch, dtype):
     image, text = clustered(600, 72, 40, seed=6, dtype=dtype, copies=0.3)
     pairs, settings = open_pairs(image, text), SearchSettings(depth=60, near_duplicate=1.0)
     quick = ExactSearch(pairs, settings).search(range(600))
-    monkeypatch.setattr("helip.mining.rescore.doubtful", lambda alive, *_: alive)
+    monkeypatch.setattr("helip.mining.rescore.near_edges", lambda similar, *_: np.ones(len(similar[0]), bool))
     folded = ExactSearch(pairs, settings).search(range(600))
     for name in ("rows", "scores", "scores_image", "scores_text"):
         assert np.array_equal(getattr(quick, name), getattr(folded, name))
 
 
 def test_doubt_is_raised_where_it_matters():
-    x = np.array([[0.9, 0.9, 0.5, 0.5 + 1e-13, 1e-14, 0.3, 0.1]])
-    y = np.ones_like(x) * 0.75
-    x[0, 6] = np.nextafter(np.float32(0.1), np.float32(1)) / 2 + np.float32(0.1) / 2  # half-way between two float32
-    settings = SearchSettings(depth=3, min_similarity=(0.3, 0.0), near_duplicate=1.0)
-    found = doubtful(np.ones_like(x, bool), [x, y], x * y, settings, tolerance(1280))
-    #                            tie   tie   near  near  zero  limit half-way
-    assert found[0].tolist() == [True, True, True, True, True, True, True]
-    x = np.array([[0.9, 0.8, 0.5, 0.45, 0.2]])
-    assert not doubtful(np.ones_like(x, bool), [x, y[:, :5]], x * y[:, :5], settings, tolerance(1280)).any()
+    close = tolerance(1280)
+    x = np.array([0.3, 0.3 + close / 2, 0.31, 1e-14, 0.9, 0.98])
+    settings = SearchSettings(depth=3, min_similarity=(0.3, 0.0), near_duplicate=(0.98, 1.0))
+    assert near_edges([x, x * 0 + 0.5], settings, close).tolist() == [True, True, False, True, False, True]
+    half_way = (float(np.nextafter(np.float32(0.1), np.float32(1))) + float(np.float32(0.1))) / 2  # between two float32
+    score = np.array([[0.9, 0.9, 0.5, 0.3, half_way, 0.05, 0.04], [0.7, 0.6, 0.5, 0.4, 0.3, 0.3, 0.3]])
+    order = np.argsort(-score, axis=1, kind="stable")
+    plain = np.full_like(score, 0.75)
+    marked = unstable([score, plain, plain], order[:, :6], 6, close)
+    assert marked[0].tolist() == [True, True, False, False, True, False, False]
+    assert marked[1].all(), "ties go on beyond the head, so that the whole row is in doubt"
 
 
 def test_a_copy_on_another_device_gives_the_same_bits():
