@@ -71,6 +71,10 @@ class ExactSearch:
         pieces = np.array_split(targets, min(self.workers.threads, len(targets)))
         return Ranked.join(self.workers.map(lambda piece: self._search(piece, tick), pieces))
 
+    def edges(self, unit: int) -> list[int]:
+        """Ends of units of work of `unit` targets."""
+        return [*range(0, len(self.pairs), unit), len(self.pairs)]
+
     def cost(self, places: range) -> int:
         """Pairs that `search` will look at."""
         return len(places) * len(self.pairs)

@@ -114,11 +114,12 @@ def mine(
     meta = meta or {}
     known = {name: meta[name] for name in ("fingerprint", "hash") if name in meta}
     identity = [settings.identity(), settings.unit(device), len(pairs), _sample(pairs), known]
-    partial = Partial(Path(folder), digest(identity), len(pairs), settings.unit(device), settings.depth)
+    partial = Partial(Path(folder), digest(identity), len(pairs), settings.depth)
     source = make_plan(pairs, partial.folder, settings, device) if rank == 0 else None
     barrier()
     plan = read_plan(partial.folder)
     search = open_search(pairs, partial.folder, settings, plan, device, source)
+    partial.edges = search.edges(settings.unit(device))
     _search_blocks(pairs, partial, search, rank, world_size, progress)
     barrier()
     if rank == 0:

@@ -28,23 +28,25 @@ class Partial:
         folder: of the finished index; the partial one is named after it and after `identity`.
         identity: digest of all that the result depends on, so that another search's blocks are never taken for ours.
         count: N.
-        block_rows: B.
         depth: K.
+
+    Attributes:
+        edges: 0, the ends of all blocks, N; set once the plan is known.
     """
 
-    def __init__(self, folder: Path, identity: str, count: int, block_rows: int, depth: int) -> None:
+    def __init__(self, folder: Path, identity: str, count: int, depth: int) -> None:
         self.target, self.folder = folder, folder.with_name(f"{folder.name}.partial-{identity}")
-        self.count, self.block_rows, self.depth = count, block_rows, depth
+        self.count, self.depth, self.edges = count, depth, [0, count]
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def blocks(self) -> range:
         """Numbers of the blocks."""
-        return range(-(-self.count // self.block_rows))
+        return range(len(self.edges) - 1)
 
     def places(self, block: int) -> range:
         """Places of a block in the order of the search."""
-        return range(block * self.block_rows, min((block + 1) * self.block_rows, self.count))
+        return range(self.edges[block], self.edges[block + 1])
 
     def path(self, block: int) -> Path:
         """File of a block's result."""

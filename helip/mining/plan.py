@@ -42,6 +42,10 @@ class Search(Protocol):
         """The hard pairs of the rows at consecutive places."""
         ...
 
+    def edges(self, unit: int) -> list[int]:
+        """0, the ends of units of work of about `unit` places, N."""
+        ...
+
     def cost(self, places: range) -> int:
         """Pairs that `search` will look at."""
         ...
@@ -63,7 +67,8 @@ def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str)
     if backend == "approximate":
         cells = build_cells(pairs, settings, device)
         _save(folder / "cells.npz", **vars(cells))
-        source = _rounded(pairs, settings, cells, device, folder)
+        plan["dtype"] = str(fast_dtype(torch.device(device))).removeprefix("torch.")
+        source = _rounded(pairs, settings, cells, device, folder, plan)
         rows, truth = _probe(pairs, folder, settings, device, source)
         plan |= {"cells": len(cells.starts) - 1, "probes": choose_probes(pairs, settings, cells, rows, truth)}
     if backend == "pool":
@@ -88,9 +93,9 @@ def _save(path: Path, **arrays: np.ndarray) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _rounded(pairs: Pairs, settings: SearchSettings, cells: Cells, device: str, folder: Path) -> BulkSource:
-    place = torch.device(device)
-    return BulkSource(pairs, fast_dtype(place), settings.memory, place, cells.order, folder)
+def _rounded(pairs: Pairs, settings: SearchSettings, cells: Cells, device: str, folder: Path, plan: Plan) -> BulkSource:
+    dtype = getattr(torch, plan["dtype"])
+    return BulkSource(pairs, dtype, settings.memory, torch.device(device), cells.order, folder)
 
 
 def read_plan(folder: Path) -> Plan:
@@ -116,7 +121,7 @@ def open_search(
     with np.load(folder / "cells.npz") as stored:
         cells = Cells(**stored)
     if source is None:
-        source = _rounded(pairs, settings, cells, device, folder)
+        source = _rounded(pairs, settings, cells, device, folder, plan)
     return ApproximateSearch(pairs, settings, cells, plan["probes"], source)
 
 

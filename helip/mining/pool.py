@@ -55,6 +55,10 @@ class PoolSearch:
             parts += self.workers.map(lambda piece, p=pool, s=source: self._search(piece, p, s, tick), pieces)
         return Ranked.join(parts)
 
+    def edges(self, unit: int) -> list[int]:
+        """Ends of units of work of `unit` targets."""
+        return [*range(0, len(self.pairs), unit), len(self.pairs)]
+
     def cost(self, places: range) -> int:
         """Pairs that `search` will look at."""
         return len(places) * min(self.settings.pool_size, int(self.pairs.valid.sum()))

@@ -28,6 +28,7 @@ class Survivors:
         ulp: relative rounding of the cosines that `add` is given.
         device: of those cosines.
         single: `add` will be called for one block only, so that its thresholds are the last.
+        slack: 0 proves that no true hard pair is dropped; more trusts the order of upper bounds and keeps so many more.
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class Survivors:
         ulp: float,
         device: torch.device,
         single: bool = False,
+        slack: int = 0,
     ) -> None:
-        self.single = single
+        self.single, self.proven = single, slack == 0
         self.count, self.settings, self.ulp, self.device = len(targets), settings, ulp, device
         self.rows = torch.from_numpy(targets).to(device)
         self.groups = [torch.from_numpy(g).to(device) for g in pairs.groups if g is not None]
-        self.keep = settings.depth + settings.skip_first
+        self.keep = settings.depth + settings.skip_first + slack
         self._margin = (1 + ulp) ** 4  # of a bound of a product, rounded three times
         self.room = max(LEAST_ROOM, ROOM * self.keep)
         self.threshold = torch.zeros(self.count, device=device)  # (T,) lower bound of the K-th best score
@@ -187,6 +189,8 @@ class Survivors:
         if same is not None:
             allowed.masked_fill_(same, 0)
         best = kth_largest(allowed, self.keep).float()
+        if not self.proven:
+            return best
         if self.settings.score == "joint":
             lost = torch.maximum(gaps[0] + gaps[1] * best, gaps[1] + gaps[0] * best)
         else:
@@ -197,7 +201,9 @@ class Survivors:
         self, upper: list[torch.Tensor], gap: list[torch.Tensor], worst: list[float], same: torch.Tensor | None
     ) -> torch.Tensor:
         """(F,) lower bound of the score; 0 where a rule may forbid the pair."""
-        low = [lower_bound(upper[m], gap[m], worst[m], self.ulp).clamp_(min=0.0) for m in (0, 1)]
+        low = upper
+        if self.proven:
+            low = [lower_bound(upper[m], gap[m], worst[m], self.ulp).clamp_(min=0.0) for m in (0, 1)]
         arm = self.settings.score
         value = low[0] * low[1] if arm == "joint" else low[0 if arm == "image" else 1]
         for m in (0, 1):

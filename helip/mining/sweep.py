@@ -48,6 +48,7 @@ def sweep(
     settings: SearchSettings,
     tick: Tick,
     single: bool = False,
+    slack: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Candidates that may be among the best K of their target.
 
@@ -59,13 +60,14 @@ def sweep(
         settings: rules and depth.
         tick: called with the number of pairs just looked at.
         single: there is only one block.
+        slack: see `Survivors`.
 
     Returns:
         (T, C') int64 rows, -1 padded, and the positions of targets with too many survivors, whose rows are empty.
     """
     sides = [as_targets(padded(side, TARGETS), v.width) for side, v in zip(own, pairs.modalities, strict=True)]
     device, dtype = own[0].values.device, own[0].values.dtype
-    found = Survivors(targets, pairs, settings, ulp_of(dtype), device, single)
+    found = Survivors(targets, pairs, settings, ulp_of(dtype), device, single, slack)
     fused = can_fuse(device, dtype)
     seen, step = 0, geometry(device)[0]
     for block in blocks:
