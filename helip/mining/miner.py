@@ -121,6 +121,8 @@ def mine(
     search = open_search(pairs, partial.folder, settings, plan, device, source)
     partial.edges = search.edges(settings.unit(device))
     _search_blocks(pairs, partial, search, rank, world_size, progress)
+    order = search.order
+    del search, source  # the rounded rows, before the index is put together
     barrier()
     if rank == 0:
 
@@ -130,7 +132,7 @@ def mine(
 
         known = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
         known["groups"] = pairs.group_names
-        partial.assemble({**known, **meta}, search.order, describe_all)
+        partial.assemble({**known, **meta}, order, describe_all)
     barrier()
     return HardPairIndex.load(folder)
 

@@ -64,12 +64,6 @@ class Partial:
         with atomic_file(self.path(block)) as temporary, open(temporary, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays, **counts)
 
-    def read(self, block: int) -> Ranked:
-        """A kept result."""
-        with np.load(self.path(block), allow_pickle=False) as stored:
-            removed = {n.removeprefix("removed_"): int(stored[n]) for n in stored.files if n.startswith("removed_")}
-            return Ranked(**{name: stored[name] for name in ARRAYS}, removed=removed, redone=int(stored["redone"]))
-
     def assemble(self, meta: dict[str, Any], order: np.ndarray | None, statistics: Statistics) -> HardPairIndex:
         """Join all blocks into the index and remove the partial folders.
 
@@ -98,19 +92,22 @@ class Partial:
         return HardPairIndex.load(self.target)
 
     def _join(self, folder: Path, order: np.ndarray | None) -> tuple[HardPairIndex, dict[str, int], int]:
-        arrays = {
-            name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (self.count, self.depth))
-            for name, dtype in ARRAYS.items()
-        }
+        """One array after another, so that no more than one is in memory."""
+        for name, dtype in ARRAYS.items():
+            array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (self.count, self.depth))
+            for block in self.blocks:
+                places = slice(self.edges[block], self.edges[block + 1])
+                with np.load(self.path(block), allow_pickle=False) as stored:
+                    array[places if order is None else order[places]] = stored[name]
+            array.flush()
+            del array
         removed: dict[str, int] = {}
         redone = 0
         for block in self.blocks:
-            ranked, places = self.read(block), self.places(block)
-            part = slice(places.start, places.stop)
-            for name, array in arrays.items():
-                array[part if order is None else order[part]] = getattr(ranked, name)
-            removed = {name: removed.get(name, 0) + count for name, count in ranked.removed.items()}
-            redone += ranked.redone
-        for array in arrays.values():
-            array.flush()
+            with np.load(self.path(block), allow_pickle=False) as stored:
+                redone += int(stored["redone"])
+                for key in (key for key in stored.files if key.startswith("removed_")):
+                    name = key.removeprefix("removed_")
+                    removed[name] = removed.get(name, 0) + int(stored[key])
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         return HardPairIndex(**arrays, meta={}), removed, redone

@@ -9,13 +9,14 @@ Legend: B targets, C candidates of each (-1 padded), P (target, candidate) pairs
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 
 from helip.artifacts.hard_pairs import ARRAYS
-from helip.mining.folding import dots, double
-from helip.mining.quick import near_edges, quick_cosines, tolerance, unstable
+from helip.mining.folding import dots
+from helip.mining.quick import near_edges, quick_cosines, take_columns, tolerance, unstable
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, Vectors
 
@@ -66,10 +67,7 @@ def cosines(vectors: Vectors, left: np.ndarray, right: np.ndarray) -> np.ndarray
     chunk = CHUNK if vectors.resident is None else DEVICE_CHUNK
     for start in range(0, len(left), chunk):
         part = slice(start, start + chunk)
-        rows, place = np.unique(left[part], return_inverse=True)  # neighbours share their target, which is widened once
-        own = double(_rows(vectors, rows))
-        sums = dots(own[torch.from_numpy(place).to(own.device)], _rows(vectors, right[part]))
-        result[part] = sums.cpu().numpy()
+        result[part] = dots(_rows(vectors, left[part]), _rows(vectors, right[part])).cpu().numpy()
         result[part] *= vectors.scale[left[part]] * vectors.scale[right[part]]
     return np.clip(result, -1.0, 1.0, out=result)
 
@@ -109,7 +107,7 @@ def rescore(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings:
     tables = [
         scored.table(v, at, candidates.shape) for v in (np.where(doubt, scored.raw, scored.score), *scored.similar)
     ]
-    order = _order(tables[0], head)
+    order = _order(tables[0], head, "quicksort")  # four times as fast; rows with ties are sorted again below
     doubt |= unstable(tables, order, head, close).ravel()[at]
     if doubt.any():
         for values, vectors in zip(scored.similar, pairs.modalities, strict=True):
@@ -145,9 +143,9 @@ class _Scored:
         return table
 
 
-def _order(score: np.ndarray, head: int) -> np.ndarray:
-    """(B, min(C, head)) columns by falling score, equal ones from left to right."""
-    return np.argsort(-score, axis=1, kind="stable")[:, :head]
+def _order(score: np.ndarray, head: int, kind: Literal["stable", "quicksort"] = "stable") -> np.ndarray:
+    """(B, min(C, head)) columns by falling score; "stable": equal ones from left to right."""
+    return np.argsort(-score, axis=1, kind=kind)[:, :head]
 
 
 def unfiltered(image: np.ndarray, text: np.ndarray, arm: str) -> np.ndarray:
@@ -178,7 +176,7 @@ def _select(
     skip, depth = settings.skip_first, settings.depth
     order = order[:, skip : skip + depth]
     score = scored.table(scored.score, at, candidates.shape)
-    best = np.take_along_axis(score, order, axis=1)
+    best = take_columns(score, order)
     kept = best > 0
     last = best[:, -1] if best.shape[1] == depth else np.zeros(len(best))
     broken = np.flatnonzero(scored.failed > 0)
@@ -189,7 +187,7 @@ def _select(
 
     def stored(values: np.ndarray, dtype: type, padding: float) -> np.ndarray:
         full = np.full((len(candidates), depth), padding, dtype)
-        full[:, : order.shape[1]] = np.where(kept, np.take_along_axis(values, order, axis=1), padding)
+        full[:, : order.shape[1]] = np.where(kept, take_columns(values, order), padding)
         return full
 
     image, text = (scored.table(v, at, candidates.shape) for v in scored.similar)

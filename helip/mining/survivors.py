@@ -85,11 +85,13 @@ class Survivors:
             self.threshold[part] = torch.maximum(self.threshold[part], first)
         target, column = above(score, self.threshold[part] / self._margin)
         target, column = self._cut(part, target, column)
+        if self.single:  # thresholds will not move, so that bounds are of no more use
+            none = torch.empty(0, device=self.device)
+            self._parts.append(Flat((target + part.start).int(), columns[column].int(), none, none))
+            return
         values = score[target, column].float()
-        lower = values
-        if not self.single:
-            same = self._grouped(self.rows[part][target], columns[column])
-            lower = self._lower([x[target, column].float() for x in upper], [g[target] for g in gap], worst, same)
+        same = self._grouped(self.rows[part][target], columns[column])
+        lower = self._lower([x[target, column].float() for x in upper], [g[target] for g in gap], worst, same)
         self._parts.append(Flat((target + part.start).int(), columns[column].int(), lower, values))
 
     def limits(self, part: slice) -> tuple[torch.Tensor, Rules]:
@@ -271,4 +273,4 @@ class Flat:
     def pick(self, which: torch.Tensor) -> "Flat":
         """Those under a mask or at indices."""
         which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
-        return Flat(*(values[which] for values in self))
+        return Flat(*(values[which] if len(values) else values for values in self))

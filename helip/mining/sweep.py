@@ -16,7 +16,7 @@ from helip.mining.settings import SearchSettings
 from helip.mining.survivors import Survivors
 from helip.mining.vectors import Pairs
 
-STEP = 1024  # S
+STEP, LEAST_STEP = 1024, 256  # S
 FEEDERS = 4  # threads that keep a GPU busy while others of them rank what it found
 BLOCK = 2048  # C; two score blocks of S x C bfloat16 are 8 MB, within the caches of a core of a server
 # The library that multiplies compiles a kernel for every new shape, which takes as long as ten small products.
@@ -69,8 +69,9 @@ def sweep(
     device, dtype = own[0].values.device, own[0].values.dtype
     found = Survivors(targets, pairs, settings, ulp_of(dtype), device, single, slack)
     fused = can_fuse(device, dtype)
-    seen, step = 0, geometry(device)[0]
+    seen, (most, width) = 0, geometry(device)
     for block in blocks:
+        step = max(LEAST_STEP, min(most, most * width // len(block.rows)))  # S x C stays within the cache
         rows, at = torch.from_numpy(block.rows).to(device), torch.from_numpy(block.own).to(device)
         worst = [float(side.error.max()) for side in block.sides]
         for start in range(0, len(targets), step):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from helip.errors import HelipError
-from helip.mining.folding import dots
+from helip.mining.folding import dots, double
 from helip.mining.workers import Workers
 
 CHUNK = 512  # rows whose norms are taken at once
@@ -38,12 +38,11 @@ class Vectors:
     def unit(self, rows: np.ndarray | slice) -> np.ndarray:
         """(R, d) float32 rows of length 1 (to float32 rounding); zeros for rows that are not valid."""
         values, scale = np.asarray(self.array[rows]), self.scale[rows]
-        wide = values.dtype == np.float64 or bool((scale > 1e30).any())  # numbers that float32 cannot hold
+        wide = np.float64 if values.dtype == np.float64 or bool((scale > 1e30).any()) else np.float32
         with np.errstate(over="ignore", invalid="ignore"):
-            unit = values.astype(np.float64 if wide else np.float32) * scale[:, None].astype(
-                np.float64 if wide else np.float32
-            )
-        unit[scale == 0] = 0
+            unit = np.multiply(values.astype(wide, copy=False), scale[:, None].astype(wide))
+        if not scale.all():
+            unit[scale == 0] = 0
         return unit.astype(np.float32, copy=False)
 
 
@@ -145,7 +144,7 @@ def _measured(name: str, array: np.ndarray, valid: np.ndarray) -> Vectors:
     def measure(start: int) -> None:
         workers.check()
         rows = slice(start, start + CHUNK)
-        values = torch.from_numpy(np.array(array[rows]))
+        values = double(torch.from_numpy(np.array(array[rows])))
         norms = dots(values, values).sqrt().numpy()
         good = np.isfinite(norms) & (norms > 0)
         bad = np.flatnonzero(~good & valid[rows])
