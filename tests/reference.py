@@ -31,21 +31,24 @@ def brute_hard_pairs(
     targets = np.arange(n) if targets is None else targets
     valid = np.ones(n, bool) if valid is None else valid
     out = np.full((len(targets), k), -1), *(np.zeros((len(targets), k)) for _ in range(3))
-    for t, i in enumerate(targets):
-        x, y = np.clip(a @ a[i], -1, 1), np.clip(b @ b[i], -1, 1)  # a limit of 1 means no limit
-        value = {"joint": np.where((x > 0) & (y > 0), x * y, 0), "image": x, "text": y}[score]
-        alive = valid & valid[i] & (value > 0) & (np.arange(n) != i)
-        alive &= (x <= high[0]) & (y <= high[1])
-        if score != "text":
-            alive &= x >= low[0]
-        if score != "image":
-            alive &= y >= low[1]
-        for group in (image_group, text_group):
-            if group is not None:
-                alive &= (group != group[i]) | (group < 0)
-        rows = np.flatnonzero(alive)
-        # 12 decimals: rows that are the same vectors must tie, whatever order BLAS summed them in
-        best = rows[np.lexsort((rows, -np.round(value[rows], 12)))][skip_first : skip_first + k]
-        for array, values in zip(out, (np.arange(n), value, x, y), strict=True):
-            array[t, : len(best)] = values[best]
+    for start in range(0, len(targets), 256):
+        some = targets[start : start + 256]
+        # a limit of 1 means no limit, so that rounding must not take a copy's cosine above it
+        images, texts = np.clip(a[some] @ a.T, -1, 1), np.clip(b[some] @ b.T, -1, 1)
+        for t, i in enumerate(some):
+            x, y = images[t], texts[t]
+            value = {"joint": np.where((x > 0) & (y > 0), x * y, 0), "image": x, "text": y}[score]
+            alive = valid & valid[i] & (value > 0) & (np.arange(n) != i) & (x <= high[0]) & (y <= high[1])
+            if score != "text":
+                alive &= x >= low[0]
+            if score != "image":
+                alive &= y >= low[1]
+            for group in (image_group, text_group):
+                if group is not None:
+                    alive &= (group != group[i]) | (group < 0)
+            rows = np.flatnonzero(alive)
+            # 12 decimals: rows that are the same vectors must tie, whatever order BLAS summed them in
+            best = rows[np.lexsort((rows, -np.round(value[rows], 12)))][skip_first : skip_first + k]
+            for array, values in zip(out, (np.arange(n), value, x, y), strict=True):
+                array[start + t, : len(best)] = values[best]
     return out
