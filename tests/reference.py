@@ -30,7 +30,8 @@ def brute_hard_pairs(
     n = len(a)
     targets = np.arange(n) if targets is None else targets
     valid = np.ones(n, bool) if valid is None else valid
-    out = np.full((len(targets), k), -1), *(np.zeros((len(targets), k)) for _ in range(3))
+    shape = (len(targets), k)
+    out = (np.full(shape, -1), np.zeros(shape), np.zeros(shape), np.zeros(shape))
     for start in range(0, len(targets), 256):
         some = targets[start : start + 256]
         # a limit of 1 means no limit, so that rounding must not take a copy's cosine above it
