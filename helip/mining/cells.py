@@ -68,7 +68,7 @@ class Cells:
 
 
 def cell_count(rows: int) -> int:
-    """n for M. Twice as many were slower at M = 200,000: less to scan, but more to cluster and smaller products."""
+    """n for M: sqrt(M). Up to twice as many cost 10 % more at M = 200,000 and hardly miss less on real pairs."""
     return max(1, min(rows // 8, int(rows**0.5)))
 
 
