@@ -3,6 +3,7 @@
 Legend: N rows, d width of a modality, K partners.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 from helip.artifacts.atomic import digest
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-from helip.mining.partial import Partial
-from helip.mining.plan import Search, make_plan, measured, open_search, read_plan
+from helip.mining.partial import Partial, Statistics
+from helip.mining.plan import Plan, Search, make_plan, measured, open_search, read_plan
 from helip.mining.progress import search_progress
 from helip.mining.settings import Limit, SearchSettings
 from helip.mining.statistics import describe, filter_shares
@@ -125,14 +126,9 @@ def mine(
     del search, source  # the rounded rows, before the index is put together
     barrier()
     if rank == 0:
-
-        def describe_all(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict[str, Any]:
-            shares = {"removed_share_of_pairs": filter_shares(pairs, settings)}
-            return {**describe(index, removed, redone), **shares, **measured(partial.folder, index, plan)}
-
         known = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
         known["groups"] = pairs.group_names
-        partial.assemble({**known, **meta}, order, describe_all)
+        partial.assemble({**known, **meta}, order, _statistics(pairs, settings, partial.folder, plan))
     barrier()
     return HardPairIndex.load(folder)
 
@@ -147,7 +143,18 @@ def _search_blocks(pairs: Pairs, partial: Partial, search: Search, rank: int, wo
             partial.write(block, search.search(partial.places(block), tick))
 
 
+def _statistics(pairs: Pairs, settings: SearchSettings, folder: Path, plan: Plan) -> Statistics:
+    def describe_all(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict[str, Any]:
+        shares = {"removed_share_of_pairs": filter_shares(pairs, settings)}
+        return {**describe(index, removed, redone), **shares, **measured(folder, index, plan)}
+
+    return describe_all
+
+
 def _sample(pairs: Pairs) -> str:
-    """Enough of the numbers to notice that other embeddings came to the same place."""
+    """Enough of the numbers to notice that other embeddings came to the same place, and all valid rows and groups."""
     rows = np.linspace(0, len(pairs) - 1, min(len(pairs), 64)).astype(np.int64)
-    return digest([np.asarray(v.array[rows], np.float64).tolist() for v in pairs.modalities] + [int(pairs.valid.sum())])
+    hashed = hashlib.sha256()
+    for array in (*(v.array[rows] for v in pairs.modalities), pairs.valid, *pairs.groups):
+        hashed.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+    return hashed.hexdigest()

@@ -86,3 +86,13 @@ def test_partial_results_of_other_data_are_not_used(tmp_path):
     mine(image, text, tmp_path / "index", settings, progress=False)
     mine(image, text, tmp_path / "plain", settings, progress=False)
     assert read_bytes(tmp_path / "index") == read_bytes(tmp_path / "plain")
+
+
+def test_partial_results_under_other_groups_are_not_used(tmp_path):
+    image, text = clustered(300, 24, 16, seed=5)
+    settings, groups = SearchSettings(depth=10, block_rows=100), np.arange(300) % 7
+    with pytest.raises(HelipError, match="2 of 3 blocks"):
+        mine(image, text, tmp_path / "index", settings, world_size=3, progress=False)
+    mine(image, text, tmp_path / "index", settings, text_group=groups, progress=False)
+    rows = np.asarray(HardPairIndex.load(tmp_path / "index").rows)
+    assert not (groups[rows] == groups[:, None])[rows >= 0].any()
