@@ -69,10 +69,9 @@ class ApproximateSearch:
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
         """The hard pairs of the rows order[places], where `places` lie between two `edges`."""
 
-        def run(part: tuple[int, int]) -> Ranked:
-            return self._search(*part, tick)
-
-        return Ranked.join(self.workers.map(run, self._inside(places)))
+        parts = sorted(self._inside(places), key=lambda part: part[0] - part[1])  # large ones first: an even finish
+        found = self.workers.map(lambda part: self._search(*part, tick), parts)
+        return Ranked.join([ranked for _, ranked in sorted(zip(parts, found, strict=True), key=lambda pair: pair[0])])
 
     def cost(self, places: range) -> int:
         """Pairs that `search` will look at."""

@@ -6,6 +6,7 @@ Legend: N rows, d width of a modality, K partners.
 import hashlib
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,15 @@ def _search_blocks(pairs: Pairs, partial: Partial, search: Search, rank: int, wo
     mine_now = [block for block in partial.blocks if block % world_size == rank and block not in done]
     total = sum(search.cost(partial.places(block)) for block in mine_now)
     operations = 2 * (pairs.image.width + pairs.text.width)
-    with search_progress(f"mining ({search.name})", total, operations, progress and rank == 0) as tick:
+    label, writing = f"mining ({search.name})", None
+    with search_progress(label, total, operations, progress and rank == 0) as tick, ThreadPoolExecutor(1) as writer:
         for block in mine_now:
-            partial.write(block, search.search(partial.places(block), tick))
+            found = search.search(partial.places(block), tick)
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(partial.write, block, found)  # while the next one is searched
+        if writing is not None:
+            writing.result()
 
 
 def _statistics(pairs: Pairs, settings: SearchSettings, folder: Path, plan: Plan) -> Statistics:
