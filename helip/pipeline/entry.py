@@ -16,6 +16,7 @@ from rich.console import Console
 
 from helip.artifacts.atomic import digest, write_json
 from helip.artifacts.shards import ShardIndex
+from helip.data.datamodule import targets_per_step
 from helip.errors import HelipError
 from helip.evaluation.results import results
 from helip.evaluation.suite import build_evaluators, evaluate_all
@@ -24,6 +25,7 @@ from helip.pipeline.arrays import Precomputed
 from helip.pipeline.build import Common, Config, Instantiate
 from helip.pipeline.dataset import open_index, shard_weights
 from helip.pipeline.evaluation import ClipEmbed, Drive, inside_fit_drive, predict_drive
+from helip.pipeline.jobs import job_settings
 from helip.pipeline.mining import Mined, Rows, ensure_hard_pairs, reuse_hard_pairs, training_rows
 from helip.pipeline.models import Clip, ModelSpec, create_clip
 from helip.pipeline.report import print_metrics, print_mining
@@ -43,6 +45,7 @@ from helip.pipeline.training import (
 from helip.training.averaging import Ema
 from helip.training.checkpoints import export_clip, interpolate, read_checkpoint
 from helip.training.module import CHECKPOINT_KEY, HelipModule
+from helip.training.seen import SeenRows
 
 
 class Session:
@@ -156,13 +159,24 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     averaged = ema[0].averaged if ema else nullcontext
     evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before, averaged)
     loggers = make_loggers(config["logger"], folder, config) if session.rank == 0 else []
-    trainer = fit(module, data, session.common.trainer, settings, [*ema, evaluation], loggers, folder)
+    seen = SeenRows(len(rows.wanted))
+    trainer = fit(module, data, session.common.trainer, settings, [*ema, seen, evaluation], loggers, folder)
     columns = {"before": before, "after": evaluation.last}
     if start is not None:
         clip.model.load_state_dict(interpolate(start, clip.model.state_dict(), alpha))
         columns[f"alpha {alpha:g}"] = session.evaluate(clip, index)
     if session.rank == 0:
-        _finish(session, module, trainer, columns, stream.batch_size, mined)
+        targets = targets_per_step(stream.batch_size, partners)
+        about = {
+            **job_settings(config, index.fingerprint),
+            "steps": trainer.global_step,
+            "pairs": trainer.global_step * stream.batch_size,
+            "targets": trainer.global_step * targets,
+            "seen": seen.counts(),
+            "usable_rows": rows.usable,
+            "hard_pairs": str(mined.folder) if mined else None,
+        }
+        _finish(session, module, trainer, columns, about)
 
 
 def _finish(
@@ -170,20 +184,12 @@ def _finish(
     module: HelipModule,
     trainer: pl.Trainer,
     columns: dict[str, dict[str, float]],
-    batch_size: int,
-    mined: Mined | None,
+    about: dict[str, Any],
 ) -> None:
     """final.pt (the last of the columns), results.json, and the table."""
     folder, common = session.folder, session.common
     final = export_clip(module, folder / "final.pt")
     print_metrics(columns, folder, session.console)
-    about = {
-        "helip": session.config["helip"],
-        "seed": session.config["seed"],
-        "steps": trainer.global_step,
-        "pairs": trainer.global_step * batch_size,
-        "hard_pairs": str(mined.folder) if mined else None,
-    }
     last = folder / "checkpoints" / f"step-{trainer.global_step:06d}.ckpt"
     pretrained = {name: str(final if name == list(columns)[-1] else last) for name in columns}
     pretrained["before"] = str(common.model.pretrained)

@@ -14,8 +14,9 @@ AUTO = "auto"
 OPERATION = {
     "train": ("resume", "allow_change", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every"),
     "data": ("workers",),
+    "trainer": ("accelerator", "devices", "num_nodes", "strategy"),  # precision is another result
 }
-OPERATION_GROUPS = ("trainer", "logger", "paths")
+OPERATION_GROUPS = ("logger", "paths", "mine")
 
 
 def find_checkpoint(path: Path, warn: Callable[[str], None] = lambda line: None) -> Path:
@@ -45,11 +46,11 @@ def auto_checkpoint(folder: Path, config: dict[str, Any], warn: Callable[[str], 
     own = _newest(folder, warn)
     if own is not None:
         return own
-    wanted = _computed(without_secrets(config))
+    wanted = computed(without_secrets(config))
     runs = Path(config["paths"]["runs"])
     others = {*folder.parent.glob("*/config.json"), *runs.glob("*/*/config.json"), *runs.glob("*/*/*/config.json")}
     for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        if path.parent.resolve() == folder.resolve() or _computed(read_json(path)) != wanted:
+        if path.parent.resolve() == folder.resolve() or computed(read_json(path)) != wanted:
             continue
         if (path.parent / "results.json").exists():
             return None
@@ -66,12 +67,12 @@ def _newest(run: Path, warn: Callable[[str], None]) -> Path | None:
     return found
 
 
-def _computed(config: Any) -> Any:
-    """The configuration without its settings of operation."""
+def computed(config: Any) -> Any:
+    """The configuration without its settings of operation: what decides the weights and the metrics."""
     if not isinstance(config, dict):
         return None
     kept = {name: value for name, value in config.items() if name not in OPERATION_GROUPS}
     for group, names in OPERATION.items():
         if isinstance(kept.get(group), dict):
             kept[group] = {name: value for name, value in kept[group].items() if name not in names}
-    return kept
+    return {name: value for name, value in kept.items() if value != {}}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from helip.artifacts.atomic import file_digest
 from helip.pipeline.run import without_secrets
 from tests.pipeline.conftest import MODEL, TRAIN, Result, World
 from tests.samples import picture
@@ -57,6 +58,12 @@ def test_the_run_folder_holds_everything(run: Path, world: World, trained: Resul
     results = read(run, "results.json")
     assert results["steps"] == 6 and results["pairs"] == 48 and results["seed"] == 0
     assert results["helip"]["topk"] == 5 and results["hard_pairs"] in trained.out
+    assert results["optim"]["lr"] == 3e-4 and results["train"]["max_steps"] == 6 and results["data"]["batch_size"] == 8
+    assert results["base"] == {"pretrained": str(world.weights), "digest": file_digest(world.weights)}
+    assert len(results["settings"]) == 16 and results["encoders"] == "clip" and results["usable_rows"] == TRAIN
+    seen = results["seen"]  # six steps of four targets in one pass over the rows: none twice
+    assert results["targets"] == seen["distinct_targets"] == 24 and 5 < seen["distinct_partners"] <= 24
+    assert seen["distinct_pairs"] <= TRAIN
     assert {"versions", "commit", "machine", "python"} <= results.keys()
     text = json.dumps(results)
     assert all(part in text for part in ("before", "after", "val/t2i_recall@1", str(run / "final.pt"), MODEL))
