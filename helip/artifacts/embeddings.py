@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from helip.artifacts.atomic import write_json
+from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 VERSION = 1
@@ -33,16 +34,17 @@ class EmbeddingStore:
         self.folder = folder
         try:
             self.meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+            check_version(
+                self.meta.get("version"), VERSION, "the embeddings", folder, "delete them, mine.py makes new ones"
+            )
             self.image = np.load(folder / "image.npy", mmap_mode=mode)
             self.text = np.load(folder / "text.npy", mmap_mode=mode)
             self.content = np.load(folder / "content.npy", mmap_mode=mode)
             self.state = np.load(folder / "state.npy", mmap_mode=mode)
-        except (OSError, ValueError) as error:
+        except HelipError:
+            raise
+        except (OSError, ValueError, AttributeError) as error:
             raise HelipError(f"the embeddings in {folder} cannot be read ({error}): delete the folder") from error
-        if self.meta.get("version") != VERSION:
-            raise HelipError(
-                f"the embeddings in {folder} have format {self.meta.get('version')}, not {VERSION}: delete them"
-            )
         if not len(self.image) == len(self.text) == len(self.content) == len(self.state):
             raise HelipError(f"the embeddings in {folder} are damaged (their lengths differ): delete the folder")
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 FORMAT = 1
@@ -105,9 +106,8 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise HelipError(f"{path} is not readable JSON ({error}): mine again.") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        found = meta.get("format") if isinstance(meta, dict) else None
-        raise HelipError(f"{folder} has hard-pair format {found!r}, this version reads {FORMAT}: mine again.")
+    found = meta.get("format") if isinstance(meta, dict) else None
+    check_version(found, FORMAT, "the hard-pair index", folder, "mine again.")
     if meta.get("complete") is not True or not {"count", "depth"} <= meta.keys():
         raise HelipError(f"the hard-pair index at {folder} is not complete: run the same `python mine.py` again.")
     return meta

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from helip.artifacts.atomic import atomic_folder, write_json
 from helip.artifacts.tar import TarError, scan_tar
+from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 VERSION = 1
@@ -210,12 +211,13 @@ class ShardIndex:
         """
         try:
             meta = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
+            check_version(meta.get("version"), VERSION, "the shard index", folder, "delete it, the next run scans anew")
             shard_bytes, starts, offset, size = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
             keys = pa.ipc.open_file(pa.memory_map(str(folder / "keys.arrow"))).read_all()["key"].combine_chunks()
-        except (OSError, ValueError, KeyError) as error:
+        except HelipError:
+            raise
+        except (OSError, ValueError, KeyError, AttributeError) as error:
             raise HelipError(f"the shard index in {folder} cannot be read ({error}): delete the folder") from error
-        if meta.get("version") != VERSION:
-            raise HelipError(f"the shard index in {folder} has format {meta.get('version')}, not {VERSION}: delete it")
         if not len(keys) == len(offset) == len(size) == int(starts[-1]):
             raise HelipError(
                 f"the shard index in {folder} is damaged (its columns differ in length): delete the folder"
