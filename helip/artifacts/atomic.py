@@ -45,7 +45,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, atomically."""
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(value), encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """What write_json writes."""
+    return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
+
+
+def clear_stale(path: Path) -> None:
+    """Remove what writers of `path` that were killed left beside it; only for who holds the lock of `path`."""
+    for stale in (*path.parent.glob(f".{path.name}.*.tmp"), *path.parent.glob(f".{path.name}.*.old")):
+        shutil.rmtree(stale, ignore_errors=True)
+        stale.unlink(missing_ok=True)
 
 
 def digest(value: Any, length: int = 8) -> str:

@@ -10,12 +10,15 @@ from typing import Literal
 
 import numpy as np
 
-from helip.artifacts.atomic import write_json
+from helip.artifacts.arrays import new_array, open_array
+from helip.artifacts.atomic import json_text, write_json
+from helip.artifacts.sums import forget_sums, write_sums
 from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 VERSION = 1
 PENDING, GOOD, UNREADABLE = 0, 1, 2
+ARRAYS = {"image": np.float32, "text": np.float32, "content": np.int64, "state": np.uint8}
 
 
 class EmbeddingStore:
@@ -37,30 +40,34 @@ class EmbeddingStore:
             check_version(
                 self.meta.get("version"), VERSION, "the embeddings", folder, "delete them, mine.py makes new ones"
             )
-            self.image = np.load(folder / "image.npy", mmap_mode=mode)
-            self.text = np.load(folder / "text.npy", mmap_mode=mode)
-            self.content = np.load(folder / "content.npy", mmap_mode=mode)
-            self.state = np.load(folder / "state.npy", mmap_mode=mode)
+            self.image, self.text, self.content, self.state = (open_array(folder / f"{n}.npy", mode) for n in ARRAYS)
         except HelipError:
             raise
         except (OSError, ValueError, AttributeError) as error:
             raise HelipError(f"the embeddings in {folder} cannot be read ({error}): delete the folder") from error
-        if not len(self.image) == len(self.text) == len(self.content) == len(self.state):
+        arrays = (self.image, self.text, self.content, self.state)
+        kinds = [(array.dtype, array.ndim) for array in arrays]
+        if kinds != [(np.dtype(dtype), 1 if name == "state" else 2) for name, dtype in ARRAYS.items()]:
+            raise HelipError(f"the embeddings in {folder} are damaged (an array is of another kind): delete the folder")
+        if len({len(array) for array in arrays}) != 1 or "complete" not in self.meta:
             raise HelipError(f"the embeddings in {folder} are damaged (their lengths differ): delete the folder")
 
     @classmethod
     def create(cls, folder: Path, count: int, image_dim: int, text_dim: int, meta: dict) -> "EmbeddingStore":
-        """Make an empty store of `count` rows, or open the partial one that is there, for writing."""
+        """Make an empty store of `count` rows, or open the one that is there for writing more of its rows.
+
+        Raises:
+            HelipError: the disk has no room for it.
+        """
         if not (folder / "meta.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            for name, shape, dtype in (
-                ("image", (count, image_dim), np.float32),
-                ("text", (count, text_dim), np.float32),
-                ("content", (count, 2), np.int64),
-                ("state", (count,), np.uint8),
-            ):
-                np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+            shapes = {"image": (count, image_dim), "text": (count, text_dim), "content": (count, 2), "state": (count,)}
+            for name, shape in shapes.items():
+                new_array(folder / f"{name}.npy", ARRAYS[name], shape)
             write_json(folder / "meta.json", meta | {"version": VERSION, "complete": False})
+        else:
+            write_json(folder / "meta.json", cls(folder).meta | {"complete": False})
+            forget_sums(folder)
         return cls(folder, "r+")
 
     @property
@@ -96,8 +103,9 @@ class EmbeddingStore:
         self.state[rows] = UNREADABLE
 
     def finish(self) -> None:
-        """Flush, then say so in meta.json: a store that says complete is complete."""
+        """Flush, take the sums, then say so in meta.json: a store that says complete is complete."""
         for array in (self.image, self.text, self.content, self.state):
             array.flush()  # type: ignore[union-attr]
         self.meta = self.meta | {"complete": True, "unreadable": int((np.asarray(self.state) == UNREADABLE).sum())}
+        write_sums(self.folder, [f"{name}.npy" for name in ARRAYS], {"meta.json": json_text(self.meta)})
         write_json(self.folder / "meta.json", self.meta)

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from helip.artifacts.arrays import open_array
 from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.sums import write_sums
 from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
@@ -92,8 +94,9 @@ class HardPairIndex:
 
 
 def write_meta(folder: Path, meta: dict[str, Any], count: int, depth: int) -> None:
-    """Write meta.json, the last file of a complete index of `count` rows by `depth` partners."""
+    """Write meta.json, the last file of a complete index of `count` rows by `depth` partners, and the sums of all."""
     write_json(folder / "meta.json", {**meta, "format": FORMAT, "count": count, "depth": depth, "complete": True})
+    write_sums(folder, ["meta.json", *(f"{name}.npy" for name in ARRAYS)])
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
 
 def _read_array(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = open_array(path)
     except (OSError, ValueError) as error:
         raise HelipError(f"{path} cannot be read ({error}): mine again.") from error
     if array.dtype != dtype or array.shape != shape:

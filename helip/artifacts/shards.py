@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from helip.artifacts.arrays import open_array
 from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.sums import write_sums
 from helip.artifacts.tar import TarError, scan_tar
 from helip.artifacts.versions import check_version
 from helip.errors import HelipError
@@ -201,6 +203,7 @@ class ShardIndex:
                     "problems": self.problems,
                 },
             )
+            write_sums(temporary, ["shards.json", "keys.arrow", *(f"{name}.npy" for name in ARRAYS)])
 
     @classmethod
     def load(cls, folder: Path) -> "ShardIndex":
@@ -212,7 +215,7 @@ class ShardIndex:
         try:
             meta = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
             check_version(meta.get("version"), VERSION, "the shard index", folder, "delete it, the next run scans anew")
-            shard_bytes, starts, offset, size = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS)
+            shard_bytes, starts, offset, size = (open_array(folder / f"{name}.npy") for name in ARRAYS)
             keys = pa.ipc.open_file(pa.memory_map(str(folder / "keys.arrow"))).read_all()["key"].combine_chunks()
         except HelipError:
             raise

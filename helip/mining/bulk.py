@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from helip.artifacts.arrays import reserve
 from helip.mining.vectors import Pairs, Vectors
 from helip.mining.workers import Workers
 
@@ -144,6 +145,7 @@ class BulkSource:
             return None
         with tempfile.TemporaryFile(dir=scratch) as file:
             bytes_of = np.memmap(file, np.uint8, "w+", shape=(self.count * width * self.dtype.itemsize,))
+            reserve(file.fileno(), scratch)
         return torch.from_numpy(bytes_of).view(self.dtype).view(self.count, width)
 
     def _fill(self) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from helip.artifacts.atomic import atomic_file, atomic_folder
+from helip.artifacts.arrays import new_array
+from helip.artifacts.atomic import atomic_file, atomic_folder, clear_stale
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex, write_meta
 from helip.errors import HelipError
 from helip.mining.rescore import Ranked
@@ -81,8 +82,7 @@ class Partial:
                 f"{len(missing)} of {len(self.blocks)} blocks of {self.folder} are not mined (first: {missing[0]}): "
                 "wait for the other ranks or start the same command again."
             )
-        for stale in self.target.parent.glob(f".{self.target.name}.*.tmp"):  # of an assembly that was killed
-            shutil.rmtree(stale, ignore_errors=True)
+        clear_stale(self.target)
         with atomic_folder(self.target) as temporary:
             index, removed, redone = self._join(temporary, order)
             meta = {**meta, "statistics": statistics(index, removed, redone)}
@@ -94,7 +94,7 @@ class Partial:
     def _join(self, folder: Path, order: np.ndarray | None) -> tuple[HardPairIndex, dict[str, int], int]:
         """One array after another, so that no more than one is in memory."""
         for name, dtype in ARRAYS.items():
-            array = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (self.count, self.depth))
+            array = new_array(folder / f"{name}.npy", dtype, (self.count, self.depth))
             for block in self.blocks:
                 places = slice(self.edges[block], self.edges[block + 1])
                 with np.load(self.path(block), allow_pickle=False) as stored:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from helip.artifacts.arrays import new_array
 from helip.artifacts.atomic import atomic_folder, digest
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex, write_meta
 from helip.errors import HelipError
@@ -68,9 +69,7 @@ def reuse(
     removed: dict[str, int] = dict.fromkeys(("group_image", "group_text", "near_duplicate", "min_similarity"), 0)
     with atomic_folder(Path(folder)) as temporary:
         shape = (len(pairs), settings.depth)
-        arrays: dict[str, np.ndarray] = {
-            n: np.lib.format.open_memmap(temporary / f"{n}.npy", "w+", d, shape) for n, d in ARRAYS.items()
-        }
+        arrays: dict[str, np.ndarray] = {n: new_array(temporary / f"{n}.npy", d, shape) for n, d in ARRAYS.items()}
         short = [
             _filter(index, pairs, settings, slice(start, start + BLOCK), skip, arrays, removed)
             for start in range(0, len(pairs), BLOCK)

@@ -10,7 +10,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import track
 
-from helip.artifacts.atomic import digest
+from helip.artifacts.atomic import clear_stale, digest
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
 
@@ -82,6 +82,7 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
         if (folder / "shards.json").exists():
             index = ShardIndex.load(folder)
         else:
+            clear_stale(folder)
             bar = iter(track(range(len(shards)), "indexing shards", console=console, disable=len(shards) < 20))
             index = ShardIndex.build(shards, on_shard=lambda done: next(bar, None))  # type: ignore[arg-type,return-value]
             index.save(folder)

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from helip.artifacts.arrays import new_array, open_array
 from helip.artifacts.embeddings import GOOD, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader, Unreadable
@@ -113,9 +114,9 @@ class ClipEmbed:
             if self.rank == 0:
                 folder.mkdir(parents=True, exist_ok=True)
                 width = encoder(dataset[0][0].unsqueeze(0).to(self._model_device())).shape[1]
-                np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(count, width))
+                new_array(file, np.float32, (count, width))
             barrier()
-            image = np.load(file, mmap_mode="r+")
+            image = open_array(file, "r+")
             loader = DataLoader(dataset, self.batch_size, num_workers=self.workers)
             self.drive(PictureEmbedder(encoder, image), loader)
             barrier()

@@ -10,7 +10,8 @@ import numpy as np
 import pytorch_lightning as pl
 from rich.console import Console
 
-from helip.artifacts.atomic import digest
+from helip.artifacts.atomic import clear_stale, digest
+from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
@@ -70,6 +71,16 @@ class MiningRequest:
         """Of the hard pairs."""
         name = f"{self.search.score}-{digest(self.settings() | {'fingerprint': rows.fingerprint})}"
         return self.index_folder or self.artifacts / self.dataset.name / "hard_pairs" / name
+
+    def embedding_folder(self, index: ShardIndex) -> Path:
+        """Of the embeddings of the shards; not for arrays that the user brings."""
+        assert isinstance(self.embedding, EmbeddingRequest)
+        name = f"{self.embedding.name}-{self.embedding.hash(index)}"
+        return self.artifacts / self.dataset.name / "embeddings" / name
+
+    def made_of(self, rows: Rows) -> dict[str, Any]:
+        """What an index says of its origin."""
+        return {"fingerprint": rows.fingerprint, "dataset": self.dataset.name, "request": self.settings()}
 
     def settings(self) -> dict[str, Any]:
         """All that decides the hard pairs, except the shards; JSON-like, for hashes and for naming differences."""
@@ -142,7 +153,12 @@ def ensure_hard_pairs(
     started = time.perf_counter()
     embedded_rows = _embeddings(request, rows, trainer, console)
     embedded = time.perf_counter()
-    found = _search(request, rows, embedded_rows, folder, trainer, console)
+    with artefact_lock(folder, console):
+        found = find_hard_pairs(request, rows)  # by the job that this one waited for
+        barrier()  # every rank has looked before any rank writes
+        if found is not None and found.depth >= request.topk:
+            return Mined(found, folder, {})
+        found = _search(request, rows, embedded_rows, trainer)
     return Mined(found, folder, {"embeddings": embedded - started, "search": time.perf_counter() - embedded})
 
 
@@ -157,27 +173,27 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
     same = all(theirs.get(name) == ours[name] for name in ("encoders", "embedding", "part"))
     if not same or index.meta.get("fingerprint") != rows.fingerprint:
         raise HelipError(f"reuse={source} was mined on other shards or embeddings than these settings name: mine again")
-    found = find_hard_pairs(request, rows)
-    barrier()
     folder = request.folder(rows)
-    if found is not None:
-        return Mined(found, folder, {})
-    embedded = _embeddings(request, rows, trainer, console)
-    began = time.perf_counter()
-    if trainer.global_rank == 0:
-        reuse(
-            index,
-            embedded.image,
-            embedded.text,
-            folder,
-            replace(request.search, depth=min(request.search.depth, index.depth)),
-            valid=embedded.usable,
-            image_group=embedded.image_group,
-            text_group=embedded.text_group,
-            meta={"fingerprint": rows.fingerprint, "dataset": request.dataset.name, "request": ours},
-            device=str(trainer.strategy.root_device),
-        )
-    barrier()
+    with artefact_lock(folder, console):
+        found = find_hard_pairs(request, rows)
+        barrier()
+        if found is not None:
+            return Mined(found, folder, {})
+        embedded = _embeddings(request, rows, trainer, console)
+        began = time.perf_counter()
+        if trainer.global_rank == 0:
+            clear_stale(folder)
+            reuse(
+                index,
+                embedded.image,
+                embedded.text,
+                folder,
+                replace(request.search, depth=min(request.search.depth, index.depth)),
+                meta=request.made_of(rows),
+                device=str(trainer.strategy.root_device),
+                **embedded.groups(),
+            )
+        barrier()
     return Mined(HardPairIndex.load(folder), folder, {"reuse": time.perf_counter() - began})
 
 
@@ -191,45 +207,54 @@ class EmbeddedRows:
     image_group: np.ndarray | None = None
     text_group: np.ndarray | None = None
 
+    def groups(self) -> dict[str, Any]:
+        """Keyword arguments of a search besides the embeddings."""
+        return {"valid": self.usable, "image_group": self.image_group, "text_group": self.text_group}
 
-def _embeddings(request: MiningRequest, rows: Rows, trainer: pl.Trainer, console: Console) -> EmbeddedRows:
-    if isinstance(request.embedding, Precomputed):
-        image, text = request.embedding.load()
-        if len(image) != len(rows.wanted):
-            raise HelipError(
-                f"encoders.image has {len(image):,} rows, but dataset {request.dataset.name} has {len(rows.wanted):,}: "
-                "embeddings must be in the order of the rows, one for each"
-            )
-        return EmbeddedRows(image, text, rows.wanted)
-    assert rows.index is not None
-    name = f"{request.embedding.name}-{request.embedding.hash(rows.index)}"
-    folder = request.artifacts / request.dataset.name / "embeddings" / name
-    store = ensure_embeddings(request.embedding, rows.index, rows.wanted, folder, trainer, console)
+
+def stored_rows(request: MiningRequest, rows: Rows, store: EmbeddingStore) -> EmbeddedRows:
+    """A store as it is searched."""
     groups = (store.content[:, 0], store.content[:, 1]) if request.exclude_copies else (None, None)
     return EmbeddedRows(store.image, store.text, store.valid & rows.wanted, *groups)
 
 
-def _search(
-    request: MiningRequest, rows: Rows, embedded: EmbeddedRows, folder: Path, trainer: pl.Trainer, console: Console
-) -> HardPairIndex:
+def bare_arrays(request: MiningRequest, rows: Rows) -> EmbeddedRows:
+    """The user's own embeddings. Raises HelipError when they are not one for each row."""
+    assert isinstance(request.embedding, Precomputed)
+    image, text = request.embedding.load()
+    if len(image) != len(rows.wanted):
+        raise HelipError(
+            f"encoders.image has {len(image):,} rows, but dataset {request.dataset.name} has {len(rows.wanted):,}: "
+            "embeddings must be in the order of the rows, one for each"
+        )
+    return EmbeddedRows(image, text, rows.wanted)
+
+
+def _embeddings(request: MiningRequest, rows: Rows, trainer: pl.Trainer, console: Console) -> EmbeddedRows:
+    if isinstance(request.embedding, Precomputed):
+        return bare_arrays(request, rows)
+    assert rows.index is not None
+    folder = request.embedding_folder(rows.index)
+    store = ensure_embeddings(request.embedding, rows.index, rows.wanted, folder, trainer, console)
+    return stored_rows(request, rows, store)
+
+
+def _search(request: MiningRequest, rows: Rows, embedded: EmbeddedRows, trainer: pl.Trainer) -> HardPairIndex:
     count = int(embedded.usable.sum())
     check_topk(request.topk, count)
     depth = min(max(request.search.depth, request.topk), count - 1)
-    with artefact_lock(folder, console):
-        return mine(
-            embedded.image,
-            embedded.text,
-            folder,
-            replace(request.search, depth=depth),
-            valid=embedded.usable,
-            image_group=embedded.image_group,
-            text_group=embedded.text_group,
-            meta={"fingerprint": rows.fingerprint, "dataset": request.dataset.name, "request": request.settings()},
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            barrier=barrier,
-            device=str(trainer.strategy.root_device),
-        )
+    return mine(
+        embedded.image,
+        embedded.text,
+        request.folder(rows),
+        replace(request.search, depth=depth),
+        meta=request.made_of(rows),
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+        barrier=barrier,
+        device=str(trainer.strategy.root_device),
+        **embedded.groups(),
+    )
 
 
 def check_topk(topk: int, rows: int) -> None:

@@ -86,7 +86,7 @@ def test_an_index_of_ones_own(fresh: World, tmp_path: Path) -> None:
     own = f"paths.index={folder}"
     assert fresh.run("mine", own, "search.depth=6").status == 0
     assert sorted(path.name for path in folder.iterdir()) == [
-        "meta.json", "rows.npy", "scores.npy", "scores_image.npy", "scores_text.npy",
+        "SHA256SUMS", "meta.json", "rows.npy", "scores.npy", "scores_image.npy", "scores_text.npy",
     ]  # fmt: skip
     other = fresh.run("mine", own, "helip.min_similarity=0.5")
     assert other.status == 1

@@ -1,0 +1,56 @@
+"""Arrays on disk: opened without trusting them, made with their bytes reserved."""
+
+import os
+import tokenize
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from helip.errors import HelipError
+
+# What numpy raises on damaged headers, besides OSError and ValueError (each seen in tests/faults/test_flipped.py).
+DAMAGED = (EOFError, SyntaxError, TypeError, OverflowError, MemoryError, LookupError, tokenize.TokenError)
+
+
+def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:
+    """Memory-map a .npy file; no pickle is ever read.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no .npy file of plain numbers, or is cut off.
+    """
+    try:
+        array = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except DAMAGED as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
+    if not isinstance(array, np.ndarray):  # an .npz archive
+        raise ValueError(f"{path.name} is no .npy file")
+    return array
+
+
+def new_array(path: Path, dtype: np.dtype | type, shape: Sequence[int]) -> np.memmap:
+    """A new .npy file of zeros, mapped for writing, all of its bytes reserved on the disk.
+
+    A map of a file that only pretends to be long ends the whole process (SIGBUS) when the disk is full.
+
+    Raises:
+        HelipError: the disk has no room for it.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(shape))
+    with open(path, "r+b") as file:
+        reserve(file.fileno(), path)
+    return array
+
+
+def reserve(descriptor: int, path: Path) -> None:
+    """Reserve the bytes of an open file. Raises HelipError when the disk has no room for them."""
+    size = os.fstat(descriptor).st_size
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        raise HelipError(
+            f"there is no room for the {size:,} bytes of {path} ({error.strerror}): free space, or set paths.artifacts "
+            "to another disk; the same command goes on"
+        ) from error
