@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from helip.artifacts.shards import IMAGE, JSON, TEXT, ShardIndex
+from helip.artifacts.tar import BLOCK, is_header
 from helip.errors import HelipError
 
 
@@ -125,10 +126,15 @@ class SampleReader:
         if size <= 0:
             return b""
         shard = int(self.index.shard_of(row))
-        data = os.pread(self._descriptor(shard), size, int(self.index.offset[row, column]))
-        if len(data) != size:
+        data = os.pread(self._descriptor(shard), BLOCK + size, int(self.index.offset[row, column]) - BLOCK)
+        if len(data) != BLOCK + size:
             raise Unreadable("its shard ends before its bytes")
-        return data
+        if not is_header(data, self.index.key(row), size):
+            raise HelipError(
+                f"{self.index.where(row)} is no longer where it was indexed: the shard changed, or the shard index is "
+                "damaged; run the command again, or mine.py verify=true"
+            )
+        return data[BLOCK:]
 
     def _descriptor(self, shard: int) -> int:
         if shard in self._files:
