@@ -1,46 +1,73 @@
-"""experiments/tabulate.py: means and intervals over seeds."""
+"""experiments/tabulate.py as it is called: the tables of the documents, Markdown, CSV and PNG."""
 
-import importlib.util
-import json
+import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("tabulate", ROOT / "experiments" / "tabulate.py")
-assert spec is not None and spec.loader is not None
-tabulate = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tabulate)
+ARMS = sorted((ROOT / "experiments" / "helip_arms" / "results").glob("*.json"))
+RECALL = [f"test/{way}_recall@{k}" for k in (1, 5) for way in ("i2t", "t2i")]
 
 
-def result(folder: Path, name: str, arm: str, before: float, after: float) -> Path:
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps({"helip": {"score": arm}, "metrics": {"before": {"m": before}, "after": {"m": after}}}))
-    return path
+def tabulate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """From another folder, as a checkout that is not installed."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, ROOT / "experiments" / "tabulate.py", *arguments]
+    return subprocess.run(list(map(str, command)), cwd="/", capture_output=True, text=True, env=environment)
 
 
-def test_mean_and_interval_over_seeds(tmp_path: Path):
-    files = [result(tmp_path, f"j{n}", "joint", 0.10, value) for n, value in enumerate((0.20, 0.22, 0.24))]
-    files.append(result(tmp_path, "r", "random", 0.10, 0.15))
-    # joint: mean 22, standard deviation 2, t(2) = 4.303: 4.303 * 2 / sqrt(3) = 4.97
-    assert tabulate.table(files, ["m"]).splitlines()[2:] == [
-        "| before |  | 10.00 |",
-        "| joint | 3 | 22.00 ± 4.97 |",
-        "| random | 1 | 15.00 |",
-    ]
-
-
-def test_runs_that_cannot_be_compared(tmp_path: Path):
-    files = [result(tmp_path, "a", "joint", 0.10, 0.2), result(tmp_path, "b", "joint", 0.30, 0.2)]
-    with pytest.raises(SystemExit, match="same checkpoint"):
-        tabulate.table(files, ["m"])
-    with pytest.raises(SystemExit, match="not every run has n"):
-        tabulate.table(files[:1], ["n"])
-
-
-def test_the_table_of_the_readme_is_the_one_of_the_results():
-    files = sorted((ROOT / "experiments" / "helip_arms" / "results").glob("*.json"))
-    names = [f"test/{way}_recall@{k}" for k in (1, 5) for way in ("i2t", "t2i")]
+def test_the_table_of_the_readme_is_the_one_of_the_results() -> None:
+    result = tabulate(*ARMS, "--metrics", *RECALL)
+    assert result.returncode == 0, result.stderr
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for line in tabulate.table(files, names).splitlines()[2:]:
-        assert line.split("|", 2)[2] in readme
+    lines = result.stdout.splitlines()[2:]
+    assert len(lines) == 4 and all(line.split("|", 2)[2] in readme for line in lines)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """All that one call writes, from the runs in the repository: joint, random and off with seeds 0 to 2."""
+    out = tmp_path_factory.mktemp("tables") / "arms"
+    joint = "helip.score=joint"
+    more = ["--difference", joint, "helip.score=random", "--difference", joint, "helip.score=off", "--out", out]
+    result = tabulate(*ARMS, "--metrics", "test/t2i_recall@1", "test/t2i_mean_rank", *more)
+    assert result.returncode == 0, result.stderr
+    assert out.with_suffix(".md").read_text() == result.stdout
+    return out
+
+
+def test_markdown_with_differences(written: Path) -> None:
+    """By hand: t2i_recall@1 of joint minus random is 0.9917, 0.3306, 0.3306: mean 0.551, ± 4.303 * 0.3817 / sqrt(3)."""
+    lines = written.with_suffix(".md").read_text().splitlines()
+    assert lines[0] == "| helip.score | seeds | test/t2i_recall@1 (%) | test/t2i_mean_rank |"
+    assert lines[7] == "| difference | pairs | test/t2i_recall@1 (points) | test/t2i_mean_rank |"
+    assert lines[9].startswith("| joint - random | 3 | +0.55 ± 0.95 | ")
+    assert lines[-1] == "joint - off: the two also differ in helip.margin_weight."
+
+
+def test_csv_has_the_single_values(written: Path) -> None:
+    with open(written.with_suffix(".csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["table"], row["line"]) for row in rows][::2] == [
+        ("arm", "joint"), ("arm", "random"), ("arm", "off"), ("difference", "joint - random"),
+        ("difference", "joint - off")]  # fmt: skip
+    for row in rows:
+        values = [float(value) for value in row["values"].split()]
+        assert len(values) == int(row["runs"]) == 3
+        assert float(row["mean"]) == pytest.approx(sum(values) / 3, abs=1e-4)
+        assert float(row["low"]) < float(row["mean"]) < float(row["high"])
+
+
+def test_pictures(written: Path) -> None:
+    for name in ("arms.png", "arms-difference.png"):
+        assert (written.parent / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_error_is_one_sentence() -> None:
+    result = tabulate(*ARMS, "--metrics", "test/t2i_recall@2")
+    assert result.returncode == 1 and result.stderr.startswith("error: not every run has test/t2i_recall@2")
+    assert len(result.stderr.splitlines()) == 1

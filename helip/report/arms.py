@@ -1,0 +1,227 @@
+"""Runs as arms: results.json files grouped by their settings, averaged over seeds, and compared in pairs.
+
+An arm is a combination of values of settings (dotted keys of results.json); its runs differ in nothing but the seed.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helip.errors import HelipError
+from helip.report.intervals import Estimate, estimate
+
+Key = tuple[str, ...]  # values of some settings, as text
+SETTINGS = ("helip", "optim", "train", "data", "export", "encoders", "model", "fingerprint", "base.digest", "steps")
+SAME = 0.005  # metrics of one checkpoint on other machines differ by less (measured: 0.0017)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One results.json."""
+
+    file: Path
+    content: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        return self.content.get("seed", 0)
+
+    def setting(self, name: str) -> Any:
+        """By its dotted name. Raises HelipError where there is none."""
+        value: Any = self.content
+        for part in name.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise HelipError(f"{self.file} has no {name}")
+            value = value[part]
+        return value
+
+    def key(self, names: Sequence[str]) -> Key:
+        return tuple(_text(self.setting(name)) for name in names)
+
+    def value(self, name: str) -> float:
+        """A metric after the training, in percent unless it is a rank; or a number of results.json by dotted name."""
+        after = self.content["metrics"]["after"]
+        if name in after:
+            return _factor(name) * after[name]
+        if "/" in name:
+            raise HelipError(f"not every run has {name}: {self.file} has {', '.join(sorted(after))}")
+        return float(self.setting(name))
+
+    def before(self, name: str) -> float | None:
+        """The metric of the starting checkpoint, in the same unit."""
+        found = self.content["metrics"]["before"].get(name)
+        return None if found is None else _factor(name) * found
+
+    def settings(self) -> dict[str, str]:
+        """All that may tell two runs apart, but the seed; what an older results.json does not say is not there."""
+        found = {}
+        for name in SETTINGS:
+            value: Any = self.content
+            for part in name.split("."):
+                value = value.get(part, {}) if isinstance(value, dict) else {}
+            found |= dict(_flat(value, name))
+        return found
+
+
+def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{name}")
+    else:
+        yield prefix, _text(value)
+
+
+def _text(value: Any) -> str:
+    """1.0 and 1 are the same setting."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def wanted(text: str) -> dict[str, str]:
+    """`helip.score=joint,optim.lr=3e-4` by name, values as `Run.key` writes them. Raises HelipError for other forms."""
+    found = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if not name or not value:
+            raise HelipError(f"{text} must be KEY=VALUE, or several of them with commas between")
+        try:
+            found[name] = _text(json.loads(value))
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
+def _factor(metric: str) -> int:
+    return 1 if metric.endswith("_rank") else 100
+
+
+def with_unit(name: str, share: str = "%") -> str:
+    """The heading of a metric: shares have a unit, ranks and numbers of results.json have none."""
+    return f"{name} ({share})" if "/" in name and _factor(name) == 100 else name
+
+
+def find_results(paths: Iterable[Path]) -> list[Path]:
+    """Files, those of run folders, and those of all runs of a sweep's folder, also of jobs that it had done before.
+
+    Raises:
+        HelipError: a path leads to none.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        folders = [path, *sorted(path.glob("*/"), key=lambda job: (len(job.name), job.name))] if path.is_dir() else []
+        files = [path] if path.is_file() else []
+        for folder in folders:
+            status = folder / "status.json"
+            run = json.loads(status.read_text(encoding="utf-8")).get("run") if status.is_file() else None
+            files += [
+                file for file in (folder / "results.json", Path(run or folder) / "results.json") if file.is_file()
+            ]
+        if not files:
+            raise HelipError(f"{path} is neither a results.json nor a folder of runs with one")
+        found |= {file.resolve(): file for file in files}
+    return list(found.values())
+
+
+def load(paths: Iterable[Path]) -> list[Run]:
+    return [Run(file, json.loads(file.read_text(encoding="utf-8"))) for file in find_results(paths)]
+
+
+def arms(runs: Sequence[Run], by: Sequence[str]) -> dict[Key, list[Run]]:
+    """Runs by their values of `by`, in the order of the files.
+
+    Raises:
+        HelipError: runs of an arm have the same seed, or differ in more than the seed.
+    """
+    found: dict[Key, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.key(by), []).append(run)
+    for key, members in found.items():
+        first, *others = members
+        for other in others:
+            if differing := _differing(first, other):
+                raise HelipError(
+                    f"the arm {' '.join(key)} mixes {first.file} and {other.file}, which differ in "
+                    f"{', '.join(differing)}: name it in --by, or leave one of them out"
+                )
+        for run in members:
+            if twice := [other for other in members if other.seed == run.seed and other is not run]:
+                raise HelipError(f"{run.file} and {twice[0].file} are the same arm and seed: leave one of them out")
+    return found
+
+
+def _differing(one: Run, other: Run) -> list[str]:
+    mine, theirs = one.settings(), other.settings()
+    return sorted(name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name])
+
+
+@dataclass(frozen=True)
+class Line:
+    """An arm or a difference: its key, its number of runs or pairs, and an estimate for each metric."""
+
+    key: Key
+    count: int
+    estimates: Mapping[str, Estimate]
+
+
+def arm_lines(runs: Sequence[Run], by: Sequence[str], metrics: Sequence[str]) -> list[Line]:
+    return [
+        Line(key, len(members), {name: estimate([run.value(name) for run in members]) for name in metrics})
+        for key, members in arms(runs, by).items()
+    ]
+
+
+def start(runs: Sequence[Run], metrics: Sequence[str]) -> dict[str, float]:
+    """Metrics of the checkpoint that all runs started from; empty if --by tells several apart.
+
+    Raises:
+        HelipError: the runs did not start from the same checkpoint.
+    """
+    found: dict[str, float] = {}
+    for name in metrics:
+        values = [value for run in runs if (value := run.before(name)) is not None]
+        if values and max(values) - min(values) > SAME * _factor(name):
+            raise HelipError("the runs did not start from the same checkpoint: name base.digest in --by")
+        found |= {name: values[0]} if values else {}
+    return found
+
+
+def difference_lines(
+    runs: Sequence[Run], by: Sequence[str], metrics: Sequence[str], one: Mapping[str, str], other: Mapping[str, str]
+) -> tuple[list[Line], list[str]]:
+    """One arm minus another, paired by seed and by the keys of `by` that neither names.
+
+    Args:
+        one: the values of the first arm, such as {"helip.score": "joint"}.
+        other: of the second.
+
+    Returns:
+        A line for each value of the other keys, whose estimates are those of the pairs' differences; and sentences
+        about runs without counterpart and about what else tells the two apart.
+
+    Raises:
+        HelipError: no run has its counterpart.
+    """
+    rest = [name for name in by if name not in one and name not in other]
+    sides = []
+    for values in (one, other):
+        chosen = [run for run in runs if run.key(tuple(values)) == tuple(values.values())]
+        sides.append({(key, run.seed): run for key, members in arms(chosen, rest).items() for run in members})
+    pairs = [(place[0], run, sides[1][place]) for place, run in sides[0].items() if place in sides[1]]
+    title = f"{' '.join(one.values())} - {' '.join(other.values())}"
+    if not pairs:
+        raise HelipError(
+            f"{title}: no run has a counterpart with the same seed{''.join(f' and {name}' for name in rest)}"
+        )
+    lines, notes = [], []
+    for key in dict.fromkeys(key for key, _, _ in pairs):
+        members = [(a, b) for k, a, b in pairs if k == key]
+        estimates = {name: estimate([a.value(name) - b.value(name) for a, b in members]) for name in metrics}
+        lines.append(Line((title, *key), len(members), estimates))
+    if alone := len(sides[0]) + len(sides[1]) - 2 * len(pairs):
+        notes.append(f"{title}: {alone} runs have no counterpart and are left out.")
+    if also := sorted({name for _, a, b in pairs for name in _differing(a, b)} - one.keys() - other.keys()):
+        notes.append(f"{title}: the two also differ in {', '.join(also)}.")
+    return lines, notes

@@ -1,0 +1,137 @@
+"""Means with a 95 % interval over a few runs, and their plot.
+
+The interval is Student's t of the mean; with one value there is none.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from matplotlib.axes import Axes
+from matplotlib.transforms import offset_copy
+
+from helip.report.captions import drawable
+from helip.report.contact_sheet import GREY, INK
+from helip.report.plots import PALETTE, _panels, _save
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and half the width of its 95 % interval (None for a single value)."""
+
+    values: tuple[float, ...]
+    mean: float
+    half: float | None
+
+    def text(self, sign: str = "") -> str:
+        """Such as `11.35 ± 0.85`; sign="+" for a difference."""
+        return f"{self.mean:{sign}.2f}" + ("" if self.half is None else f" ± {self.half:.2f}")
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Of at least one value."""
+    count = len(values)
+    half = t_95(count) * stdev(values) / math.sqrt(count) if count > 1 else None
+    return Estimate(tuple(values), mean(values), half)
+
+
+def t_95(count: int) -> float:
+    """Student's t for `count` >= 2 values: two-sided, 95 %; by bisection of its distribution function."""
+    low, high = 0.0, 13.0  # 12.706 for two values is the largest
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, count - 1) < 0.95 else (low, middle)
+    return high
+
+
+def _within(t: float, freedom: int) -> float:
+    """P(|T| < t): the finite series for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    power, total = freedom % 2, 0.0
+    term = math.cos(angle) ** power
+    while power <= freedom - 2:
+        total += term
+        term *= math.cos(angle) ** 2 * (power + 1) / (power + 2)
+        power += 2
+    series = math.sin(angle) * total
+    return 2 / math.pi * (angle + series) if freedom % 2 else series
+
+
+Series = Mapping[str, Mapping[str, Estimate]]  # line -> place on the x axis -> estimate
+
+
+def interval_plot(
+    path: Path,
+    panels: Mapping[str, Series],
+    title: str,
+    xlabel: str = "",
+    lines: Mapping[str, float] | None = None,
+    line: str = "before",
+) -> Path:
+    """One panel a metric; each line's means with their intervals, single runs as faint dots.
+
+    Places that are all positive numbers are put on a logarithmic axis, joined; others stand side by side.
+
+    Args:
+        path: the PNG to write.
+        panels: heading -> series.
+        title: above all of them.
+        xlabel: what the places are.
+        lines: heading -> a value to draw across its panel.
+        line: what that value is.
+    """
+    figure, axes = _panels(len(panels), min(2, len(panels)), title, 5.2)
+    for panel, (heading, series) in zip(axes, panels.items(), strict=True):
+        places = list(dict.fromkeys(place for found in series.values() for place in found))
+        numeric = len(places) > 1 and all(_positive(place) for place in places)
+        positions = {place: float(place) if numeric else float(n) for n, place in enumerate(places)}
+        for number, (label, found) in enumerate(series.items()):
+            shift = 0.0 if numeric else 0.12 * (number - (len(series) - 1) / 2)
+            _draw(
+                panel,
+                {positions[p] + shift: e for p, e in found.items()},
+                number,
+                label if len(series) > 1 else "",
+                numeric,
+            )
+        if heading in (lines or {}):
+            panel.axhline((lines or {})[heading], color=GREY, lw=1, ls="--", label=line)
+        if numeric:
+            panel.set_xscale("log")
+        else:
+            panel.set_xlim(-0.5, len(places) - 0.5)
+        panel.set_xticks(list(positions.values()), [drawable(place) for place in places])
+        panel.minorticks_off()
+        panel.set(xlabel=drawable(xlabel))
+        panel.set_title(drawable(heading), fontsize=10, loc="left", color=INK)
+    if axes[0].get_legend_handles_labels()[1]:
+        axes[0].legend(frameon=False, fontsize=8)
+    return _save(figure, path)
+
+
+def _draw(panel: Axes, points: Mapping[float, Estimate], number: int, label: str, joined: bool) -> None:
+    color, where = PALETTE[number % len(PALETTE)], sorted(points)
+    beside = offset_copy(panel.transData, panel.figure, 6, 0, units="points")  # type: ignore[arg-type]
+    for x in where:
+        single = points[x].values if len(points[x].values) > 1 else ()
+        panel.plot([x] * len(single), single, "o", color=color, ms=3.5, alpha=0.45, mew=0, transform=beside)
+    panel.errorbar(
+        where,
+        [points[x].mean for x in where],
+        [points[x].half or 0.0 for x in where],
+        color=color,
+        fmt="o-" if joined else "o",
+        ms=5,
+        lw=1.5,
+        capsize=3,
+        label=drawable(label) or None,
+    )
+
+
+def _positive(text: str) -> bool:
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False
