@@ -29,6 +29,7 @@ from torchvision.io import decode_jpeg
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.rig import MODEL, ROOT, environment, install_rivals, spread, write_model, write_photos
 from helip.artifacts.shards import ShardIndex
+from helip.data.batch import pack
 from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners, Partners
 from helip.data.pipeline import StepPositions, TrainingStream, collate
@@ -62,10 +63,14 @@ print(done / (time.perf_counter() - began))
 """
 
 
+def open_clip_transform() -> Any:
+    """The training transform of the rig's model."""
+    return open_clip.image_transform(MODEL["vision_cfg"]["image_size"], is_train=True)
+
+
 def unit_reader(index: ShardIndex, model: Path, hard: bool) -> UnitReader:
     """The training stream's reader with open_clip's transforms; hard: 20 random rows stand for mined ones."""
-    clip, transform, _ = open_clip.create_model_and_transforms(f"local-dir:{model}")
-    del clip
+    transform = open_clip_transform()
     valid, partners = np.ones(len(index), bool), None
     if hard:
         rows = np.random.default_rng(0).integers(0, len(index), (len(index), 20), dtype=np.int32)
@@ -87,6 +92,7 @@ def stream_rate(read: UnitReader, workers: int, steps: int) -> float:
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
+            collate_fn=pack,
         )
     )
     for _ in range(4):
@@ -97,7 +103,7 @@ def stream_rate(read: UnitReader, workers: int, steps: int) -> float:
     return steps * BATCH / (time.perf_counter() - began)
 
 
-def part_costs(read: UnitReader, count: int) -> dict[str, float]:
+def part_costs(read: UnitReader, theirs: Callable[[Any], Any], count: int) -> dict[str, float]:
     """Microseconds per pair of each part of the loader, one after the other in this process."""
     raws = [read.reader.read(row) for row in range(count)]
     images = [decode_image(raw.image, read.draft) for raw in raws]
@@ -117,10 +123,11 @@ def part_costs(read: UnitReader, count: int) -> dict[str, float]:
         "decode": each(lambda i: decode_image(raws[i].image, read.draft)),
         "decode, every pixel": each(lambda i: decode_image(raws[i].image)),
         "decode by torchvision": each(lambda i: decode_jpeg(raw_bytes[i])),
-        "transform": each(lambda i: seeded_transform(read.transform, images[i], i)),
+        "crop to bytes": each(lambda i: read.transform(images[i], i)),
+        "crop and normalise by open_clip": each(lambda i: seeded_transform(theirs, images[i], i)),
         "tokenize": each(lambda i: read.tokenize([raws[i].captions[0]])),
         "digests": each(lambda i: (content_digest(raws[i].image), content_digest(raws[i].captions[0]))),
-        "collate": each(lambda i: collate(units) if i % pairs == 0 else None),
+        "collate and pack": each(lambda i: pack(collate(units)) if i % pairs == 0 else None),
         "whole": each(lambda i: read(i)) / (1 + (read.partners.p if read.partners else 0)),
     }
 
@@ -149,6 +156,7 @@ def measure(folder: Path, runs: int, side: int, steps: int) -> dict[str, dict[st
     """Interleaved: block -> name -> spread."""
     photos, (_, model), rivals = write_photos(folder, side=side), write_model(folder, MODEL), install_rivals(folder)
     index = ShardIndex.build(sorted(photos.glob("*.tar")))
+    theirs = open_clip_transform()
     plain, hard = unit_reader(index, model, hard=False), unit_reader(index, model, hard=True)
     calls: dict[str, dict[str, Callable[[], float]]] = {
         "pairs per second of the loader": {
@@ -170,7 +178,7 @@ def measure(folder: Path, runs: int, side: int, steps: int) -> dict[str, dict[st
         for block, names in calls.items():
             for name, call in names.items():
                 found[block][name].append(call())
-        for name, cost in part_costs(hard, 256).items():
+        for name, cost in part_costs(hard, theirs, 256).items():
             parts.setdefault(name, []).append(cost)
         print(f"run {run + 1} of {runs}", flush=True)
     found["microseconds per pair"] = parts

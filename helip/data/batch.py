@@ -1,20 +1,53 @@
-"""What one rank hands to one training step.
+"""What one rank hands to one training step, and how it crosses from a loader worker to the main process.
 
 Legend: B pairs of this rank, k mined rows kept per target, L tokens.
 """
 
-from typing import TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import torch
+
+ALIGNED = 16  # bytes; a view of a buffer in another type must begin at a multiple of that type's size
 
 
 class Batch(TypedDict):
     """Targets first, then their partners; every entry is one image-text pair of the loss."""
 
-    image: torch.Tensor  # (B, 3, H, W) float32
+    image: torch.Tensor  # (B, 3, H, W) float32; uint8 until the device has normalised it (helip.data.crops)
     text: torch.Tensor  # (B, L) int64
     row: torch.Tensor  # (B,) int64, row in the ShardIndex
     target: torch.Tensor  # (B,) int64: own position (a target), its target's position (a hard pair), -1 (filler)
     identity: torch.Tensor  # (B, 3) int64: row, image digest, caption digest; equal in any column = known duplicate
     mined: torch.Tensor  # (B, k) int64, sorted mined rows of a target's top k, -1 padded; all -1 for the others
     replaced: int  # rows of this batch that took the place of an unreadable one
+
+
+class Packed(NamedTuple):
+    """A batch in one tensor: each tensor that crosses costs a socket handshake with the worker, 3 ms on a busy core."""
+
+    buffer: torch.Tensor  # (bytes,) uint8
+    layout: list[tuple[str, torch.dtype, list[int], int]]  # name, type, shape, first byte of each tensor
+    others: dict[str, int]
+
+
+def pack(batch: Any) -> Packed:
+    """Copy a Batch into one buffer; it collates for a DataLoader, which has no type for what it is given."""
+    tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    layout, end = [], 0
+    for name, tensor in tensors.items():
+        layout.append((name, tensor.dtype, list(tensor.shape), end))
+        end += -(-tensor.nbytes // ALIGNED) * ALIGNED
+    buffer = torch.empty(end, dtype=torch.uint8)
+    for (_, _, _, first), tensor in zip(layout, tensors.values(), strict=True):
+        buffer[first : first + tensor.nbytes] = tensor.contiguous().view(-1).view(torch.uint8)
+    others = {name: value for name, value in batch.items() if isinstance(value, int)}
+    return Packed(buffer, layout, others)
+
+
+def unpack(packed: Packed) -> Batch:
+    """The batch again, as views of its buffer, wherever that is."""
+    tensors = {}
+    for name, dtype, shape, first in packed.layout:
+        count = torch.Size(shape).numel() * dtype.itemsize
+        tensors[name] = packed.buffer[first : first + count].view(dtype).view(shape)
+    return Batch(**tensors, **packed.others)  # type: ignore[typeddict-item]

@@ -1,10 +1,14 @@
 """The webdataset stream joined with the hard-pair index, as Lightning sees it."""
 
+import os
 import signal
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
+from helip.data.batch import Packed, pack, unpack
 from helip.data.partners import Partners
 from helip.data.pipeline import StepPositions, TrainingStream
 from helip.data.units import UnitReader
@@ -21,16 +25,19 @@ class HelipDataModule(pl.LightningDataModule):
         batch_size: pairs that enter the loss per optimiser step over all ranks, targets and partners together.
         steps: optimiser steps of the whole training.
         workers: loader processes per rank.
+        prefetch: batches that each of them keeps ready.
     """
 
-    def __init__(self, read: UnitReader, batch_size: int, steps: int, workers: int) -> None:
+    def __init__(self, read: UnitReader, batch_size: int, steps: int, workers: int, prefetch: int = 4) -> None:
         super().__init__()
-        self.read, self.batch_size, self.steps, self.workers = read, batch_size, steps, workers
+        self.read, self.batch_size, self.steps = read, batch_size, steps
+        self.workers, self.prefetch = workers, prefetch
 
     def train_dataloader(self) -> DataLoader:
         """Raises HelipError when the batch does not divide into whole units per rank."""
         trainer = self.trainer
         assert trainer is not None
+        on_device = trainer.strategy.root_device.type == "cuda"
         positions = StepPositions(
             first_step=trainer.global_step,
             steps=self.steps,
@@ -42,10 +49,22 @@ class HelipDataModule(pl.LightningDataModule):
             TrainingStream(positions, self.read),
             batch_size=None,
             num_workers=self.workers,
-            pin_memory=trainer.strategy.root_device.type == "cuda",
-            prefetch_factor=4 if self.workers else None,
-            worker_init_fn=outlive_sigterm,
+            pin_memory=on_device,
+            prefetch_factor=self.prefetch if self.workers else None,
+            worker_init_fn=outlive_sigterm if on_device else give_way,
+            collate_fn=pack,
         )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """One copy for the whole batch; the device normalises the pixels."""
+        if not isinstance(batch, Packed):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        buffer = batch.buffer.to(device, non_blocking=device.type == "cuda")
+        unpacked = unpack(batch._replace(buffer=buffer))
+        if self.read.normalize is not None:
+            unpacked["image"] = self.read.normalize(unpacked["image"])
+        assert self.trainer is not None
+        return self.trainer.precision_plugin.convert_input(unpacked)  # Lightning's own call has seen bytes alone
 
 
 def outlive_sigterm(worker: int) -> None:
@@ -54,6 +73,12 @@ def outlive_sigterm(worker: int) -> None:
     The second one ends them: Python, at its exit, ends workers that are left over by SIGTERM and then waits for them.
     """
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def give_way(worker: int) -> None:
+    """On the CPU the model's threads wait for their slowest: a worker runs where one of them is idle."""
+    os.nice(5)
+    outlive_sigterm(worker)
 
 
 def targets_per_step(batch_size: int, partners: Partners | None, world_size: int = 1) -> int:

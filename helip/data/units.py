@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from helip.artifacts.shards import ShardIndex
+from helip.data.crops import split_transform
 from helip.data.order import TargetOrder
 from helip.data.partners import Partners
 from helip.data.reader import RawSample, SampleReader, Unreadable, content_digest
-from helip.data.transforms import ImageTransform, decode_image, seeded_transform, stream_seed
+from helip.data.transforms import ImageTransform, decode_image, stream_seed
 from helip.errors import HelipError
 
 PIXELS, CAPTION = 21, 22  # separate streams of random numbers
@@ -27,7 +28,7 @@ class Example:
     """One pair, ready for the model."""
 
     row: int
-    image: torch.Tensor  # (3, H, W)
+    image: torch.Tensor  # (3, H, W) uint8, or float32 from a transform that cannot be split
     text: torch.Tensor  # (L,)
     identity: tuple[int, np.int64, np.int64]  # row, image digest, caption digest
 
@@ -50,7 +51,8 @@ class UnitReader:
         reader: random access to the shards.
         order: of the targets.
         partners: None trains on the targets alone.
-        transform: image to tensor; may draw from torch's or Python's global generator.
+        transform: image to tensor; may draw from torch's or Python's global generator. What of it the device does is
+            left to `normalize` (helip.data.crops).
         tokenize: list of captions to (n, L) int64.
         seed: of crops and captions.
         on_error: `skip` replaces an unreadable row, `fail` raises.
@@ -73,7 +75,8 @@ class UnitReader:
         positions: int = 0,
     ) -> None:
         self.reader, self.order, self.partners = reader, order, partners
-        self.transform, self.tokenize, self.seed = transform, tokenize, seed
+        self.transform, self.normalize = split_transform(transform)
+        self.tokenize, self.seed = tokenize, seed
         self.on_error, self.keep_outliers, self.draft, self.positions = on_error, keep_outliers, draft, positions
 
     @property
@@ -129,7 +132,7 @@ class UnitReader:
     def _example(self, raw: RawSample, epoch: int) -> Example:
         image = decode_image(raw.image, self.draft)
         caption = choose_caption(raw, stream_seed(self.seed, CAPTION, epoch, raw.row))
-        pixels = seeded_transform(self.transform, image, stream_seed(self.seed, PIXELS, epoch, raw.row))
+        pixels = self.transform(image, stream_seed(self.seed, PIXELS, epoch, raw.row))
         identity = (raw.row, content_digest(raw.image), content_digest(caption))
         return Example(raw.row, pixels, self.tokenize([caption])[0], identity)
 

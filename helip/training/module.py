@@ -132,7 +132,7 @@ class HelipModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW and the schedule, advanced every step."""
-        optimizer = build_optimizer(self.model, self.optim)
+        optimizer = build_optimizer(self.model, self.optim, fused=self.trainer.precision != "16-mixed")
         schedule = build_schedule(optimizer, self.optim.warmup, self.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
