@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from helip.errors import HelipError
-from helip.report.intervals import Estimate, estimate
+from helip.report.intervals import Estimate, as_number, estimate
 
 Key = tuple[str, ...]  # values of some settings, as text
 SETTINGS = ("helip", "optim", "train", "data", "export", "encoders", "model", "fingerprint", "base.digest", "steps")
@@ -130,7 +130,7 @@ def load(paths: Iterable[Path]) -> list[Run]:
 
 
 def arms(runs: Sequence[Run], by: Sequence[str]) -> dict[Key, list[Run]]:
-    """Runs by their values of `by`, in the order of the files.
+    """Runs by their values of `by`: numbers rise, other values come as in the files, the first key first.
 
     Raises:
         HelipError: runs of an arm have the same seed, or differ in more than the seed.
@@ -149,7 +149,17 @@ def arms(runs: Sequence[Run], by: Sequence[str]) -> dict[Key, list[Run]]:
         for run in members:
             if twice := [other for other in members if other.seed == run.seed and other is not run]:
                 raise HelipError(f"{run.file} and {twice[0].file} are the same arm and seed: leave one of them out")
-    return found
+    places = [_in_order(column) for column in zip(*found, strict=True)]
+    return dict(
+        sorted(found.items(), key=lambda arm: [place[part] for place, part in zip(places, arm[0], strict=True)])
+    )
+
+
+def _in_order(values: Iterable[str]) -> dict[str, int]:
+    distinct = list(dict.fromkeys(values))
+    if all(as_number(value) is not None for value in distinct):
+        distinct.sort(key=float)
+    return {value: place for place, value in enumerate(distinct)}
 
 
 def _differing(one: Run, other: Run) -> list[str]:

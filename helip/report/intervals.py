@@ -85,7 +85,7 @@ def interval_plot(
     figure, axes = _panels(len(panels), min(2, len(panels)), title, 5.2)
     for panel, (heading, series) in zip(axes, panels.items(), strict=True):
         places = list(dict.fromkeys(place for found in series.values() for place in found))
-        numeric = len(places) > 1 and all(_positive(place) for place in places)
+        numeric = len(places) > 1 and all((as_number(place) or 0) > 0 for place in places)
         positions = {place: float(place) if numeric else float(n) for n, place in enumerate(places)}
         for number, (label, found) in enumerate(series.items()):
             shift = 0.0 if numeric else 0.12 * (number - (len(series) - 1) / 2)
@@ -130,8 +130,9 @@ def _draw(panel: Axes, points: Mapping[float, Estimate], number: int, label: str
     )
 
 
-def _positive(text: str) -> bool:
+def as_number(text: str) -> float | None:
+    """None where the text is none."""
     try:
-        return float(text) > 0
+        return float(text)
     except ValueError:
-        return False
+        return None

@@ -43,9 +43,9 @@ def test_arms_by_several_keys(files: list[Path]) -> None:
     """Weights 1, 1.0 and 0, 0.0 are two values; ranks and numbers of the file are no shares."""
     lines = arm_lines(load(files[:-1]), ["helip.score", "helip.margin_weight"], ["test/m", "test/t2i_mean_rank"])
     assert [(line.key, line.count) for line in lines] == [
-        (("joint", "1"), 3), (("random", "1"), 3), (("joint", "0"), 3), (("random", "0"), 3)]  # fmt: skip
-    assert [line.estimates["test/m"].mean for line in lines] == pytest.approx([23, 20, 31, 31])
-    assert lines[0].estimates["test/t2i_mean_rank"].values == (5.0, 6.0, 7.0)
+        (("joint", "0"), 3), (("joint", "1"), 3), (("random", "0"), 3), (("random", "1"), 3)]  # fmt: skip
+    assert [line.estimates["test/m"].mean for line in lines] == pytest.approx([31, 23, 31, 20])
+    assert lines[1].estimates["test/t2i_mean_rank"].values == (5.0, 6.0, 7.0)
     (line,) = arm_lines(load(files[:3]), ["helip.score"], ["seen.distinct_targets"])
     assert line.estimates["seen.distinct_targets"].mean == 101
 
@@ -55,9 +55,9 @@ def test_differences_are_paired_by_seed_and_by_the_other_keys(files: list[Path])
     by = ["helip.score", "helip.margin_weight"]
     pair = wanted("helip.score=joint"), wanted("helip.score=random")
     lines, notes = difference_lines(load(files), by, ["test/m"], *pair)
-    assert [(line.key, line.count) for line in lines] == [(("joint - random", "1"), 3), (("joint - random", "0"), 3)]
-    assert lines[0].estimates["test/m"].text("+") == "+3.00 ± 6.57"
-    assert lines[1].estimates["test/m"].values == pytest.approx((1, 0, -1))
+    assert [(line.key, line.count) for line in lines] == [(("joint - random", "0"), 3), (("joint - random", "1"), 3)]
+    assert lines[1].estimates["test/m"].text("+") == "+3.00 ± 6.57"
+    assert lines[0].estimates["test/m"].values == pytest.approx((1, 0, -1))
     assert notes == ["joint - random: 1 runs have no counterpart and are left out."]
 
 
@@ -91,7 +91,7 @@ def test_what_cannot_be_compared(files: list[Path], tmp_path: Path) -> None:
 
 
 def test_folders_of_runs(tmp_path: Path) -> None:
-    """In the order of the jobs; a job that was done before leads to its run, once; without a result it is passed over."""
+    """In the order of the jobs; a job that was done before leads to its run, once; what has no result is left out."""
     jobs = [write(tmp_path / "sweep" / str(n) / "results.json", n, 0.1) for n in (0, 2, 10)]
     (tmp_path / "sweep" / "3").mkdir()
     for n in (4, 5):
