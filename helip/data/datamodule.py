@@ -1,6 +1,5 @@
 """The webdataset stream joined with the hard-pair index, as Lightning sees it."""
 
-import os
 import signal
 from typing import Any
 
@@ -51,7 +50,7 @@ class HelipDataModule(pl.LightningDataModule):
             num_workers=self.workers,
             pin_memory=on_device,
             prefetch_factor=self.prefetch if self.workers else None,
-            worker_init_fn=outlive_sigterm if on_device else give_way,
+            worker_init_fn=outlive_sigterm,
             collate_fn=pack,
         )
 
@@ -73,12 +72,6 @@ def outlive_sigterm(worker: int) -> None:
     The second one ends them: Python, at its exit, ends workers that are left over by SIGTERM and then waits for them.
     """
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-
-
-def give_way(worker: int) -> None:
-    """On the CPU the model's threads wait for their slowest: a worker runs where one of them is idle."""
-    os.nice(5)
-    outlive_sigterm(worker)
 
 
 def targets_per_step(batch_size: int, partners: Partners | None, world_size: int = 1) -> int:
