@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from helip.errors import HelipError
@@ -19,7 +20,8 @@ class Checkpoints(Checkpoint):
     """Writes step-000500.ckpt every so many steps or minutes, after the last step, and before SIGTERM ends the run.
 
     One callback for all of them, so that the newest `keep` files are kept whatever caused them. Lightning writes each
-    file under another name first. Decisions are taken by all ranks together.
+    file under another name first. Decisions are taken by all ranks together; with several ranks a signal or a clock is
+    heeded one step later, so that no step waits for the answer.
 
     Args:
         folder: for the files.
@@ -40,10 +42,11 @@ class Checkpoints(Checkpoint):
         self._terminated = False
         self._clock = 0.0
         self._before: Any = None
+        self._asked = Asked()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take SIGTERM over from Lightning, whose handler runs a collective wherever the signal happens to arrive."""
-        self._clock = time.monotonic()
+        self._clock, self._asked = time.monotonic(), Asked()
         self._saved = trainer.global_step if trainer.global_step else -1  # what a resumed run starts from exists
         self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -59,17 +62,20 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Save if it is time; after SIGTERM leave with status 143, the step being complete and on disk."""
         step = trainer.global_step
-        late = self.every_minutes is not None and time.monotonic() - self._clock >= 60 * self.every_minutes
-        terminated = _any_rank(trainer, self._terminated)
-        late = self.every_minutes is not None and _any_rank(trainer, late)
+        terminated, late = self._asked.answers(trainer, (self._terminated, self._late()))
         due = step == trainer.max_steps or (self.every_steps > 0 and step % self.every_steps == 0)
         if due or late or terminated:
             self._save(trainer)
+        if trainer.world_size > 1 and step < trainer.max_steps and not terminated:
+            self._asked.ask(trainer, (self._terminated, self._late()))  # after a save, which sets the clock back
         if terminated:
             path = self.folder / f"step-{step:06d}.ckpt"
             if trainer.is_global_zero:
                 print(f"SIGTERM: stopped after step {step}; train.resume={path} goes on", file=sys.stderr, flush=True)
             raise SystemExit(EXIT_SIGTERM)
+
+    def _late(self) -> bool:
+        return self.every_minutes is not None and time.monotonic() - self._clock >= 60 * self.every_minutes
 
     def _save(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
@@ -82,8 +88,35 @@ class Checkpoints(Checkpoint):
                 path.unlink(missing_ok=True)
 
 
-def _any_rank(trainer: pl.Trainer, decision: bool) -> bool:
-    return bool(trainer.strategy.reduce_boolean_decision(decision, all=False)) if trainer.world_size > 1 else decision
+class Asked:
+    """What any rank wishes, known to all of them at the next step.
+
+    The sum over ranks is asked for after one step and read after the next: by then it is there, where reading it at
+    once would make a GPU drain its queue at every step.
+    """
+
+    def __init__(self) -> None:
+        self._sum: torch.Tensor | None = None
+        self._work: Any = None
+
+    def ask(self, trainer: pl.Trainer, wishes: tuple[bool, ...]) -> None:
+        """All ranks call it after the same steps."""
+        if trainer.world_size > 1:
+            device = trainer.strategy.root_device
+            self._sum = torch.stack(
+                [torch.full((), float(wish), device=device) for wish in wishes]
+            )  # no copy to wait for
+            self._work = torch.distributed.all_reduce(self._sum, async_op=True)
+
+    def answers(self, trainer: pl.Trainer, wishes: tuple[bool, ...]) -> tuple[bool, ...]:
+        """The wishes of all ranks at the last step; of one rank alone, those of now."""
+        if trainer.world_size == 1:
+            return wishes
+        if self._sum is None:
+            return (False,) * len(wishes)
+        self._work.wait()
+        found, self._sum = self._sum, None
+        return tuple(count > 0 for count in found.tolist())
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -2,12 +2,14 @@
 
 import csv
 import socket
+from itertools import pairwise
 
 import pytest
 import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch.multiprocessing.spawn import spawn
 
+from helip.training.saving import EXIT_SIGTERM, Checkpoints, checkpoints_in
 from tests.training.tiny import both_ranks, fit, tiny_module
 from tests.training.two_trainers import worker
 
@@ -15,6 +17,9 @@ from tests.training.two_trainers import worker
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trainers")
+    module = tiny_module(folder, dropout=0.0, eps=1e-3)
+    fit(module, folder, 4, make=both_ranks, callbacks=[Checkpoints(folder / "alone", 2, keep=9)])
+    torch.save(module.model.state_dict(), folder / "alone.pt")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -53,3 +58,30 @@ def test_each_rank_resumes_its_own_random_numbers_bit_for_bit(ranks):
     states = ranks[0]["rng"]
     assert states.shape[0] == 2
     assert not torch.equal(states[0], states[1])
+
+
+def test_sigterm_of_one_rank_ends_both_after_one_checkpoint(folder, ranks):
+    """It arrives in rank 1's third step; both learn of it after the fourth, save once, and resume bit for bit."""
+    assert [path.name for path in (folder / "terminated").iterdir()] == ["step-000004.ckpt"]
+    for rank in ranks:
+        assert rank["status"] == EXIT_SIGTERM
+        assert all(torch.equal(rank["longer"][name], value) for name, value in rank["terminated"].items())
+
+
+def test_minutes_are_counted_by_any_rank(folder):
+    """Rank 1 is late every 0.2 s, which is two steps or less; a checkpoint sets its clock back."""
+    steps = [int(path.stem.removeprefix("step-")) for path in checkpoints_in(folder / "minutes")]
+    assert steps[0] < 5 and steps[-1] == 6
+    assert all(later - earlier > 1 for earlier, later in pairwise(steps[:-1]))
+
+
+def test_resuming_on_another_number_of_ranks(folder, ranks, tmp_path):
+    """Two ranks to one, and one to two, after two of four steps: the weights of runs that never changed."""
+    module = tiny_module(tmp_path, dropout=0.0, eps=1e-3)
+    with pytest.warns(UserWarning, match="no random state for 1 ranks"):
+        fit(module, tmp_path, 4, start=2, ckpt_path=folder / "still" / "step-000002.ckpt", make=both_ranks)
+    alone = torch.load(folder / "alone.pt")
+    for name, value in module.model.state_dict().items():
+        torch.testing.assert_close(value, ranks[0]["still"][name], rtol=0, atol=1e-5)
+        for rank in ranks:
+            torch.testing.assert_close(rank["alone"][name], alone[name], rtol=0, atol=1e-5)

@@ -1,13 +1,45 @@
 """What each of two processes runs under Lightning's DDP, started the way torchrun starts them."""
 
 import os
+import signal
+import time
 from functools import partial
 
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
+from helip.training.saving import Checkpoints
 from tests.training.tiny import batch_of, fit, tiny_module
+
+
+class Terminate(Callback):
+    """A scheduler that reaches rank 1 alone, before its third step."""
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == 2 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Slow(Callback):
+    """Steps of 0.1 s, of which rank 1 alone counts the minutes."""
+
+    def on_train_batch_start(self, trainer, *_):
+        time.sleep(0.1)
+
+
+def terminated(train, own, folder):
+    """(exit status, weights) of a run that SIGTERM ends, resumed."""
+    module, status = tiny_module(own), None
+    torch.manual_seed(100 + int(os.environ["RANK"]))
+    try:
+        train(module, folder, 6, callbacks=[Terminate(), Checkpoints(folder / "terminated", 100)])
+    except SystemExit as stop:
+        status = stop.code
+    again = tiny_module(own)
+    (path,) = (folder / "terminated").iterdir()
+    train(again, folder, 6, start=4, ckpt_path=path)
+    return status, again.model.state_dict()
 
 
 def worker(rank, port, folder):
@@ -28,7 +60,8 @@ def worker(rank, port, folder):
     weights = {}
 
     still = tiny_module(own, dropout=0.0, eps=1e-3)
-    train(still, folder, 4, logger=CSVLogger(folder, name="", version="logs"))
+    keep = Checkpoints(folder / "still", 2, keep=9)
+    train(still, folder, 4, logger=CSVLogger(folder, name="", version="logs"), callbacks=[keep])
     weights["still"] = still.model.state_dict()
 
     every = ModelCheckpoint(folder, filename="{step}", save_top_k=-1, every_n_train_steps=2)
@@ -41,6 +74,18 @@ def worker(rank, port, folder):
     torch.manual_seed(999)
     trainer = train(again, folder, 4, start=2, ckpt_path=folder / "step=2.ckpt")
     weights["again"] = again.model.state_dict()
+    longer = tiny_module(own)
+    torch.manual_seed(100 + rank)
+    train(longer, folder, 6)
+    weights["longer"] = longer.model.state_dict()
+    weights["status"], weights["terminated"] = terminated(train, own, folder)
+    minutes = 0.2 / 60 if rank == 1 else 1e6
+    train(tiny_module(own), folder, 6, callbacks=[Slow(), Checkpoints(folder / "minutes", 0, minutes, keep=9)])
+
+    alone = tiny_module(own, dropout=0.0, eps=1e-3)  # goes on from one process
+    train(alone, folder, 4, start=2, ckpt_path=folder / "alone" / "step-000002.ckpt")
+    weights["alone"] = alone.model.state_dict()
+
     weights["rng"] = torch.load(folder / "step=2.ckpt")["helip_rng"]["cpu"]
     torch.save(weights, folder / f"{rank}.pt")
     trainer.strategy.barrier()
