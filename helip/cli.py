@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from helip.environment import machine_sentence
 from helip.errors import HelipError
 
 Config = dict[str, Any]
@@ -53,6 +54,10 @@ def launch(name: str) -> None:
         if wants_traceback or "Config group override" not in str(error):
             raise
         sys.exit(f"error: {error}")
+    except (OSError, RuntimeError) as error:  # Hydra makes the run folder before the task begins
+        if wants_traceback or (said := machine_sentence(error)) is None:
+            raise
+        sys.exit(f"error: {said}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on from what is finished")
     if failed:
@@ -74,8 +79,9 @@ def _task(name: str, external: bool, failed: list[str] | None) -> Callable[[Dict
                 config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
                 folder = Path(os.environ.get(RUN_FOLDER) or HydraConfig.get().runtime.output_dir).absolute()
                 _stage(name)(config, folder)
-            except (HelipError, HydraException, OmegaConfBaseException) as error:
-                if failed is None:
+            except (HelipError, HydraException, OmegaConfBaseException, OSError, RuntimeError) as error:
+                machine = isinstance(error, OSError | RuntimeError)
+                if failed is None or (machine and machine_sentence(error) is None):
                     raise
                 job = f"job {HydraConfig.get().job.num}: " if HydraConfig.get().mode == RunMode.MULTIRUN else ""
                 failed.append(f"{job}{sentence(error, name)}")
@@ -133,6 +139,8 @@ def sentence(error: BaseException, name: str) -> str:
         if isinstance(cause, HelipError):  # from a loader worker it arrives with the worker's traceback before it
             return str(cause).rsplit("HelipError: ", 1)[-1].strip()
         cause = cause.__cause__
+    if said := machine_sentence(error):
+        return said
     text = " ".join(str(error).split())
     if match := re.search(r"Could not override '[\w./@]+'.*?full_key: ([\w.]+)|Could not override '([\w./@]+)'", text):
         setting = match[1] or match[2]

@@ -15,6 +15,7 @@ from helip.pipeline.dataset import DatasetSpec
 from helip.pipeline.embeddings import EmbeddingRequest
 from helip.pipeline.mining import MiningRequest
 from helip.pipeline.models import ModelSpec, create_clip
+from helip.pipeline.run import without_environment
 from helip.pipeline.runtime import TrainerSpec, loader_workers
 from helip.pipeline.settings import PairSettings, StreamSettings, TrainSettings
 from helip.pipeline.typed import fits, typed
@@ -92,7 +93,7 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
 
     return EmbeddingRequest(
         name=encoders["name"],
-        identity={"encoders": weights, "caption": data["caption"]},
+        identity=without_environment({"encoders": weights, "caption": data["caption"]}),
         create=create,
         caption=data["caption"],
         on_error=data["on_error"],

@@ -22,6 +22,7 @@ from helip.pipeline.arrays import Precomputed
 from helip.pipeline.dataset import DatasetSpec, usable_rows
 from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings
 from helip.pipeline.estimate import describe_cost
+from helip.pipeline.run import without_environment
 from helip.pipeline.runtime import artefact_lock, barrier
 
 
@@ -80,7 +81,8 @@ class MiningRequest:
 
     def made_of(self, rows: Rows) -> dict[str, Any]:
         """What an index says of its origin."""
-        return {"fingerprint": rows.fingerprint, "dataset": self.dataset.name, "request": self.settings()}
+        made = {"fingerprint": rows.fingerprint, "dataset": self.dataset.name, "request": self.settings()}
+        return without_environment(made)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the hard pairs, except the shards; JSON-like, for hashes and for naming differences."""

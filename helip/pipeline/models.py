@@ -15,6 +15,7 @@ from torch import nn
 from helip.artifacts.atomic import file_digest
 from helip.data.transforms import ImageTransform
 from helip.errors import HelipError
+from helip.pipeline.run import without_environment
 from helip.training.checkpoints import load_clip_weights
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
@@ -58,7 +59,7 @@ class Clip:
     @property
     def description(self) -> dict:
         """What a checkpoint carries so that evaluate.py can rebuild the model."""
-        return asdict(self.spec)
+        return without_environment(asdict(self.spec))
 
 
 def create_clip(spec: ModelSpec) -> Clip:

@@ -1,7 +1,9 @@
 """The run folder: what ran, with which versions and settings, and what came out."""
 
 import json
+import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any
 from helip.artifacts.atomic import atomic_file, write_json
 
 PACKAGES = ("torch", "pytorch-lightning", "open_clip_torch", "hydra-core", "webdataset", "faiss-cpu", "numpy", "pillow")
-SECRET = ("key", "token", "secret", "password")
+SECRET = re.compile(r"(?:^|_)(?:api_?key|key|token|secret|password|passwd|credentials?)(?:_|$)", re.IGNORECASE)
+LEAST = 6  # characters: a shorter value in the environment would be found inside innocent words
 
 
 def provenance() -> dict[str, Any]:
@@ -56,13 +59,30 @@ def write_run(folder: Path, config: dict[str, Any]) -> None:
 
 
 def without_secrets(config: Any) -> Any:
-    """The configuration with every value whose name looks like a secret replaced."""
-    if isinstance(config, dict):
-        return {
-            name: "***" if value and any(word in name.lower() for word in SECRET) else without_secrets(value)
-            for name, value in config.items()
-        }
-    return [without_secrets(value) for value in config] if isinstance(config, list) else config
+    """The configuration with every value replaced whose name looks like a secret's or that quotes the environment's."""
+
+    def by_name(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {n: "***" if inner and SECRET.search(str(n)) else by_name(inner) for n, inner in value.items()}
+        return [by_name(inner) for inner in value] if isinstance(value, list) else value
+
+    return without_environment(by_name(config))
+
+
+def without_environment(value: Any) -> Any:
+    """A JSON-like value without the secrets of the environment (WANDB_API_KEY, HF_TOKEN), wherever it quotes them."""
+    known = {secret for name, secret in os.environ.items() if SECRET.search(name) and len(secret) >= LEAST}
+
+    def hide(inner: Any) -> Any:
+        if isinstance(inner, str):
+            for secret in sorted(known, key=len, reverse=True):
+                inner = inner.replace(secret, "***")
+            return inner
+        if isinstance(inner, dict):
+            return {name: hide(one) for name, one in inner.items()}
+        return [hide(one) for one in inner] if isinstance(inner, list | tuple) else inner
+
+    return hide(value) if known else value
 
 
 def write_text(path: Path, text: str) -> None:

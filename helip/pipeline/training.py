@@ -24,6 +24,7 @@ from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.suite import Evaluator
 from helip.pipeline.models import Clip
 from helip.pipeline.resume import find_checkpoint
+from helip.pipeline.run import without_secrets
 from helip.pipeline.runtime import TrainerSpec
 from helip.pipeline.settings import LOSSES, PairSettings, StreamSettings, TrainSettings
 from helip.training.module import HelipModule
@@ -148,7 +149,7 @@ def make_loggers(config: dict[str, Any], folder: Path, description: dict[str, An
     if config["csv"]:
         loggers.append(CSVLogger(folder, name="", version=""))
     if config["wandb"]:
-        loggers.append(WandbLogger(save_dir=folder, config=description, **config["wandb"]))
+        loggers.append(WandbLogger(save_dir=folder, config=without_secrets(description), **config["wandb"]))
     return loggers
 
 

@@ -1,0 +1,51 @@
+"""What the machine does to a run, in one sentence: a full or read-only disk, a process that was killed."""
+
+import errno
+import re
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
+FAILING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+WORKER = re.compile(
+    r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\).*?(?:killed by signal: (\w+)|exited unexpectedly)", re.S
+)
+PEER = re.compile(r"gloo.*(closed by peer|reset by peer|timed? ?out|refused)|NCCL.*(remote process|abort)", re.S | re.I)
+# torch's writer of archives reports any failed write so, without its errno
+ARCHIVE = re.compile(r"PytorchStreamWriter|inline_container.*unexpected pos", re.S)
+
+
+def machine_sentence(error: BaseException) -> str | None:
+    """What a user can mend outside HELIP; None for any other error."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return _of_files(error)
+    if not isinstance(error, RuntimeError):
+        return None
+    text = str(error)
+    if found := WORKER.search(text):
+        how = f"killed ({found[2]})" if found[2] else "gone"
+        return (
+            f"loader process {found[1].strip()} was {how}, as happens when memory runs out: lower data.workers or "
+            "data.batch_size; mine.py goes on where it stopped, train.py with train.resume=auto"
+        )
+    if PEER.search(text):
+        return "another process of this run has failed: its own message says why"
+    if ARCHIVE.search(text):
+        return "a checkpoint could not be written: the disk is full or cannot be written to; train.resume=auto goes on"
+    return None
+
+
+def _of_files(error: OSError) -> str | None:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in FULL:
+        return (
+            f"the disk is full{where}: free space, or set paths.artifacts and paths.runs to another disk; "
+            "the same command goes on"
+        )
+    if error.errno in UNWRITABLE:
+        return (
+            f"cannot write{where}: {error.strerror}; set paths.artifacts and paths.runs (HELIP_ARTIFACTS, HELIP_RUNS) "
+            "to folders that you may write to"
+        )
+    if error.errno in FAILING:
+        return f"the machine failed{where}: {error.strerror}; mend it, the same command goes on"
+    return None
