@@ -24,8 +24,10 @@ ROOMS = {
     "evaluation": ("helip.embedding", "helip.artifacts", "helip.data"),
     "report": ("helip.artifacts",),
     "embedded": ("helip.artifacts",),
+    "formats": ("helip.artifacts", "helip.data.reader"),
 }
-JOINTS = ("helip/__init__.py", "helip/pipeline/", "helip/cli.py")  # the only modules that may join rooms
+# the only modules that may join rooms
+JOINTS = ("helip/__init__.py", "helip/pipeline/", "helip/cli.py", "helip/formats/__main__.py")
 ARTIFACTS_MAY_USE = {"numpy", "pyarrow", "filelock"}
 FRAMEWORKS = {"pytorch_lightning", "lightning", "hydra", "omegaconf"}
 NO_FRAMEWORK = ("helip/artifacts/", "helip/mining/", "helip/training/losses.py", "helip/evaluation/metrics.py")

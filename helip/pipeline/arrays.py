@@ -1,51 +1,124 @@
-"""Embeddings that the user brings, read in place."""
+"""Embeddings that the user brings: arrays read in place, folders of clip-retrieval put into the order of the rows once.
 
-from dataclasses import dataclass
+Legend: N rows, d width.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
-from helip.artifacts.atomic import file_digest
+from helip.artifacts.atomic import atomic_folder, digest, file_digest
+from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
+from helip.formats.arrays import file_of, open_floats
+from helip.formats.clip_retrieval import EmbeddingFolder, match_rows
+from helip.pipeline.runtime import artefact_lock, barrier, global_rank
+
+PRESENT = "present.npy"  # (N,) bool, rows that have their embeddings
 
 
 @dataclass(frozen=True)
 class Precomputed:
-    """Two .npy files (N, d_I) and (N, d_T), any float type, normalised or not."""
+    """Two sides, any float type, normalised or not.
+
+    Attributes:
+        image, text: each a .npy or .npz file in the order of the rows, or a folder of clip-retrieval.
+        store: where folders are put into the order of the rows, without changing a number.
+    """
 
     image: Path
     text: Path
+    store: Path = field(default=Path("embeddings"), compare=False)
     name: str = "precomputed"
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Their content. Raises HelipError when a file is missing."""
-        return {"image": file_digest(_there(self.image)), "text": file_digest(_there(self.text))}
+        return {side: _content(side, path) for side, path in self._sides.items()}
 
-    def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """Memory maps of both. Raises HelipError for a missing file, one without floats (N, d), or unequal lengths."""
-        image, text = (self._open(path) for path in (self.image, self.text))
+    def load(self, index: ShardIndex | None = None, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Memory maps of both; rows without an embedding are zeros and not `present`.
+
+        Args:
+            index: whose rows they are; None for bare arrays, and for a folder in its own order.
+            wanted: (N,) bool, rows that will be mined; None: the valid ones.
+
+        Raises:
+            HelipError: a missing file, one without floats (N, d), unequal lengths, or a folder that does not match.
+        """
+        paths = dict(self._sides)
+        if self._folders:
+            made = self._in_row_order(index, wanted)
+            paths |= {side: made / f"{side}.npy" for side in self._folders}
+        image, text = (open_floats(path, side) for side, path in paths.items())
         if len(image) != len(text):
             raise HelipError(
                 f"{self.image} has {len(image):,} rows, {self.text} has {len(text):,}: they must be the same pairs"
             )
         return image, text
 
-    @staticmethod
-    def _open(path: Path) -> np.ndarray:
-        _there(path)
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise HelipError(f"{path} cannot be read as a .npy file ({error})") from error
-        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
-            raise HelipError(f"{path} must hold floats of shape (N, d): save it with numpy.save")
-        return array
+    def present(self, index: ShardIndex | None = None, wanted: np.ndarray | None = None) -> np.ndarray | bool:
+        """(N,) bool, rows that `load` found; True where all are there because their files are in the order of rows."""
+        return np.load(self._made(index, wanted) / PRESENT) if self._folders else True
+
+    @property
+    def _sides(self) -> dict[str, Path]:
+        return {"image": self.image, "text": self.text}
+
+    @cached_property
+    def _folders(self) -> dict[str, EmbeddingFolder]:
+        return {side: EmbeddingFolder(path, side) for side, path in self._sides.items() if path.is_dir()}
+
+    def _made(self, index: ShardIndex | None, wanted: np.ndarray | None) -> Path:
+        chosen = None if wanted is None else hashlib.sha256(np.packbits(wanted)).hexdigest()
+        return self.store / f"{self.name}-{digest([self.identity, index and index.fingerprint, chosen])}"
+
+    def _in_row_order(self, index: ShardIndex | None, wanted: np.ndarray | None) -> Path:
+        """The folder with the sides that come from folders; made on rank 0, found by the others."""
+        made, console = self._made(index, wanted), Console(quiet=global_rank() != 0, highlight=False, soft_wrap=True)
+        with artefact_lock(made, console):
+            if global_rank() == 0 and not made.exists():
+                entries = self._entries(index, wanted)
+                present = np.logical_and.reduce([entry >= 0 for entry in entries.values()])
+                with atomic_folder(made) as temporary:
+                    for side, folder in self._folders.items():
+                        folder.write(temporary / f"{side}.npy", entries[side])
+                    np.save(temporary / PRESENT, present)
+                if index is not None:
+                    asked = index.valid if wanted is None else wanted
+                    lost = int((asked & ~present).sum())
+                    left_out = f"; {lost:,} have no embedding and are left out" if lost else ""
+                    console.print(f"embeddings: {int((asked & present).sum()):,} rows were matched{left_out}")
+            barrier()
+        return made
+
+    def _entries(self, index: ShardIndex | None, wanted: np.ndarray | None) -> dict[str, np.ndarray]:
+        """By side, (N,) int64 entry of each row, -1 for none."""
+        folders = list(self._folders.values())
+        together = len({folder.folder for folder in folders}) == 1
+        if together and len({tuple(folder.ends) for folder in folders}) > 1:
+            raise HelipError(f"the image and text parts in {self.image} differ in length: they must be the same pairs")
+        if index is None and not together:
+            raise HelipError(
+                f"{self.image} and {self.text} are two folders, and dataset=none has no rows to match them by: "
+                "give one folder, or the dataset that was embedded"
+            )
+        if index is None:
+            return {side: np.arange(folder.ends[-1]) for side, folder in self._folders.items()}
+        asked = index.valid if wanted is None else wanted
+        matched = {folder.folder: match_rows(folder, index, asked) for folder in folders[: 1 if together else None]}
+        return {side: matched[folder.folder] for side, folder in self._folders.items()}
 
 
-def _there(path: Path) -> Path:
-    if not path.is_file():
-        raise HelipError(f"there are no embeddings at {path}: encoders.image and encoders.text are .npy files")
-    return path
+def _content(side: str, path: Path) -> str:
+    if path.is_dir():
+        return f"folder:{digest([file_digest(file) for file in EmbeddingFolder(path, side).files], 16)}"
+    file = file_of(path)
+    if not file.is_file():
+        open_floats(path, side)  # says what is missing
+    return f"{file_digest(file)}{str(path)[len(str(file)) :]}"

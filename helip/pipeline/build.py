@@ -9,6 +9,7 @@ from typing import Any
 from helip.artifacts.atomic import file_digest
 from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders
 from helip.errors import HelipError
+from helip.formats.arrays import holds_both
 from helip.mining.settings import SearchSettings
 from helip.pipeline.arrays import Precomputed
 from helip.pipeline.dataset import DatasetSpec
@@ -71,7 +72,11 @@ def mining_request(config: Config, instantiate: Instantiate) -> MiningRequest:
 def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | Precomputed:
     encoders, data = config["encoders"], config["data"]
     if encoders["name"] == "precomputed":
-        return Precomputed(Path(encoders["image"]), Path(encoders["text"]))
+        text = encoders["text"] or (encoders["image"] if holds_both(Path(encoders["image"])) else None)
+        if text is None:
+            raise HelipError("encoders.text must be given: encoders.text=VALUE")
+        store = Path(config["paths"]["artifacts"]) / config["dataset"]["name"] / "embeddings"
+        return Precomputed(Path(encoders["image"]), Path(text), store)
     if config["dataset"]["path"] is None:
         raise HelipError(
             "dataset=none has no images to embed: give encoders=precomputed with encoders.image and encoders.text"

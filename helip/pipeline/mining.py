@@ -223,13 +223,13 @@ def stored_rows(request: MiningRequest, rows: Rows, store: EmbeddingStore) -> Em
 def bare_arrays(request: MiningRequest, rows: Rows) -> EmbeddedRows:
     """The user's own embeddings. Raises HelipError when they are not one for each row."""
     assert isinstance(request.embedding, Precomputed)
-    image, text = request.embedding.load()
+    image, text = request.embedding.load(rows.index, rows.wanted)
     if len(image) != len(rows.wanted):
         raise HelipError(
             f"encoders.image has {len(image):,} rows, but dataset {request.dataset.name} has {len(rows.wanted):,}: "
             "embeddings must be in the order of the rows, one for each"
         )
-    return EmbeddedRows(image, text, rows.wanted)
+    return EmbeddedRows(image, text, rows.wanted & request.embedding.present(rows.index, rows.wanted))
 
 
 def _embeddings(request: MiningRequest, rows: Rows, trainer: pl.Trainer, console: Console) -> EmbeddedRows:

@@ -1,0 +1,211 @@
+"""Embeddings as clip-retrieval writes them, in the order of our rows.
+
+A folder holds `img_emb/img_emb_3.npy`, `text_emb/text_emb_3.npy` and `metadata/metadata_3.parquet`, with zero-padded
+numbers where there are several (clip_retrieval/clip_inference/writer.py). The entries of a part lie in the order in
+which loader workers finished, samples that failed are missing, and a part takes every n-th shard: an entry is therefore
+matched to a row by key, url and caption, as far as the metadata has them. Keys alone would not do: img2dataset gives
+the same ones to every dataset.
+
+Legend: N rows of the ShardIndex, E entries over all parts, d width.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from helip.artifacts.shards import ShardIndex
+from helip.data.reader import SampleReader, Unreadable
+from helip.errors import HelipError
+from helip.formats.arrays import open_floats
+
+FOLDERS = {"image": "img_emb", "text": "text_emb"}
+IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|webp)$", re.IGNORECASE)
+MOST_MISSING = 0.1  # assumption: more rows without an embedding are another dataset, not failed samples
+BLOCK = 1 << 14  # rows copied at once
+
+
+@dataclass(frozen=True)
+class EmbeddingFolder:
+    """One modality of a folder.
+
+    Attributes:
+        side: "image" or "text".
+    """
+
+    folder: Path
+    side: str
+
+    @cached_property
+    def numbers(self) -> dict[int, Path]:
+        """The .npy file of each part. Raises HelipError when there is none."""
+        name = FOLDERS[self.side]
+        parts = _numbered(self.folder / name, f"{name}_", ".npy")
+        if not parts:
+            raise HelipError(f"{self.folder} is no folder of clip-retrieval: it has no {name}/{name}_NUMBER.npy")
+        return parts
+
+    @cached_property
+    def arrays(self) -> list[np.ndarray]:
+        """Memory maps of all parts, (E_part, d) each. Raises HelipError when their widths or types differ."""
+        arrays = [open_floats(path, self.side) for path in self.numbers.values()]
+        kinds = {(array.shape[1], array.dtype.str) for array in arrays}
+        if len(kinds) > 1:
+            raise HelipError(
+                f"the parts in {self.folder / FOLDERS[self.side]} differ in width or type: {sorted(kinds)}"
+            )
+        return arrays
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """(parts,) entries up to and with each part."""
+        return np.cumsum([len(array) for array in self.arrays])
+
+    @property
+    def files(self) -> list[Path]:
+        """All that decides what the embeddings are and whose."""
+        return [*self.numbers.values(), *self._metadata.values()]
+
+    @cached_property
+    def _metadata(self) -> dict[int, Path]:
+        return _numbered(self.folder / "metadata", "metadata_", ".parquet")
+
+    def entries(self) -> pa.Table:
+        """`entry` (E,) with what the metadata says of it: `key`, and `url` and `caption` where they are there.
+
+        Raises:
+            HelipError: parts without metadata, or metadata of another length.
+        """
+        if self._metadata.keys() != self.numbers.keys():
+            odd = sorted(self._metadata.keys() ^ self.numbers.keys())
+            raise HelipError(f"{self.folder}: part {odd[0]} has no metadata or no embeddings, so its rows are unknown")
+        tables = []
+        for (number, path), array in zip(self._metadata.items(), self.arrays, strict=True):
+            table = _read(path)
+            if len(table) != len(array):
+                raise HelipError(
+                    f"{path} describes {len(table):,} entries, but {self.numbers[number].name} has {len(array):,}"
+                )
+            tables.append(table)
+        shared = [name for name in ("key", "url", "caption") if all(name in table.column_names for table in tables)]
+        if "key" not in shared:
+            raise HelipError(f"{self.folder}/metadata has neither image_path nor key: rows cannot be recognised")
+        table = pa.concat_tables([table.select(shared) for table in tables])
+        return table.append_column("entry", pa.array(np.arange(len(table))))
+
+    def write(self, path: Path, entry_of_row: np.ndarray) -> None:
+        """Write the .npy file (N, d) of the rows, in the type of the parts; zeros where `entry_of_row` (N,) is -1."""
+        kind = self.arrays[0]
+        out = np.lib.format.open_memmap(path, "w+", kind.dtype, (len(entry_of_row), kind.shape[1]))
+        part_of_row = np.where(entry_of_row < 0, -1, np.searchsorted(self.ends, entry_of_row, side="right"))
+        for part, array in enumerate(self.arrays):
+            rows = np.flatnonzero(part_of_row == part)
+            first = int(self.ends[part]) - len(array)
+            for start in range(0, len(rows), BLOCK):
+                some = rows[start : start + BLOCK]
+                out[some] = array[entry_of_row[some] - first]
+        out.flush()
+
+
+def match_rows(folder: EmbeddingFolder, index: ShardIndex, wanted: np.ndarray) -> np.ndarray:
+    """(N,) int64: the entry of each row of the shards, -1 where there is none.
+
+    Of entries that say the same of themselves the first is taken.
+
+    Args:
+        wanted: (N,) bool, rows that will be mined.
+
+    Raises:
+        HelipError: more than a tenth of the wanted rows have no entry.
+    """
+    theirs = folder.entries()
+    names = [name for name in theirs.column_names if name != "entry"]
+    ours = _describe(index, names)
+    joined = ours.join(theirs, names, join_type="inner").select(["row", "entry"])
+    joined = joined.sort_by([("row", "ascending"), ("entry", "ascending")])
+    rows, first = np.unique(joined["row"].to_numpy(), return_index=True)
+    entry_of_row = np.full(len(index), -1, np.int64)
+    entry_of_row[rows] = joined["entry"].to_numpy()[first]
+    missing = np.flatnonzero(wanted & (entry_of_row < 0))
+    if len(missing) > MOST_MISSING * wanted.sum():
+        row = int(missing[0])
+        raise HelipError(
+            f"{len(missing):,} of {int(wanted.sum()):,} rows have no embedding in {folder.folder}, the first is "
+            f"{index.where(row)}, {_like(theirs, names, ours, row)}: embed these shards, or name the ones that were"
+        )
+    return entry_of_row
+
+
+def _like(theirs: pa.Table, names: list[str], ours: pa.Table, row: int) -> str:
+    """How a row differs from the entry that has its key."""
+    mine = {name: ours[name][row].as_py() for name in names}
+    keys = theirs["key"].to_pylist()
+    if mine["key"] not in keys:
+        return f"whose key no entry has (the first entry has {keys[0]!r})"
+    other = {name: theirs[name][keys.index(mine["key"])].as_py() for name in names}
+    name = next((name for name in names if other[name] != mine[name]), "key")
+    return f"whose {name} is {_short(mine[name])} here and {_short(other[name])} there"
+
+
+def _short(value: str | None) -> str:
+    return repr(value if value is None or len(value) < 80 else f"{value[:80]}...")
+
+
+def _describe(index: ShardIndex, names: list[str]) -> pa.Table:
+    """`row` with what `names` asks for, from the shards; what a row lacks is null, and matches nothing."""
+    columns: dict[str, pa.Array] = {"row": pa.array(np.arange(len(index)))}
+    columns["key"] = pa.array([_base(key) for key in index.keys.to_pylist()], pa.large_string())
+    reader = SampleReader(index)
+    for name, read in (("url", _url), ("caption", _caption)):
+        if name in names:
+            columns[name] = pa.array((read(reader, row) for row in range(len(index))), pa.large_string())
+    return pa.table(columns)
+
+
+def _url(reader: SampleReader, row: int) -> str | None:
+    try:
+        url = reader.metadata(row).get("url")
+        return url.encode("utf-8").decode("utf-8") if isinstance(url, str) else None
+    except (Unreadable, UnicodeError):
+        return None
+
+
+def _caption(reader: SampleReader, row: int) -> str | None:
+    try:
+        return reader.captions(row)[0]
+    except Unreadable:
+        return None
+
+
+def _read(path: Path) -> pa.Table:
+    """`key`, `url` and `caption` of one part, as far as they are there."""
+    try:
+        there = pq.read_schema(path).names
+        table = pq.read_table(path, columns=[name for name in ("image_path", "key", "url", "caption") if name in there])
+    except (OSError, pa.ArrowException) as error:
+        raise HelipError(f"{path} cannot be read as a parquet file ({error})") from error
+    columns: dict[str, pa.Array] = {}
+    for name, source, clean in (
+        ("key", "image_path" if "image_path" in there else "key", _base),
+        ("url", "url", str),
+        ("caption", "caption", str.strip),  # as the reader of the shards does
+    ):
+        if source in there:
+            values = table[source].cast(pa.large_string()).to_pylist()
+            columns[name] = pa.array([None if value is None else clean(value) for value in values], pa.large_string())
+    return pa.table(columns)
+
+
+def _base(path: str) -> str:
+    """A key without folders, and without the suffix that the reader of plain files leaves on it."""
+    return IMAGE_SUFFIX.sub("", path.rsplit("/", 1)[-1])
+
+
+def _numbered(folder: Path, prefix: str, suffix: str) -> dict[int, Path]:
+    """Files by their number, in its order."""
+    matches = {path: re.fullmatch(rf"{prefix}(\d+){re.escape(suffix)}", path.name) for path in folder.glob("*")}
+    return dict(sorted((int(match[1]), path) for path, match in matches.items() if match))

@@ -1,0 +1,139 @@
+"""Entries of clip-retrieval come to the rows that they were made from, or are refused."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helip.artifacts.shards import ShardIndex
+from helip.errors import HelipError
+from helip.formats.clip_retrieval import EmbeddingFolder, match_rows
+from tests.formats.clip_retrieval import write_folder
+from tests.samples import sample, write_shards, write_tar
+
+HOSTILE = [
+    "<script>alert(1)</script> & 'quotes' \"",
+    "tab\there, newline\nthere, bell\x07 and \x1c",
+    "комма, 逗号, 🧯",
+    "\ufeffmark",
+    "x" * 1_000_000,
+    "=1+1",
+]
+
+
+def vectors(count: int, dtype: type = np.float16) -> np.ndarray:
+    """(count, 4), each row its own."""
+    return np.random.default_rng(3).normal(size=(count, 4)).astype(dtype)
+
+
+def shards_of(folder: Path, captions: Sequence[str], urls: Sequence[str | None], keys: Sequence[str]) -> ShardIndex:
+    samples = [
+        (key, sample(n, txt=caption.encode(), json=json.dumps({"url": url}).encode()))
+        for n, (key, caption, url) in enumerate(zip(keys, captions, urls, strict=True))
+    ]
+    half = len(samples) // 2
+    paths = [write_tar(folder / "00000.tar", samples[:half]), write_tar(folder / "00001.tar", samples[half:])]
+    return ShardIndex.build(paths)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 11])
+@pytest.mark.parametrize("metadata", [True, False])
+def test_shuffled_entries_are_put_into_the_order_of_rows(tmp_path: Path, parts: int, metadata: bool) -> None:
+    count = 40
+    index = ShardIndex.build(write_shards(tmp_path / "tars", [25, 15]))
+    order = np.random.default_rng(0).permutation(count)
+    values = vectors(count)
+    write_folder(
+        tmp_path / "made",
+        values[order],
+        -values[order],
+        [index.key(int(row)) for row in order],
+        [f"picture number {row}" for row in order],
+        [f"u{row}" for row in order] if metadata else None,
+        parts,
+    )
+    for side, sign in (("image", 1), ("text", -1)):
+        folder = EmbeddingFolder(tmp_path / "made", side)
+        assert list(folder.numbers) == list(range(parts))
+        entries = match_rows(folder, index, index.valid)
+        assert (order[entries] == np.arange(count)).all()
+        folder.write(tmp_path / "out.npy", entries)
+        written = np.load(tmp_path / "out.npy")
+        assert written.dtype == np.float16 and (written == sign * values).all()
+
+
+def test_hostile_captions_and_urls(tmp_path: Path) -> None:
+    """Equal keys in both shards, duplicate and missing urls, captions with everything in them."""
+    count = len(HOSTILE)
+    captions, keys = [*HOSTILE, *HOSTILE[::-1]], [f"dir/{n % count:09d}" for n in range(2 * count)]
+    urls: list[str | None] = ['http://x/?a=1,2&b="3"\n', "u", "u", "", "http://ü", "u"] * 2
+    index = shards_of(tmp_path / "tars", captions, urls, keys)
+    order = np.random.default_rng(1).permutation(2 * count)
+    named = [keys[row] for row in order], [captions[row] for row in order], [urls[row] for row in order]
+    values = vectors(2 * count)
+    write_folder(tmp_path / "made", values[order], values[order], *named)
+    assert (order[match_rows(EmbeddingFolder(tmp_path / "made", "image"), index, index.valid)] == np.arange(12)).all()
+
+
+def test_missing_samples_are_left_out_and_too_many_are_refused(tmp_path: Path) -> None:
+    index = ShardIndex.build(write_shards(tmp_path / "tars", [20, 20]))
+    kept = np.array([row for row in range(40) if row % 12])
+
+    def folder(rows: np.ndarray, name: str) -> EmbeddingFolder:
+        arguments = [f"{index.key(int(row))}" for row in rows], [f"picture number {row}" for row in rows]
+        return EmbeddingFolder(
+            write_folder(tmp_path / name, vectors(len(rows)), vectors(len(rows)), *arguments), "text"
+        )
+
+    entries = match_rows(folder(kept, "most"), index, index.valid)
+    assert (np.flatnonzero(entries < 0) == [0, 12, 24, 36]).all()
+    some = folder(kept[:20], "some")
+    with pytest.raises(HelipError, match=r"20 of 40 rows have no embedding in .*some, the first is 00000\.tar, key"):
+        match_rows(some, index, index.valid)
+    first = index.valid & (np.arange(40) < 22)
+    assert (match_rows(some, index, first)[1:12] == np.arange(11)).all()
+
+
+def test_equal_keys_of_another_dataset_are_refused(tmp_path: Path) -> None:
+    """img2dataset numbers every dataset alike: 000000000, 000000001, ..."""
+    index = ShardIndex.build(write_shards(tmp_path / "tars", [10]))
+    keys = [index.key(row) for row in range(10)]
+    captions = [f"picture number {row}" for row in range(10)]
+    for name, others, urls, sentence in (
+        ("urls", captions, [f"other{n}" for n in range(10)], "whose url is 'u0' here and 'other0' there"),
+        ("captions", captions[::-1], None, "whose caption is 'picture number 0' here and 'picture number 9' there"),
+        ("none", captions, [None] * 10, "whose url is 'u0' here and None there"),
+    ):
+        folder = write_folder(tmp_path / name, vectors(10), vectors(10), keys, others, urls)
+        with pytest.raises(HelipError, match=sentence):
+            match_rows(EmbeddingFolder(folder, "image"), index, index.valid)
+    folder = write_folder(tmp_path / "keys", vectors(10), vectors(10), [f"/pictures/{n}.JPG" for n in keys], captions)
+    assert (match_rows(EmbeddingFolder(folder, "image"), index, index.valid) == np.arange(10)).all()
+    folder = write_folder(tmp_path / "odd", vectors(10), vectors(10), [f"{n}x" for n in keys], captions)
+    with pytest.raises(HelipError, match="whose key no entry has"):
+        match_rows(EmbeddingFolder(folder, "image"), index, index.valid)
+
+
+def test_damaged_folders_are_refused(tmp_path: Path) -> None:
+    index = ShardIndex.build(write_shards(tmp_path / "tars", [10]))
+    keys, captions = [index.key(row) for row in range(10)], [f"picture number {row}" for row in range(10)]
+
+    def refused(name: str, sentence: str) -> None:
+        with pytest.raises(HelipError, match=sentence):
+            match_rows(EmbeddingFolder(tmp_path / name, "image"), index, index.valid)
+
+    refused("nothing", r"is no folder of clip-retrieval: it has no img_emb/img_emb_NUMBER\.npy")
+    write_folder(tmp_path / "lost", vectors(10), vectors(10), keys, captions, parts=2)
+    (tmp_path / "lost/metadata/metadata_1.parquet").unlink()
+    refused("lost", "part 1 has no metadata or no embeddings")
+    write_folder(tmp_path / "cut", vectors(10), vectors(10), keys, captions)
+    np.save(tmp_path / "cut/img_emb/img_emb_0.npy", vectors(9))
+    refused("cut", r"metadata_0.parquet describes 10 entries, but img_emb_0.npy has 9")
+    write_folder(tmp_path / "wide", vectors(10), vectors(10), keys, captions, parts=2)
+    np.save(tmp_path / "wide/img_emb/img_emb_1.npy", np.ones((5, 3), np.float16))
+    refused("wide", "differ in width or type")
+    write_folder(tmp_path / "broken", vectors(10), vectors(10), keys, captions)
+    (tmp_path / "broken/metadata/metadata_0.parquet").write_bytes(b"PAR1 no")
+    refused("broken", "cannot be read as a parquet file")
