@@ -29,8 +29,13 @@ class TrainerSpec:
     precision: str = "auto"
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of pl.Trainer."""
+        """Keyword arguments of pl.Trainer. Raises HelipError for float16 on the CPU."""
         precision = self.precision
+        if precision.startswith("16") and (self.accelerator == "cpu" or not torch.cuda.is_available()):
+            raise HelipError(
+                f"trainer.precision={precision} needs a GPU: on the CPU take bf16-mixed, which needs no scaling of the"
+                " loss, or 32-true"
+            )
         if precision == "auto":
             on_gpu = self.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
             precision = "bf16-mixed" if on_gpu else "32-true"

@@ -29,6 +29,8 @@ def test_precision_follows_the_hardware(monkeypatch) -> None:
     assert TrainerSpec("auto").arguments()["precision"] == "bf16-mixed"
     assert TrainerSpec("cpu").arguments()["precision"] == "32-true"
     assert TrainerSpec("gpu", precision="16-mixed").arguments()["precision"] == "16-mixed"
+    with pytest.raises(HelipError, match=r"trainer\.precision=16-mixed needs a GPU: .* bf16-mixed"):
+        TrainerSpec("cpu", precision="16-mixed").arguments()
 
 
 def test_workers_share_the_cores_of_a_gpu_machine(monkeypatch) -> None:

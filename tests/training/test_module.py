@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.plugins.precision import MixedPrecision
 
 from helip.errors import HelipError
 from helip.training.losses import HelipLoss
@@ -239,6 +240,35 @@ def test_precisions_learn(tmp_path, precision):
     module = tiny_module(tmp_path, max_steps=30, lr=3e-3)
     fit(module, tmp_path, 30, make=lambda step: batch_of(0), precision=precision, callbacks=[Watch()])
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_float16_scales_its_loss_and_skips_a_step_that_overflows(tmp_path):
+    """On the CPU, where Lightning itself would take bf16 instead: the plug-in that a GPU gets."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    module, seen = tiny_module(tmp_path, max_steps=30, lr=3e-3, warmup=0), []
+
+    class Overflow(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.before = copy.deepcopy(module.state_dict())
+            if batch_idx == 3:
+                batch["image"][0] = torch.inf
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            moved = any(not torch.equal(value, self.before[name]) for name, value in module.state_dict().items())
+            seen.append((moved, scaler.get_scale(), float(trainer.logged_metrics["train/grad_norm"])))
+
+    def make(step):
+        return batch_of(0)
+
+    trainer = fit(module, tmp_path, 30, make=make, plugins=[plugin], callbacks=[Overflow()])
+    assert trainer.precision == "16-mixed" and not trainer.optimizers[0].defaults["fused"]
+    assert [moved for moved, _, _ in seen] == [step != 3 for step in range(30)]
+    assert seen[2][1] == 2.0**10 and seen[3][1] == 2.0**9
+    plain = tiny_module(tmp_path, max_steps=30, lr=3e-3, warmup=0)
+    norm = fit(plain, tmp_path, 1, make=make).logged_metrics["train/grad_norm"]
+    assert seen[0][2] == pytest.approx(float(norm), rel=0.05)  # unscaled before it is logged
+    assert all(value.isfinite().all() for value in module.state_dict().values())
 
 
 @pytest.mark.gpu
