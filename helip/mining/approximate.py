@@ -2,8 +2,8 @@
 
 Within those cells the product of both cosines ranks, with every rule, and `rescore` decides. A true hard pair is missed
 if its cell is not looked at, so one exact search of some hundred probe rows tells the recall of *every* number of cells
-at once. The smallest number whose confidence interval lies above `min_recall` is taken, and the finished index is
-measured on the same rows.
+at once, and of every number of strays. The least work whose confidence interval lies above `min_recall` is taken, and
+the finished index is measured on the same rows.
 
 Unlike the exact search this one trusts the order of its low-precision scores, but for a few places: the proof of a
 margin would double the candidates to rescore on dense synthetic clusters (118 instead of 61 for 50). A matrix product
@@ -14,23 +14,24 @@ Legend: N rows, n cells, R probed rows.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from helip.errors import HelipError
 from helip.mining.bulk import BulkSource
 from helip.mining.cells import Cells
 from helip.mining.probe import Recall, interval
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import CANDIDATES, FEEDERS, Block, Tick, cuts, padded, settle, sweep
+from helip.mining.sweep import CANDIDATES, FEEDERS, TARGETS, Block, Tick, cuts, settle, sweep
 from helip.mining.vectors import Pairs, on_device
 from helip.mining.workers import Workers
 
 BLOCK = 8192  # candidates met at once: most targets then meet all of theirs at once, and no threshold is moved twice
 SLACK = 2  # candidates kept beyond K, and ties of bfloat16: recall within the cells 0.9999 on real pairs, measured
 TOGETHER = 1024  # strays searched at once
+STRAYS = (0.0, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)  # shares of the rows that are tried
 MOST = 0.5  # share of all candidates beyond which the exact search is as fast
 
 
@@ -100,7 +101,7 @@ class ApproximateSearch:
 
         targets, members = self.order[first:end], self._members(self._cell(first))
         blocks = self._blocks(members, self.place[targets])
-        own = self.source.rows(self.place[targets])
+        own = self.source.rows(self.place[targets], TARGETS)
         single = len(cuts(len(members), self.settings, BLOCK)) == 1
         found = sweep(self.pairs, targets, own, blocks, self.settings, count, single, SLACK)
         return settle(self.pairs, targets, *found, self.cells.order[members], self.settings)
@@ -109,42 +110,58 @@ class ApproximateSearch:
         """A cell's own members come first, so its targets are found at the head of `members`."""
         for part in cuts(len(members), self.settings, BLOCK):
             some = members[part]
-            image, text = (padded(side, CANDIDATES) for side in self.source.rows(some))
+            image, text = self.source.rows(some, CANDIDATES)
             rows = np.pad(self.cells.order[some], (0, len(image.values) - len(some)))
             own = places - members[0] - part.start
             yield Block(rows, (image, text), np.where(own < len(some), own, -1))
 
 
-def choose_probes(pairs: Pairs, settings: SearchSettings, cells: Cells, rows: np.ndarray, truth: np.ndarray) -> int:
-    """Fewest cells whose recall is at least `min_recall` by the lower end of its interval.
+@dataclass(frozen=True)
+class Work:
+    """How much of some cells is to be searched.
+
+    Attributes:
+        strays: rows that meet everyone.
+        probes: cells that every other target meets; 0: no number of them reaches `min_recall`.
+        share: of all pairs, that are looked at.
+        recall: to be expected; with `probes` 0 the best that was seen.
+    """
+
+    strays: int
+    probes: int
+    share: float
+    recall: Recall
+
+
+def choose_work(pairs: Pairs, settings: SearchSettings, cells: Cells, rows: np.ndarray, truth: np.ndarray) -> Work:
+    """The least work whose recall is at least `min_recall` by the lower end of its interval.
 
     Args:
         pairs, settings, cells: of the search.
         rows: (R,) int64 probed rows.
         truth: (R, K) their true hard pairs, -1 padded.
-
-    Raises:
-        HelipError: more than half of all candidates would be needed, or more cells than are remembered.
     """
     cell = cells.cell_of(len(pairs))
     rank = _ranks(cells, cell[rows], np.where(truth >= 0, cell[truth], len(cells.starts)))
-    rank[cells.is_stray()[rows, None] & (truth >= 0)] = 0
+    fit = np.empty(len(pairs), np.int64)
+    fit[cells.order] = cells.fit_rank()
     sizes = np.diff(cells.starts)
     met = np.cumsum(sizes[cells.near], axis=1)  # candidates by number of cells
-    share = (met * sizes[:, None]).sum(axis=0) / max(1, int(sizes.sum())) ** 2  # of all pairs, by number of cells
-    true = (truth >= 0).sum(axis=1)
-    best = Recall(0.0, 0.0, 1.0, 0)
-    for probes in range(1, cells.near.shape[1] + 1):
-        best = interval((rank < probes).sum(axis=1), true)
-        if best.low >= settings.min_recall:
-            return probes
-        if share[probes - 1] > MOST:
-            break
-    raise HelipError(
-        f"the approximate search cannot reach search.min_recall={settings.min_recall}: with {probes} of "
-        f"{len(sizes)} cells, {share[probes - 1]:.0%} of all pairs, its recall is {best}: "
-        "use search.backend=exact or a lower search.min_recall."
-    )
+    shares = (met * sizes[:, None]).sum(axis=0) / max(1, int(sizes.sum())) ** 2  # of all pairs, by number of cells
+    true, best = (truth >= 0).sum(axis=1), Work(0, 0, MOST, Recall(0.0, 0.0, 1.0, 0))
+    for part in STRAYS:
+        strays = int(part * len(cells.order))
+        met_all = (fit[rows] < strays)[:, None] & (truth >= 0)
+        for probes in range(1, cells.near.shape[1] + 1):
+            share = part + (1 - part) * float(shares[probes - 1])
+            if share > best.share:
+                break
+            recall = interval(((rank < probes) | met_all).sum(axis=1), true)
+            if recall.low >= settings.min_recall:
+                best = Work(strays, probes, share, recall)
+            elif not best.probes and recall.low > best.recall.low:
+                best = replace(best, recall=recall)
+    return best
 
 
 def _ranks(cells: Cells, own: np.ndarray, partners: np.ndarray) -> np.ndarray:

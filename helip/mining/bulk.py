@@ -165,16 +165,31 @@ class BulkSource:
     def _rows(self, places: slice | np.ndarray) -> slice | np.ndarray:
         return places if self.order is None else self.order[places]
 
-    def rows(self, places: slice | np.ndarray) -> tuple[Rounded, Rounded]:
-        """(image, text) of some rows, by their places in `order`."""
-        image, text = (self._read(m, places) for m in (0, 1))
+    def rows(self, places: slice | np.ndarray, multiple: int = 1) -> tuple[Rounded, Rounded]:
+        """(image, text) of some rows, by their places in `order`; zero rows follow up to a multiple."""
+        image, text = (self._read(m, places, multiple) for m in (0, 1))
         return image, text
 
-    def _read(self, modality: int, places: slice | np.ndarray) -> Rounded:
-        values = self._values[modality]
-        index = places if isinstance(places, slice) else torch.from_numpy(places).to(self.device)
-        error = self._error[modality][index]
-        if values is not None:
-            return Rounded(values[index], error)
-        block = round_rows(self.pairs.modalities[modality], self._rows(places), self.dtype, error.cpu())
-        return Rounded(block.values.to(self.device), error)
+    def _read(self, modality: int, places: slice | np.ndarray, multiple: int) -> Rounded:
+        values, errors = self._values[modality], self._error[modality]
+        if values is None:
+            index = places if isinstance(places, slice) else torch.from_numpy(places).to(self.device)
+            vectors = self.pairs.modalities[modality]
+            block = round_rows(vectors, self._rows(places), self.dtype, errors[index].cpu())
+            return padded(Rounded(block.values.to(self.device), errors[index]), multiple)
+        if isinstance(places, slice):
+            return padded(Rounded(values[places], errors[places]), multiple)
+        index = torch.from_numpy(places).to(self.device)
+        result = values.new_empty((len(places) + -len(places) % multiple, values.shape[1]))
+        torch.index_select(values, 0, index, out=result[: len(places)])  # 7 times as fast as by [] and padding after it
+        result[len(places) :] = 0
+        return Rounded(result, torch.nn.functional.pad(errors.index_select(0, index), (0, len(result) - len(places))))
+
+
+def padded(side: Rounded, multiple: int) -> Rounded:
+    """Zero rows added up to a multiple; as candidates their bound is 0, which nothing lets pass."""
+    more = -len(side.values) % multiple
+    if not more:
+        return side
+    grow = torch.nn.functional.pad
+    return Rounded(grow(side.values, (0, 0, 0, more)), grow(side.error, (0, more)))

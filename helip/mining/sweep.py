@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from helip.mining.bulk import Rounded, as_targets, ulp_of
+from helip.mining.bulk import Rounded, as_targets, padded, ulp_of
 from helip.mining.rescore import Ranked, rescore
 from helip.mining.settings import SearchSettings
 from helip.mining.survivors import Survivors
@@ -136,15 +136,6 @@ def settle(
     for position in overflowed:
         ranked.replace(int(position), rescore(pairs, targets[position, None], everyone[None, :], settings))
     return ranked
-
-
-def padded(side: Rounded, multiple: int) -> Rounded:
-    """Zero rows added up to a multiple; as candidates their bound is 0, which nothing lets pass."""
-    more = -len(side.values) % multiple
-    if not more:
-        return side
-    grow = torch.nn.functional.pad
-    return Rounded(grow(side.values, (0, 0, 0, more)), grow(side.error, (0, more)))
 
 
 def cuts(count: int, settings: SearchSettings, width: int = 0) -> list[slice]:
