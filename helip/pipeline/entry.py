@@ -145,7 +145,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     steps = settings.steps(rows.usable, stream.batch_size)
     weights = shard_weights(index, session.common.dataset)
     data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps, weights)
-    session.console.print(describe_length(settings, stream, data, rows.usable, session.trainer.world_size))
+    session.console.print(describe_length(settings, stream, data, clip, rows.usable, session.trainer.world_size))
     before = session.evaluate(clip, index)
     start = {name: value.clone() for name, value in clip.model.state_dict().items()} if alpha < 1 else None
     fixed = build.fixed_settings(config, index.fingerprint)

@@ -13,7 +13,7 @@ AUTO = "auto"
 # Settings of how a run is carried out, not of what it computes: a run goes on under others.
 OPERATION = {
     "train": ("resume", "allow_change", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every"),
-    "data": ("workers",),
+    "data": ("workers", "prefetch"),
     "trainer": ("accelerator", "devices", "num_nodes", "strategy"),  # precision is another result
 }
 OPERATION_GROUPS = ("logger", "paths", "mine")

@@ -92,7 +92,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """Of the loaders (conf/data); `workers` are processes per rank."""
+    """Of the loaders (conf/data); `workers` are processes per rank, `prefetch` batches that each keeps ready."""
 
     batch_size: int
     window: int
@@ -101,9 +101,12 @@ class StreamSettings:
     workers: int
     embed_batch_size: int
     draft: bool = True
+    prefetch: int | str = "auto"
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
+        if self.prefetch != "auto" and not (isinstance(self.prefetch, int) and self.prefetch >= 1):
+            raise HelipError(f"data.prefetch={self.prefetch} must be auto or a number of batches from 1")
         if self.on_error not in ("skip", "fail"):
             raise HelipError(f"data.on_error={self.on_error} is not one of skip, fail")
         for name in ("window", "embed_batch_size"):

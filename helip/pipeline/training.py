@@ -25,7 +25,7 @@ from helip.evaluation.suite import Evaluator
 from helip.pipeline.models import Clip
 from helip.pipeline.resume import find_checkpoint
 from helip.pipeline.run import without_secrets
-from helip.pipeline.runtime import TrainerSpec
+from helip.pipeline.runtime import TrainerSpec, describe_loader, loader_prefetch
 from helip.pipeline.settings import LOSSES, PairSettings, StreamSettings, TrainSettings
 from helip.training.module import HelipModule
 from helip.training.monitor import SpeedMonitor
@@ -89,19 +89,29 @@ def build_stream(
         draft=draft_size(clip.train_transform) if stream.draft else 0,
         positions=steps * targets_per_step(stream.batch_size, partners),
     )
-    return HelipDataModule(read, stream.batch_size, steps, stream.workers)
+    prefetch = loader_prefetch(stream.prefetch, stream.workers, batch_bytes(read, clip, stream.batch_size))
+    return HelipDataModule(read, stream.batch_size, steps, stream.workers, prefetch)
+
+
+def batch_bytes(read: UnitReader, clip: Clip, pairs: int) -> int:
+    """Size of so many pairs as the workers hand them over; their tokens are next to nothing."""
+    model: Any = clip.model
+    size = model.visual.image_size
+    height, width = size if isinstance(size, tuple | list) else (size, size)
+    return pairs * 3 * height * width * (4 if read.normalize is None else 1)
 
 
 def describe_length(
-    settings: TrainSettings, stream: StreamSettings, data: HelipDataModule, rows: int, world_size: int
+    settings: TrainSettings, stream: StreamSettings, data: HelipDataModule, clip: Clip, rows: int, world_size: int
 ) -> str:
-    """Steps, pairs, and how often a target is visited. Raises HelipError when the ranks cannot share a batch."""
+    """Steps, pairs, visits of a target, and the loader. Raises HelipError when the ranks cannot share a batch."""
     targets = targets_per_step(stream.batch_size, data.read.partners, world_size)
     visits = data.steps * targets / data.read.order.length
     length = f"{settings.epochs} epochs of {rows:,} pairs" if settings.max_steps is None else "as asked"
     return (
         f"max_steps={data.steps:,} ({length}): {stream.batch_size} pairs a step, of which {targets} are targets; "
-        f"each of {data.read.order.length:,} targets is visited {visits:.2f} times"
+        f"each of {data.read.order.length:,} targets is visited {visits:.2f} times\n"
+        + describe_loader(data.workers, data.prefetch, batch_bytes(data.read, clip, stream.batch_size))
     )
 
 

@@ -1,6 +1,5 @@
 """Ranks, locks, loaders and the line before a long run."""
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -16,7 +15,9 @@ from helip.pipeline.runtime import (
     TrainerSpec,
     artefact_lock,
     barrier,
+    describe_loader,
     global_rank,
+    loader_prefetch,
     loader_workers,
     predict_trainer,
 )
@@ -34,14 +35,29 @@ def test_precision_follows_the_hardware(monkeypatch) -> None:
 
 
 def test_workers_share_the_cores_of_a_gpu_machine(monkeypatch) -> None:
+    monkeypatch.setattr(runtime, "cores", lambda: 24)
     assert loader_workers("auto", TrainerSpec("cpu")) == 1
     assert loader_workers(0, TrainerSpec("gpu", 8)) == 0
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(os, "cpu_count", lambda: 24)
     assert loader_workers("auto", TrainerSpec("gpu", 8)) == 3
     assert loader_workers("auto", TrainerSpec("gpu")) == 6
-    assert loader_workers("auto", TrainerSpec("gpu", 1)) == 8  # more do not help
+    assert loader_workers("auto", TrainerSpec("gpu", 1)) == 16  # more do not help
+    monkeypatch.setattr(runtime, "cores", lambda: 64)
+    assert loader_workers("auto", TrainerSpec("cpu")) == 4
+    assert loader_workers("auto", TrainerSpec("cpu", 2)) == 2
+
+
+def test_batches_ahead_fit_the_shared_memory(monkeypatch) -> None:
+    """4,096 pairs at 224 px are 588 MiB in bytes: of 12 GiB eight workers fill half with one each."""
+    batch = 4096 * 3 * 224 * 224
+    monkeypatch.setattr(runtime, "shared_memory", lambda: 12 * 2**30)
+    assert loader_prefetch("auto", 8, 64 * 3 * 64 * 64) == 4
+    assert loader_prefetch("auto", 8, batch) == 1 and loader_prefetch("auto", 4, batch) == 2
+    assert loader_prefetch(3, 8, batch) == 3
+    assert describe_loader(8, 1, batch) == "loader: 8 workers a rank, each 1 batches ahead, 4.59 GiB in all"
+    assert "only 12.00 GiB of shared memory are free" in describe_loader(8, 3, batch)
+    assert describe_loader(0, 1, batch) == "loader: in the main process (data.workers=0)"
 
 
 def test_the_rank_before_there_is_a_process_group(monkeypatch) -> None:

@@ -75,6 +75,7 @@ def test_the_run_folder_holds_everything(run: Path, world: World, trained: Resul
     ]
     assert "| val/t2i_recall@1 (%) |" in (run / "metrics.md").read_text()
     assert "max_steps=6 (as asked): 8 pairs a step, of which 4 are targets" in trained.out
+    assert "loader: in the main process" in trained.out
     assert f"each of {TRAIN} targets is visited 0.75 times" in trained.out
 
 
