@@ -75,8 +75,7 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
     """
     assert dataset.path is not None
     shards = resolve_shards(dataset.path)
-    listing = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
-    folder = artifacts / dataset.name / f"shards-{digest(listing)}"
+    folder = index_folder(dataset.name, shards, artifacts)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if (folder / "shards.json").exists():
@@ -94,6 +93,12 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
     if len(index.problems) > 5:
         console.print(f"warning: {len(index.problems) - 5} more shards are damaged")
     return index
+
+
+def index_folder(name: str, shards: list[Path], artifacts: Path) -> Path:
+    """Of the shard index, named by paths, sizes and times."""
+    listing = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
+    return artifacts / name / f"shards-{digest(listing)}"
 
 
 def rows_of_part(index: ShardIndex, dataset: DatasetSpec, part: str) -> range:

@@ -42,6 +42,8 @@ from helip.pipeline.training import (
     fit,
     make_loggers,
 )
+from helip.pipeline.typed import typed
+from helip.pipeline.verify import VerifySettings, origin, verify
 from helip.training.averaging import Ema
 from helip.training.checkpoints import export_clip, interpolate, read_checkpoint
 from helip.training.module import CHECKPOINT_KEY, HelipModule
@@ -112,6 +114,11 @@ def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
         rows = _bare_rows(request.embedding)
     else:
         rows = training_rows(session.open_index(), session.common.dataset)
+    if config["verify"]:
+        what = typed(VerifySettings, "verify", {n: config[f"verify_{n}"] for n in ("rows", "checkpoint")})
+        if session.rank == 0:
+            verify(request, rows, what, config["seed"], session.console)
+        return
     if config["reuse"]:
         mined = reuse_hard_pairs(request, rows, Path(config["reuse"]), session.trainer, session.console)
     else:
@@ -148,7 +155,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     session.console.print(describe_length(settings, stream, data, clip, rows.usable, session.trainer.world_size))
     before = session.evaluate(clip, index)
     start = {name: value.clone() for name, value in clip.model.state_dict().items()} if alpha < 1 else None
-    fixed = build.fixed_settings(config, index.fingerprint)
+    fixed = build.fixed_settings(config, index.fingerprint) | {"hard_pairs": origin(mined.index) if mined else None}
     module = build_module(clip, pairs, build.optim_settings(config), steps, settings, fixed)
     ema = [Ema(settings.ema)] if settings.ema is not None else []
 

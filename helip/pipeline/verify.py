@@ -1,0 +1,203 @@
+"""Is what lies on disk what was made? Sums, the chain shards -> embeddings -> hard pairs -> checkpoint, a sample."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from helip.artifacts.atomic import digest
+from helip.artifacts.embeddings import GOOD, EmbeddingStore
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
+from helip.artifacts.sums import check_sums
+from helip.data.reader import SampleReader, Unreadable, content_digest
+from helip.errors import HelipError
+from helip.mining.settings import SearchSettings
+from helip.mining.vectors import open_pairs
+from helip.mining.verify import check_form, check_sample
+from helip.pipeline.arrays import Precomputed
+from helip.pipeline.dataset import index_folder
+from helip.pipeline.embeddings import EmbeddingRequest
+from helip.pipeline.mining import EmbeddedRows, MiningRequest, Rows, bare_arrays, find_hard_pairs, stored_rows
+from helip.pipeline.resume import find_checkpoint
+from helip.training.checkpoints import read_checkpoint
+
+FIXED_KEY = "helip_fixed"  # of helip.training.module
+UNIT = 1e-3  # assumption: a stored embedding whose length differs more from 1 was not written by an encoder
+
+
+@dataclass(frozen=True)
+class VerifySettings:
+    """How much is checked.
+
+    Attributes:
+        rows: of the sample; as many as the dataset has checks all.
+        checkpoint: a checkpoint or run folder that must have been trained on these shards and hard pairs; None: none.
+    """
+
+    rows: int
+    checkpoint: str | None
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        if self.rows < 1:
+            raise HelipError(f"verify_rows={self.rows} must be at least 1")
+
+
+def origin(index: HardPairIndex) -> str:
+    """Names the settings and shards of an index, as its folder does; equal ones give equal hard pairs."""
+    return digest(index.meta.get("request", {}) | {"fingerprint": index.meta.get("fingerprint")})
+
+
+def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: int, console: Console) -> None:
+    """Check everything that the settings name, and print what was checked.
+
+    Raises:
+        HelipError: something is not there, or is not what it was: all of it in one sentence.
+    """
+    index = find_hard_pairs(request, rows)
+    if index is None:
+        raise HelipError(
+            f"there are no hard pairs in {request.folder(rows)}: run mine.py with the same overrides first"
+        )
+    targets = np.flatnonzero(rows.wanted)
+    if settings.rows < len(targets):
+        targets = np.sort(np.random.default_rng(seed).choice(targets, settings.rows, replace=False))
+    checks = _checks(request, rows, index, targets, settings)
+    problems: list[str] = []
+    for what, found in checks:
+        problems += found
+        console.print(f"{'wrong' if found else 'good '}  {what}")
+        for problem in found:
+            console.print(f"         {problem}")
+    if problems:
+        more = f"; and {len(problems) - 3} more, listed above" if len(problems) > 3 else ""
+        raise HelipError(f"verify found {'; '.join(problems[:3])}{more}")
+
+
+def _checks(
+    request: MiningRequest, rows: Rows, index: HardPairIndex, targets: np.ndarray, settings: VerifySettings
+) -> Iterator[tuple[str, list[str]]]:
+    if rows.index is not None:
+        folder = index_folder(request.dataset.name, rows.index.shards, request.artifacts)
+        again = f"delete {folder}"
+        yield f"sums of the shard index {folder}", _sums(folder, again)
+        yield f"headers of {len(rows.index.shards):,} shards", _headers(rows.index, again)
+    if isinstance(request.embedding, Precomputed):
+        embedded = bare_arrays(request, rows)
+    else:
+        assert rows.index is not None
+        folder = request.embedding_folder(rows.index)
+        again = f"delete {folder} and mine again"
+        store = EmbeddingStore(folder)
+        embedded = stored_rows(request, rows, store)
+        yield f"sums of the embeddings {folder}", _sums(folder, again)
+        yield "fingerprint of the embeddings", _embedding_chain(store, request.embedding, rows, again)
+        content = _content(store, SampleReader(rows.index, request.embedding.caption), targets)
+        yield f"bytes of {len(targets):,} samples, and their embeddings", [f"{problem}: {again}" for problem in content]
+    folder = request.folder(rows)
+    again = f"delete {folder} and mine again"
+    yield f"sums of the hard pairs {folder}", _sums(folder, again)
+    yield from ((what, [f"{one}: {again}" for one in found]) for what, found in _index(index, embedded, targets))
+    if settings.checkpoint:
+        path = find_checkpoint(Path(settings.checkpoint))
+        yield f"origin of the checkpoint {path}", _checkpoint_chain(path, rows, index)
+
+
+def _sums(folder: Path, again: str) -> list[str]:
+    found = check_sums(folder)
+    if found is None:
+        return [f"{folder} has no SHA256SUMS (an older version wrote it): {again}"]
+    return [f"{problem}: {again}" for problem in found]
+
+
+def _headers(index: ShardIndex, again: str) -> list[str]:
+    """Shards whose members lie elsewhere than the shard index says."""
+    now = ShardIndex.build(index.shards)
+    if now.fingerprint == index.fingerprint and np.array_equal(now.offset, index.offset):
+        return []
+    differing = [
+        path.name
+        for path, one, other in zip(index.shards, now.shard_fingerprints, index.shard_fingerprints, strict=True)
+        if one != other
+    ]
+    what = f"{len(differing)} shards, such as {differing[0]}," if differing else "the shards"
+    return [
+        f"{what} changed since they were indexed (fingerprint {now.fingerprint[:8]} now, {index.fingerprint[:8]} in "
+        f"the shard index): restore them, or {again} and mine again"
+    ]
+
+
+def _embedding_chain(store: EmbeddingStore, request: EmbeddingRequest, rows: Rows, again: str) -> list[str]:
+    problems = []
+    if store.meta.get("fingerprint") != rows.fingerprint:
+        theirs = str(store.meta.get("fingerprint"))[:8]
+        problems.append(f"the embeddings are of other shards ({theirs}) than these ({rows.fingerprint[:8]}): {again}")
+    if store.meta.get("identity") != request.identity:
+        problems.append(f"the embeddings are of {store.meta.get('identity')}, not of {request.identity}: {again}")
+    pending = len(store.pending(rows.wanted))
+    if pending or not store.complete:
+        problems.append(f"{pending:,} rows are not embedded yet: run mine.py")
+    return problems
+
+
+def _content(store: EmbeddingStore, reader: SampleReader, targets: np.ndarray) -> list[str]:
+    """Rows whose image or caption bytes are not those that were embedded, or whose embedding is no unit vector."""
+    changed, lengths = [], []
+    for row in targets[np.asarray(store.state[targets]) == GOOD].tolist():
+        stored = np.asarray(store.content[row])
+        try:
+            raw = reader.read(row)
+        except Unreadable as error:
+            changed.append(f"{reader.index.where(row)}, which cannot be read any more ({error})")
+            continue
+        digests = [int(content_digest(part) & np.int64(2**63 - 1)) for part in (raw.image, raw.captions[0])]
+        if stored.any() and digests != stored.tolist():
+            changed.append(reader.index.where(row))
+        norms = [np.linalg.norm(np.asarray(array[row], np.float64)) for array in (store.image, store.text)]
+        if not all(abs(norm - 1) <= UNIT for norm in norms):
+            lengths.append(f"{reader.index.where(row)} ({norms[0]:.4g}, {norms[1]:.4g})")
+    problems = []
+    if changed:
+        problems.append(f"{len(changed)} samples are not the bytes that were embedded, such as {changed[0]}")
+    if lengths:
+        problems.append(f"{len(lengths)} embeddings are not of length 1, such as {lengths[0]}")
+    return problems
+
+
+def _index(index: HardPairIndex, embedded: EmbeddedRows, targets: np.ndarray) -> Iterator[tuple[str, list[str]]]:
+    form = check_form(index, embedded.usable)
+    yield f"form of {len(index):,} rows by {index.depth} hard pairs", form
+    if form:
+        return
+    groups = {
+        name: value for name, value in embedded.groups().items() if name in ("valid", *index.meta.get("groups", []))
+    }
+    try:
+        pairs = open_pairs(embedded.image, embedded.text, **groups)
+    except HelipError as error:  # an embedding that is NaN or zero
+        yield "rows by brute force in float64", [str(error).rstrip(".")]
+        return
+    sampled = check_sample(index, pairs, targets)
+    backend, problems = index.meta.get("search", {}).get("backend", "exact"), sampled.problems
+    least = SearchSettings(**index.meta["settings"]).min_recall
+    if backend == "approximate" and sampled.recall < least - 3 * sampled.error:
+        problems = [*problems, f"the recall of the sample is {sampled.recall:.4f}, below search.min_recall={least}"]
+    recall = "" if backend == "exact" else f" ({backend}: recall {sampled.recall:.4f} +- {sampled.error:.4f})"
+    yield f"{sampled.rows:,} rows by brute force in float64{recall}", problems
+
+
+def _checkpoint_chain(path: Path, rows: Rows, index: HardPairIndex) -> list[str]:
+    fixed: Any = read_checkpoint(path).get(FIXED_KEY)
+    if not isinstance(fixed, dict):
+        return [f"{path} does not say what it was trained on: it is no checkpoint of train.py"]
+    sides = {"dataset": ("shards", rows.fingerprint), "hard_pairs": ("hard pairs", origin(index))}
+    return [
+        f"{path} was trained on other {what} ({str(fixed.get(name))[:8]}) than these ({ours[:8]}): verify with the "
+        "settings of that run, its config.json names them"
+        for name, (what, ours) in sides.items()
+        if fixed.get(name) != ours
+    ]
