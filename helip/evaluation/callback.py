@@ -5,14 +5,19 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from helip.evaluation.suite import Embed, Evaluator, evaluate_all
+from helip.evaluation.embed import Embed, Evaluator
+from helip.evaluation.suite import evaluate_all
 
 
 class EvaluationCallback(pl.Callback):
-    """Runs evaluators every `every` optimizer steps and after the last one.
+    """Runs evaluators every so many optimizer steps and after the last one.
+
+    The metrics go to the loggers, and with `evaluated_step` to trainer.callback_metrics for callbacks that choose by
+    them.
 
     Attributes:
         history: one dictionary an evaluation: `step` and the metrics; kept in the checkpoint.
@@ -32,7 +37,8 @@ class EvaluationCallback(pl.Callback):
         Args:
             evaluators: what to measure.
             make_embed: called on every rank; what it returns runs outside the DDP wrapper, in evaluation mode.
-            every: optimizer steps between two evaluations; an epoch, for instance. 0: after the last step only.
+            every: optimizer steps between two evaluations, of the evaluators that name no number of their own; an
+                epoch, for instance. 0: after the last step only.
             start: metrics of the checkpoint that training began with; arms the drift alarm.
             max_drop: share (0..1) by which a zero-shot accuracy may fall below `start` before a warning.
             weights: what the evaluators see is the module inside weights(module), its averaged weights for instance.
@@ -48,13 +54,18 @@ class EvaluationCallback(pl.Callback):
         return {key: value for key, value in self.history[-1].items() if key != "step"} if self.history else {}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if self.every and trainer.global_step % self.every == 0:
-            self._evaluate(trainer, pl_module)
+        step = trainer.global_step
+        if step == trainer.max_steps:  # here and not in on_train_end, so that the last checkpoint has the last metrics
+            self._evaluate(trainer, pl_module, self.evaluators)
+            return
+        due = [one for one in self.evaluators if (every := one.every or self.every) and step % every == 0]
+        if due:
+            self._evaluate(trainer, pl_module, due)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._evaluate(trainer, pl_module)
+        self._evaluate(trainer, pl_module, self.evaluators)
 
-    def _evaluate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _evaluate(self, trainer: pl.Trainer, module: pl.LightningModule, evaluators: Sequence[Evaluator]) -> None:
         step = trainer.global_step
         if self.history and self.history[-1]["step"] == step:  # accumulation repeats a step, the end repeats the last
             return
@@ -62,11 +73,13 @@ class EvaluationCallback(pl.Callback):
         module.eval()
         try:
             with self.weights(module), isolate_rng():  # evaluating more or less often must not change what is trained
-                metrics = evaluate_all(self.evaluators, self.make_embed(trainer, module), rank_zero_info)
+                metrics = evaluate_all(evaluators, self.make_embed(trainer, module), rank_zero_info)
         finally:
             for part in training:
                 part.training = True
         self.history.append({"step": step, **metrics})
+        for name, value in {**metrics, "evaluated_step": float(step)}.items():
+            trainer.callback_metrics[name] = torch.tensor(value, dtype=torch.float64)
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step)
         for line in drift(self.start, metrics, self.max_drop):

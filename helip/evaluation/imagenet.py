@@ -1,22 +1,15 @@
 """ImageNet zero-shot from folders named by WordNet ids, with open_clip's class names and templates."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
-from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
-from torch.utils.data import Dataset
 
-from helip.data.reader import Unreadable
-from helip.data.transforms import decode_image
 from helip.errors import HelipError
+from helip.evaluation.pictures import PictureSet, Transform, pictures_in, subfolders
 
 TEMPLATES = OPENAI_IMAGENET_TEMPLATES
-SUFFIXES = {".jpeg", ".jpg", ".png", ".webp", ".bmp"}
 
 
 def wnids() -> list[str]:
@@ -24,7 +17,7 @@ def wnids() -> list[str]:
     return list(ImageNetInfo("imagenet-1k").label_names())
 
 
-class ImageNetFolder(Dataset):
+class ImageNetFolder(PictureSet):
     """The pictures of the wnid folders of one directory, in sorted order.
 
     A subset of the classes is classified among those classes alone, as is usual for ImageNet-R, -A and -100.
@@ -34,7 +27,9 @@ class ImageNetFolder(Dataset):
         labels: (n,) int64, class of each picture in `names`.
     """
 
-    def __init__(self, folder: Path | str, transform: Callable[[Image.Image], torch.Tensor]) -> None:
+    templates = tuple(TEMPLATES)
+
+    def __init__(self, folder: Path | str, transform: Transform) -> None:
         """List the pictures.
 
         Args:
@@ -44,35 +39,23 @@ class ImageNetFolder(Dataset):
         Raises:
             HelipError: no such directory, no picture in it, or a folder that is no class of ImageNet-1k.
         """
-        self.transform = transform
+        self.key, self.transform = (str(folder),), transform
         order = {wnid: i for i, wnid in enumerate(wnids())}
-        folders = class_folders(folder)
-        listed = [
-            (order[f.name], path) for f in folders for path in sorted(f.iterdir()) if path.suffix.lower() in SUFFIXES
-        ]
+        listed = [(order[one.name], path) for one in class_folders(folder) for path in pictures_in(one)]
         if not listed:
             raise HelipError(
                 f"No picture in the class folders of {folder}: give the folder that holds n01440764/ and so on."
             )
         present, labels = np.unique([index for index, _ in listed], return_inverse=True)
         self.names = [IMAGENET_CLASSNAMES[index] for index in present]
-        self.labels: NDArray[np.int64] = labels.astype(np.int64)
+        self.labels = labels.astype(np.int64)
         self.paths = [path for _, path in listed]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
-        """(3, H, W) picture and its position in the set.
-
-        Raises:
-            HelipError: the picture cannot be decoded.
-        """
-        path = self.paths[position]
-        try:
-            return self.transform(decode_image(path.read_bytes())), position
-        except Unreadable as error:
-            raise HelipError(f"{path} is unusable: {error}; replace or remove it.") from error
+    def source(self, position: int) -> tuple[bytes, str]:
+        return self.paths[position].read_bytes(), str(self.paths[position])
 
 
 def class_folders(folder: Path | str) -> list[Path]:
@@ -86,7 +69,7 @@ def class_folders(folder: Path | str) -> list[Path]:
         raise HelipError(
             f"evaluation.imagenet={folder} is no directory: give the folder that holds n01440764/ and so on."
         )
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = subfolders(folder)
     strangers = [path.name for path in folders if path.name not in known]
     if not folders:
         raise HelipError(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helip.errors import HelipError
+from helip.evaluation.samples import Sampled, values_of
 
 BLOCK = 2048  # rows and columns of similarities held at once: 2048^2 float64 is 34 MB whatever Q and M are
 
@@ -75,10 +76,10 @@ def _best_positive(queries: NDArray, items: NDArray, query_group: NDArray, item_
     return best
 
 
-def rank_summary(ranks: NDArray, at: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """Recall at each k (shares in 0..1), mean and median rank."""
-    summary = {f"recall@{k}": float((ranks <= k).mean()) for k in at}
-    return summary | {"mean_rank": float(ranks.mean()), "median_rank": float(np.median(ranks))}
+def rank_samples(ranks: NDArray, unit: NDArray | None = None, at: Sequence[int] = (1, 5, 10)) -> dict[str, Sampled]:
+    """Recall at each k (shares in 0..1), mean and median rank, each with its samples."""
+    found = {f"recall@{k}": Sampled(ranks <= k, unit) for k in at}
+    return found | {"mean_rank": Sampled(ranks, unit), "median_rank": Sampled(ranks, unit, "median")}
 
 
 def retrieval(
@@ -89,7 +90,22 @@ def retrieval(
     at: Sequence[int] = (1, 5, 10),
     block: int = BLOCK,
 ) -> dict[str, float]:
+    """The metrics of `retrieval_samples` without their samples."""
+    return values_of(retrieval_samples(image, text, image_group, text_group, at, block))
+
+
+def retrieval_samples(
+    image: NDArray,
+    text: NDArray,
+    image_group: ArrayLike | None = None,
+    text_group: ArrayLike | None = None,
+    at: Sequence[int] = (1, 5, 10),
+    block: int = BLOCK,
+) -> dict[str, Sampled]:
     """Image-to-text and text-to-image retrieval, many captions per image allowed.
+
+    A query counts as answered at k if one of its right items is among the first k: for an image with five captions any
+    of them will do, as in clip-benchmark and the CLIP papers.
 
     Args:
         image: (n, D) embeddings.
@@ -100,7 +116,7 @@ def retrieval(
         block: see `positive_ranks`.
 
     Returns:
-        `i2t_recall@1`, ..., `i2t_mean_rank`, `i2t_median_rank`, and the same with `t2i_`.
+        `i2t_recall@1`, ..., `i2t_mean_rank`, `i2t_median_rank`, and the same with `t2i_`; groups are the units.
 
     Raises:
         HelipError: there is nothing to rank, or a row has no counterpart.
@@ -110,14 +126,19 @@ def retrieval(
     images = np.arange(len(image)) if image_group is None else np.asarray(image_group)
     texts = images if text_group is None else np.asarray(text_group)
     directions = {
-        "i2t": positive_ranks(image, text, images, texts, block),
-        "t2i": positive_ranks(text, image, texts, images, block),
+        "i2t": rank_samples(positive_ranks(image, text, images, texts, block), images, at),
+        "t2i": rank_samples(positive_ranks(text, image, texts, images, block), texts, at),
     }
-    return {f"{name}_{key}": v for name, ranks in directions.items() for key, v in rank_summary(ranks, at).items()}
+    return {f"{name}_{key}": sampled for name, found in directions.items() for key, sampled in found.items()}
 
 
 def accuracy(image: NDArray, classifier: NDArray, label: ArrayLike, block: int = BLOCK) -> dict[str, float]:
-    """Zero-shot accuracy: shares (0..1) of images whose class is the first, or among the first five.
+    """The metrics of `accuracy_samples` without their samples."""
+    return values_of(accuracy_samples(image, classifier, label, block))
+
+
+def accuracy_samples(image: NDArray, classifier: NDArray, label: ArrayLike, block: int = BLOCK) -> dict[str, Sampled]:
+    """Classification accuracy: shares (0..1) of images whose class is the first, or among the first five.
 
     Of classes that tie the lower one is ahead, as in argmax: two pairs of ImageNet's class names are the same word, and
     published figures grant one of each. NaN is never a hit.
@@ -129,7 +150,8 @@ def accuracy(image: NDArray, classifier: NDArray, label: ArrayLike, block: int =
         block: images whose class scores are in memory together.
 
     Returns:
-        `top1`, `mean_per_class` (top-1 averaged over the classes that occur), and `top5` if there are more than five.
+        `top1`, `mean_per_class` (top-1 averaged over the classes that occur; its samples are weighted by their class),
+        and `top5` if there are more than five classes.
 
     Raises:
         HelipError: no images, or a label that the classifier does not know.
@@ -137,7 +159,7 @@ def accuracy(image: NDArray, classifier: NDArray, label: ArrayLike, block: int =
     label = np.asarray(label)
     classes = classifier.shape[1]
     if len(image) == 0:
-        raise HelipError("Zero-shot accuracy over no images at all: give a set that has readable images.")
+        raise HelipError("Accuracy over no images at all: give a set that has readable images.")
     if len(label) != len(image) or label.min() < 0 or label.max() >= classes:
         raise HelipError(f"{len(image)} images need {len(image)} labels in 0..{classes - 1}: check labels and classes.")
     weights = np.asarray(classifier, np.float64)
@@ -149,9 +171,7 @@ def accuracy(image: NDArray, classifier: NDArray, label: ArrayLike, block: int =
         ahead = np.where(np.arange(classes) < label[rows, None], ~(scores < true), ~(scores <= true))
         ranks[rows] = 1 + ahead.sum(1) - np.isnan(true[:, 0])  # NaN is also ahead of itself
     hit = ranks == 1
-    result = {"top1": float(hit.mean())}
-    if classes > 5:
-        result["top5"] = float((ranks <= 5).mean())
     seen = np.bincount(label, minlength=classes)
-    per_class = np.bincount(label, hit, minlength=classes)[seen > 0] / seen[seen > 0]
-    return result | {"mean_per_class": float(per_class.mean())}
+    weight = len(label) / ((seen > 0).sum() * seen[label])  # (n,) so that the mean gives every class that occurs 1/C
+    found = {"top1": Sampled(hit), "mean_per_class": Sampled(hit * weight)}
+    return found | ({"top5": Sampled(ranks <= 5)} if classes > 5 else {})

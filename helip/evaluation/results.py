@@ -1,5 +1,6 @@
 """What results.json holds: our flat metrics, and the same as records with the keys of clip-benchmark."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +9,17 @@ RETRIEVAL = {"i2t_recall@": "text_retrieval_recall@", "t2i_recall@": "image_retr
 CLASSIFICATION = {"top1": "acc1", "top5": "acc5", "mean_per_class": "mean_per_class_recall"}
 
 
+TASKS = {"zeroshot": "zeroshot_classification", "probe": "linear_probe"}
+
+
 def clip_benchmark_records(
-    metrics: Mapping[str, float], *, dataset: str, model: str, pretrained: str, language: str = "en"
+    metrics: Mapping[str, float],
+    *,
+    dataset: str,
+    model: str,
+    pretrained: str,
+    language: str = "en",
+    names: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """One record for each evaluator and task, with the keys and metric names of clip-benchmark; shares stay in 0..1.
 
@@ -20,21 +30,41 @@ def clip_benchmark_records(
         model: open_clip's name of the architecture.
         pretrained: tag or file of the weights.
         language: of the captions and prompts.
+        names: evaluator -> clip-benchmark's own name of its data, such as `wds/vtab/cifar10`.
     """
-    records: dict[tuple[str, str], dict[str, float]] = {}
+    records: dict[tuple[str, str], dict[str, float | None]] = {}
     for name, value in metrics.items():
         evaluator, _, metric = name.partition("/")
-        for ours, theirs in CLASSIFICATION.items():
-            if metric.startswith("zeroshot_") and metric.endswith(f"_{ours}"):
-                label = metric.removeprefix("zeroshot").removesuffix(f"_{ours}").removeprefix("_")
-                place = "/".join(part for part in (dataset, evaluator, label) if part)
-                records.setdefault((place, "zeroshot_classification"), {})[theirs] = value
+        place = (names or {}).get(evaluator) or f"{dataset}/{evaluator}"
+        kind, _, rest = metric.partition("_")
+        if kind in TASKS:
+            for ours, theirs in CLASSIFICATION.items():
+                if rest == ours or rest.endswith(f"_{ours}"):
+                    label = rest.removesuffix(ours).removesuffix("_")
+                    record = records.setdefault((f"{place}/{label}" if label else place, TASKS[kind]), {})
+                    prefix = "lp_" if kind == "probe" else ""
+                    record.setdefault(f"{prefix}acc5", None)  # their key is there with five classes or fewer, too
+                    record[prefix + theirs] = value
+        elif kind == "compositional":  # one picture: it cannot be the wrong one
+            found: dict[str, float | None] = {"image_acc": 1.0, "text_acc": value, "acc": value}
+            records[f"{place}/{rest}", "image_caption_selection"] = found
         for ours, theirs in RETRIEVAL.items():
             if metric.startswith(ours):
-                place = f"{dataset}/{evaluator}"
                 records.setdefault((place, "zeroshot_retrieval"), {})[theirs + metric.removeprefix(ours)] = value
     common = {"model": model, "pretrained": pretrained, "language": language}
     return [{"dataset": place, "task": task, "metrics": found, **common} for (place, task), found in records.items()]
+
+
+def file_name(record: Mapping[str, Any], column: str) -> str:
+    """The name of a record's own file, after clip-benchmark's pattern {dataset}_{pretrained}_{model}_..._{task}.json.
+
+    Args:
+        record: of `clip_benchmark_records`.
+        column: the checkpoint's heading in the table; two checkpoints may have one file name.
+    """
+    dataset = record["dataset"].removeprefix("wds/")
+    parts = (dataset, column, record["model"], record["language"], record["task"])
+    return re.sub(r"[^\w.@+-]", "_", "_".join(parts)) + ".json"
 
 
 def results(
@@ -44,6 +74,8 @@ def results(
     model: str,
     pretrained: Mapping[str, str],
     about: Mapping[str, Any] | None = None,
+    models: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of results.json.
 
@@ -53,11 +85,19 @@ def results(
         model: open_clip's name of the architecture.
         pretrained: column -> tag or file of its weights.
         about: what else belongs there: versions, commit, seconds.
+        models: column -> architecture, where it is not `model`.
+        names: as in `clip_benchmark_records`.
     """
     records = [
         record
         for column, values in metrics.items()
-        for record in clip_benchmark_records(values, dataset=dataset, model=model, pretrained=pretrained[column])
+        for record in clip_benchmark_records(
+            values,
+            dataset=dataset,
+            model=(models or {}).get(column, model),
+            pretrained=pretrained[column],
+            names=names,
+        )
     ]
     flat = {column: dict(values) for column, values in metrics.items()}
     return {**(about or {}), "dataset": dataset, "model": model, "metrics": flat, "clip_benchmark": records}

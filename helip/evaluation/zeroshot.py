@@ -1,6 +1,7 @@
 """From label strings and prompt templates to a zero-shot classifier."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import open_clip
@@ -13,6 +14,15 @@ Template = str | Callable[[str], str]
 def readable(label: str) -> str:
     """A label as a person would say it: 'face-smiling' becomes 'face smiling', '_' likewise."""
     return " ".join(label.replace("-", " ").replace("_", " ").split())
+
+
+def template(text: str) -> Template:
+    """A prompt with `{}` or, as clip-benchmark writes it, `{c}` in the place of the class."""
+    return partial(_filled, text) if "{c}" in text else text
+
+
+def _filled(text: str, name: str) -> str:
+    return text.format(c=name)
 
 
 def classes_of(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:

@@ -2,10 +2,10 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,22 @@ from helip.artifacts.atomic import digest, write_json
 from helip.artifacts.shards import ShardIndex
 from helip.data.datamodule import targets_per_step
 from helip.errors import HelipError
+from helip.evaluation.best import FILE as BEST
+from helip.evaluation.best import BestCheckpoint, check_choice
+from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.results import results
-from helip.evaluation.suite import build_evaluators, evaluate_all
+from helip.evaluation.samples import values_of
+from helip.evaluation.suite import build_evaluators, measure_all
 from helip.pipeline import build
 from helip.pipeline.arrays import Precomputed
 from helip.pipeline.build import Common, Config, Instantiate
+from helip.pipeline.compare import benchmark_names, print_metrics, write_comparison
 from helip.pipeline.dataset import open_index, shard_weights
 from helip.pipeline.evaluation import ClipEmbed, Drive, inside_fit_drive, predict_drive
 from helip.pipeline.jobs import job_settings
 from helip.pipeline.mining import Mined, Rows, ensure_hard_pairs, reuse_hard_pairs, training_rows
 from helip.pipeline.models import Clip, ModelSpec, create_clip
-from helip.pipeline.report import print_metrics, print_mining
+from helip.pipeline.report import print_mining
 from helip.pipeline.resume import AUTO, auto_checkpoint, find_checkpoint
 from helip.pipeline.run import provenance, write_run
 from helip.pipeline.runtime import global_rank, predict_trainer
@@ -55,6 +60,7 @@ class Session:
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.config, self.folder = config, folder
+        self.said: set[str] = set()
         self.common: Common = build.common(config)
         self.trainer = predict_trainer(self.common.trainer)
         self.rank = global_rank()
@@ -95,14 +101,26 @@ class Session:
         self.console.print(f"resume: {found or 'no unfinished run has these settings, from the start'}")
         return replace(settings, resume=str(found) if found else None)
 
-    def evaluators(self) -> Any:
+    @cached_property
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        """What conf/evaluation and the dataset ask for."""
         evaluation = self.config["evaluation"]
-        return build_evaluators(evaluation["evaluators"], evaluation["imagenet"])
+        return build_evaluators(evaluation["evaluators"], evaluation["imagenet"], evaluation["sets"])
+
+    def measure(self, clip: Clip, index: ShardIndex | None) -> Found:
+        """All metrics of a model with their samples, by predict loops."""
+        embed = self.embed(clip, index, predict_drive(self.trainer), self.trainer.strategy.root_device)
+        return measure_all(self.evaluators, embed, self.say_once)
 
     def evaluate(self, clip: Clip, index: ShardIndex | None) -> dict[str, float]:
-        """All metrics of a model, by predict loops."""
-        embed = self.embed(clip, index, predict_drive(self.trainer), self.trainer.strategy.root_device)
-        return evaluate_all(self.evaluators(), embed, self.console.print)
+        """All metrics of a model."""
+        return values_of(self.measure(clip, index))
+
+    def say_once(self, line: str) -> None:
+        """What is skipped for one checkpoint is skipped for all."""
+        if line not in self.said:
+            self.said.add(line)
+            self.console.print(line)
 
 
 def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
@@ -138,7 +156,9 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     if session.common.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
     pairs, settings = build.pair_settings(config), build.train_settings(config)
-    stream, evaluators, alpha = session.common.stream, session.evaluators(), build.export_alpha(config)
+    stream, evaluators, alpha = session.common.stream, session.evaluators, build.export_alpha(config)
+    if settings.best:
+        check_choice(settings.best, evaluators)
     settings = session.resumed(settings)
     index = session.open_index()
     rows = training_rows(index, session.common.dataset)
@@ -164,11 +184,14 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
 
     per_epoch = max(1, math.ceil(rows.usable / stream.batch_size))
     averaged = ema[0].averaged if ema else nullcontext
-    evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before, averaged)
+    max_drop = config["evaluation"]["max_drop"]
+    evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before, averaged, max_drop)
+    best = [BestCheckpoint(folder / "checkpoints", settings.best)] if settings.best else []
     loggers = make_loggers(config["logger"], folder, config) if session.rank == 0 else []
     seen = SeenRows(len(rows.wanted))
-    trainer = fit(module, data, session.common.trainer, settings, [*ema, seen, evaluation], loggers, folder)
-    columns = {"before": before, "after": evaluation.last}
+    callbacks = [*ema, seen, evaluation, *best]
+    trainer = fit(module, data, session.common.trainer, settings, callbacks, loggers, folder)
+    columns = {"before": before, **best_column(best, evaluation.history), "after": evaluation.last}
     if start is not None:
         clip.model.load_state_dict(interpolate(start, clip.model.state_dict(), alpha))
         columns[f"alpha {alpha:g}"] = session.evaluate(clip, index)
@@ -193,18 +216,37 @@ def _finish(
     columns: dict[str, dict[str, float]],
     about: dict[str, Any],
 ) -> None:
-    """final.pt (the last of the columns), results.json, and the table."""
+    """final.pt (the last of the columns), best.pt, results.json, and the table."""
     folder, common = session.folder, session.common
     final = export_clip(module, folder / "final.pt")
+    best = folder / "checkpoints" / BEST
+    if best.is_file():
+        export_clip(read_checkpoint(best), folder / "best.pt")
     print_metrics(columns, folder, session.console)
     last = folder / "checkpoints" / f"step-{trainer.global_step:06d}.ckpt"
     pretrained = {name: str(final if name == list(columns)[-1] else last) for name in columns}
     pretrained["before"] = str(common.model.pretrained)
+    pretrained |= {name: str(folder / "best.pt") for name in columns if name.startswith("best ")}
     content = results(
-        columns, dataset=common.dataset.name, model=common.model.name, pretrained=pretrained, about=about | provenance()
+        columns,
+        dataset=common.dataset.name,
+        model=common.model.name,
+        pretrained=pretrained,
+        about=about | provenance(),
+        names=benchmark_names(session.evaluators),
     )
     write_json(folder / "results.json", content)
     session.console.print(f"run folder: {folder} (final.pt, results.json, metrics.csv, checkpoints)")
+
+
+def best_column(best: Sequence[BestCheckpoint], history: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """All metrics of the best checkpoint under its heading; nothing where none was kept."""
+    return {
+        f"best (step {one.step})": {name: value for name, value in entry.items() if name != "step"}
+        for one in best
+        for entry in history
+        if one.value is not None and entry["step"] == one.step
+    }
 
 
 def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
@@ -216,22 +258,13 @@ def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
         checkpoint_model(Path(path), session.common.model)
         for path in ([asked] if isinstance(asked, str) else asked or [])
     ]
-    columns: dict[str, dict[str, float]] = {}
-    pretrained: dict[str, str] = {}
+    measured: dict[str, Found] = {}
+    specs: dict[str, ModelSpec] = {}
     for spec in models or [session.common.model]:
-        name = column_name(str(spec.pretrained), columns)
-        columns[name], pretrained[name] = session.evaluate(create_clip(spec), index), str(spec.pretrained)
+        name = column_name(str(spec.pretrained), specs)
+        specs[name], measured[name] = spec, session.measure(create_clip(spec), index)
     if session.rank == 0:
-        print_metrics(columns, folder, session.console)
-        content = results(
-            columns,
-            dataset=session.common.dataset.name,
-            model=session.common.model.name,
-            pretrained=pretrained,
-            about=provenance(),
-        )
-        write_json(folder / "results.json", content)
-        session.console.print(f"results: {folder / 'results.json'}")
+        write_comparison(measured, specs, session.evaluators, session.common.dataset.name, folder, session.console)
 
 
 def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from helip.artifacts.arrays import new_array, open_array
 from helip.artifacts.embeddings import GOOD, EmbeddingStore
@@ -26,7 +28,7 @@ from helip.embedding.encoders import (
     evaluation_mode,
     to_device,
 )
-from helip.evaluation.suite import Absent
+from helip.evaluation.embed import Absent
 from helip.evaluation.zeroshot import Template, class_embeddings
 from helip.pipeline.dataset import DatasetSpec, usable_rows
 from helip.pipeline.models import Clip
@@ -36,23 +38,54 @@ from helip.pipeline.runtime import barrier
 Drive = Callable[[pl.LightningModule, DataLoader], None]
 
 
+class WholeBatches(DistributedSampler):
+    """Deals whole batches to the ranks, as one rank alone would form them.
+
+    The last bits of an embedding depend on the shape of its batch; dealt by samples, two ranks would give other numbers
+    than one. A rank for which there is no batch repeats the last one, because Lightning refuses an empty loader.
+    """
+
+    def __init__(self, count: int, batch_size: int, rank: int, world_size: int) -> None:
+        first = min(rank * batch_size, (count - 1) // batch_size * batch_size)
+        begins = range(first, count, world_size * batch_size)
+        self.positions = [place for begin in begins for place in range(begin, min(begin + batch_size, count))]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def own_share(loader: DataLoader, trainer: pl.Trainer) -> DataLoader:
+    """The loader of this rank's batches."""
+    size = loader.batch_size or 1
+    sampler = WholeBatches(len(loader.dataset), size, trainer.global_rank, trainer.world_size)  # type: ignore[arg-type]
+    return DataLoader(
+        loader.dataset,
+        size,
+        sampler=sampler,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+    )
+
+
 def predict_drive(trainer: pl.Trainer) -> Drive:
     """By a Lightning predict loop."""
 
     def drive(module: pl.LightningModule, loader: DataLoader) -> None:
-        trainer.predict(module, loader, return_predictions=False)
+        trainer.predict(module, own_share(loader, trainer), return_predictions=False)
 
     return drive
 
 
 def inside_fit_drive(trainer: pl.Trainer) -> Drive:
-    """By hand, inside a fit, where no second loop can start; the rank's share of the samples by stride."""
+    """By hand, inside a fit, where no second loop can start."""
 
     def drive(module: pl.LightningModule, loader: DataLoader) -> None:
-        own = Subset(loader.dataset, range(trainer.global_rank, len(loader.dataset), trainer.world_size))  # type: ignore[arg-type]
-        mine = DataLoader(own, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn)
         with torch.inference_mode(), trainer.precision_plugin.predict_step_context():
-            for number, batch in enumerate(mine):
+            for number, batch in enumerate(own_share(loader, trainer)):
                 if isinstance(batch, dict):
                     batch = {name: to_device(value, trainer.strategy.root_device) for name, value in batch.items()}
                 else:
@@ -62,9 +95,32 @@ def inside_fit_drive(trainer: pl.Trainer) -> Drive:
     return drive
 
 
+class Texts(Dataset):
+    """Captions with their positions."""
+
+    def __init__(self, captions: Sequence[str]) -> None:
+        self.captions = captions
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, position: int) -> tuple[str, int]:
+        return self.captions[position], position
+
+
+@dataclass(frozen=True)
+class TextCollate:
+    """Tokenizes a batch of captions, in the worker."""
+
+    tokenize: Callable[[list[str]], torch.Tensor]
+
+    def __call__(self, pairs: list[tuple[str, int]]) -> list[torch.Tensor]:
+        return [self.tokenize([caption for caption, _ in pairs]), torch.tensor([position for _, position in pairs])]
+
+
 @dataclass(frozen=True)
 class ClipEmbed:
-    """What evaluators ask of a model (helip.evaluation.suite.Embed).
+    """What evaluators ask of a model (helip.evaluation.embed.Embed).
 
     Attributes:
         scratch: a folder that all ranks see; emptied after use.
@@ -109,18 +165,30 @@ class ClipEmbed:
     def images(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """(n, d) embeddings of a map-style set of (picture, position), and the positions (n,)."""
         count, encoder = len(dataset), self._image_encoder()  # type: ignore[arg-type]
-        with self._scratch("images") as folder, torch.inference_mode(), evaluation_mode(encoder):
-            file = folder / "image.npy"
+        loader = DataLoader(dataset, self.batch_size, num_workers=self.workers)
+        return self._embedded("images", encoder, loader, lambda: dataset[0][0].unsqueeze(0)), np.arange(count)
+
+    def texts(self, captions: Sequence[str]) -> np.ndarray:
+        """(m, d) embeddings of captions."""
+        encoder, collate = ClipTextEncoder(self.clip.model, self.clip.tokenize), TextCollate(self.clip.tokenize)
+        loader = DataLoader(Texts(captions), self.batch_size, num_workers=self.workers, collate_fn=collate)
+        return self._embedded("texts", encoder, loader, lambda: self.clip.tokenize(["a photo"]))
+
+    def _embedded(
+        self, name: str, encoder: nn.Module, loader: DataLoader, example: Callable[[], torch.Tensor]
+    ) -> np.ndarray:
+        """(n, d), every sample of a loader of (input, position) embedded once, by all ranks into one file."""
+        with self._scratch(name) as folder, torch.inference_mode(), evaluation_mode(encoder):
+            file, count = folder / "embeddings.npy", len(loader.dataset)  # type: ignore[arg-type]
             if self.rank == 0:
                 folder.mkdir(parents=True, exist_ok=True)
-                width = encoder(dataset[0][0].unsqueeze(0).to(self._model_device())).shape[1]
+                width = encoder(example().to(self._model_device())).shape[1]
                 new_array(file, np.float32, (count, width))
             barrier()
-            image = open_array(file, "r+")
-            loader = DataLoader(dataset, self.batch_size, num_workers=self.workers)
-            self.drive(PictureEmbedder(encoder, image), loader)
+            into = open_array(file, "r+")
+            self.drive(PictureEmbedder(encoder, into), loader)
             barrier()
-            return np.array(image), np.arange(count)
+            return np.array(into)
 
     def classifier(self, names: Sequence[str], templates: Sequence[Template]) -> np.ndarray:
         """(d, C) class embeddings."""
@@ -139,6 +207,19 @@ class ClipEmbed:
                 return None
 
         return [value if isinstance(value, str) else "" for value in map(one, rows.tolist())]
+
+    def captions(self, rows: np.ndarray, field: str) -> list[tuple[str, ...]]:
+        """The captions in a field of each row's json; the row's own caption where the field is missing or empty."""
+        assert self.index is not None
+        readers = SampleReader(self.index, field), SampleReader(self.index, self.caption)
+
+        def several(row: int) -> tuple[str, ...]:
+            try:
+                return readers[0].captions(row)
+            except Unreadable:
+                return readers[1].captions(row)[:1]
+
+        return [several(row) for row in rows.tolist()]
 
     def _image_encoder(self) -> ClipImageEncoder:
         return ClipImageEncoder(self.clip.model, self.clip.eval_transform)

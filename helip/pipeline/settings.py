@@ -55,7 +55,7 @@ class TrainSettings:
     checkpoint_every: int
     keep_checkpoints: int
     log_every: int
-    evaluate: str
+    evaluate: str | int
     checkpoint_minutes: float | None = None
     allow_change: bool = False
     loss: str = "clip"
@@ -64,11 +64,12 @@ class TrainSettings:
     grad_checkpointing: bool = False
     compile: bool = False
     ema: float | None = None
+    best: str | None = None
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
-        if self.evaluate not in ("epoch", "end"):
-            raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end")
+        if self.evaluate not in ("epoch", "end") and not (isinstance(self.evaluate, int) and self.evaluate > 0):
+            raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end, nor a number of steps from 1")
         if self.loss not in LOSSES:
             raise HelipError(f"train.loss={self.loss} is not one of {', '.join(LOSSES)}")
         for name in ("epochs", "max_steps", "checkpoint_every", "log_every"):

@@ -21,7 +21,7 @@ from helip.data.reader import SampleReader, random_read_rate
 from helip.data.transforms import draft_size
 from helip.data.units import UnitReader
 from helip.evaluation.callback import EvaluationCallback
-from helip.evaluation.suite import Evaluator
+from helip.evaluation.embed import Evaluator
 from helip.pipeline.models import Clip
 from helip.pipeline.resume import find_checkpoint
 from helip.pipeline.run import without_secrets
@@ -170,10 +170,11 @@ def evaluation_callback(
     steps_per_epoch: int,
     start: dict[str, float],
     weights: Callable[[pl.LightningModule], AbstractContextManager[None]] = nullcontext,
+    max_drop: float = 0.05,
 ) -> EvaluationCallback:
-    """Evaluators after each epoch, or after the last step alone, inside `weights` (an average, for instance)."""
-    every = steps_per_epoch if settings.evaluate == "epoch" else 0
-    return EvaluationCallback(evaluators, make_embed, every, start, weights=weights)
+    """Evaluators after each epoch, every so many steps, or at the end, inside `weights` (an average, for instance)."""
+    every = {"epoch": steps_per_epoch, "end": 0}.get(str(settings.evaluate), settings.evaluate)
+    return EvaluationCallback(evaluators, make_embed, int(every), start, max_drop, weights)
 
 
 def build_module(

@@ -49,7 +49,11 @@ class Table:
         return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
 
-def comparison(columns: Mapping[str, Mapping[str, float]], title: str = "Metrics") -> Table:
+def comparison(
+    columns: Mapping[str, Mapping[str, float]],
+    title: str = "Metrics",
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+) -> Table:
     """One line a metric; every column but the first is followed by its difference to the first.
 
     Shares are printed in percent and their differences in percentage points, ranks as they are. Green is better.
@@ -57,6 +61,7 @@ def comparison(columns: Mapping[str, Mapping[str, float]], title: str = "Metrics
     Args:
         columns: such as `{"before": metrics, "after": metrics}`; a metric that a column lacks is a dash.
         title: printed above.
+        intervals: column -> metric -> (low, high) of the difference, printed in brackets after it.
     """
     (first, base), *others = columns.items()
     names = list(dict.fromkeys(name for metrics in columns.values() for name in metrics))
@@ -68,10 +73,12 @@ def comparison(columns: Mapping[str, Mapping[str, float]], title: str = "Metrics
     for y, name in enumerate(names):
         factor, better = (1, -1) if name.endswith("_rank") else (100, 1)
         line = [f"{name} (%)" if factor == 100 else name, _number(base.get(name), factor)]
-        for _, metrics in others:
+        for column, metrics in others:
             known = name in metrics and name in base
             change = metrics[name] - base[name] if known else None
-            line += [_number(metrics.get(name), factor), _number(change, factor, sign="+")]
+            interval = (intervals or {}).get(column, {}).get(name)
+            bounds = f" [{', '.join(_number(bound, factor, '+') for bound in interval)}]" if interval else ""
+            line += [_number(metrics.get(name), factor), _number(change, factor, sign="+") + bounds]
             if change:
                 styles[y, len(line) - 1] = "green" if change * better > 0 else "red"
         lines.append(line)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -12,6 +13,8 @@ from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from helip.evaluation.callback import EvaluationCallback, drift
+from helip.evaluation.embed import Evaluator
+from helip.evaluation.samples import Sampled
 
 
 class Module(pl.LightningModule):
@@ -34,7 +37,7 @@ class Module(pl.LightningModule):
 class Peek:
     """An Embed that hands out the module itself."""
 
-    transform = images = classifier = fields = None
+    transform = device = images = texts = classifier = fields = captions = None
 
     def __init__(self, module: pl.LightningModule) -> None:
         self.module = module
@@ -44,16 +47,14 @@ class Peek:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Evaluator):
     """Reads the model, and draws random numbers as an augmentation would."""
 
-    name: str
-
-    def run(self, embed: Any) -> dict[str, float]:
+    def run(self, embed: Any) -> dict[str, Sampled]:
         module = embed.part("module")
         assert not any(part.training for part in module.modules())
         torch.rand(3)
-        return {"weight": module.linear.weight.sum().item()}
+        return {"weight": Sampled(np.array([module.linear.weight.sum().item()]))}
 
 
 def fit(folder: Path, steps: int, every: int | None, ckpt_path: Path | None = None):
@@ -108,11 +109,9 @@ def test_drift_alarm():
 
 def test_drift_is_warned_about(tmp_path):
     @dataclass(frozen=True)
-    class Fallen:
-        name: str
-
-        def run(self, embed: Any) -> dict[str, float]:
-            return {"zeroshot_top1": 0.1}
+    class Fallen(Evaluator):
+        def run(self, embed: Any) -> dict[str, Sampled]:
+            return {"zeroshot_top1": Sampled(np.array([0.1]))}
 
     callback = EvaluationCallback([Fallen("t")], lambda _, m: cast(Any, Peek(m)), 0, start={"t/zeroshot_top1": 0.4})
     trainer = pl.Trainer(max_steps=1, accelerator="cpu", logger=False, callbacks=[callback], enable_checkpointing=False)

@@ -9,7 +9,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.retrieval import RetrievalHitRate
 
 from helip.errors import HelipError
-from helip.evaluation.metrics import accuracy, positive_ranks, rank_summary, retrieval
+from helip.evaluation.metrics import accuracy, positive_ranks, rank_samples, retrieval
+from helip.evaluation.samples import values_of
 
 EYE4 = np.eye(4)
 
@@ -136,8 +137,8 @@ def test_five_classes_have_no_top5():
     assert set(accuracy(np.eye(5), np.eye(5), np.arange(5))) == {"top1", "mean_per_class"}
 
 
-def test_rank_summary():
-    assert rank_summary(np.array([1, 2, 9]), at=(1, 2)) == {
+def test_rank_samples():
+    assert values_of(rank_samples(np.array([1, 2, 9]), at=(1, 2))) == {
         "recall@1": 1 / 3,
         "recall@2": 2 / 3,
         "mean_rank": 4.0,

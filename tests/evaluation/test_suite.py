@@ -6,7 +6,10 @@ import torch
 from PIL import Image
 
 from helip.errors import HelipError
-from helip.evaluation.suite import Absent, ImageNet, Retrieval, ZeroShot, build_evaluators, evaluate_all
+from helip.evaluation.directories import ImageNet
+from helip.evaluation.embed import Absent
+from helip.evaluation.parts import Retrieval, ZeroShot
+from helip.evaluation.suite import build_evaluators, evaluate_all
 
 FIELDS = {
     "caption": ["a cat", "a cat", "a dog", "no label"],
@@ -15,8 +18,14 @@ FIELDS = {
 }
 
 
+CAPTIONS = [("cat", "kitten"), ("cat",), ("dog", "hound", "odd"), ("odd",)]
+DIRECTIONS = {"cat": (1.0, 0.0), "kitten": (0.8, 0.6), "dog": (0.0, 1.0), "hound": (0.6, 0.8), "odd": (-1.0, 0.0)}
+
+
 class HandMade:
     """Rows 0 and 1 are one concept twice, row 2 another; row 3 has no label and the model takes it for row 2."""
+
+    device = torch.device("cpu")
 
     def __init__(self):
         self.calls = []
@@ -44,6 +53,12 @@ class HandMade:
     def fields(self, rows, field):
         return [FIELDS[field][row - 10] for row in rows]
 
+    def captions(self, rows, field):
+        return [CAPTIONS[row - 10] for row in rows]
+
+    def texts(self, captions):
+        return np.array([DIRECTIONS[caption] for caption in captions])
+
 
 def test_flat_names_and_values():
     embed = HandMade()
@@ -65,13 +80,28 @@ def test_rows_of_one_group_are_right_answers_to_each_other():
     assert evaluate_all([Retrieval("test", "test", group="subgroup")], HandMade()) == got
 
 
+def test_all_captions_of_an_image_are_right_answers():
+    got = evaluate_all([Retrieval("test", "test", captions="captions")], HandMade())
+    # captions cat kitten | cat | dog hound odd | odd; images (1 0) (.8 .6) (0 1) (0 1)
+    # image 0: own best 1, the cat of image 1 ties: 2
+    # image 1: own .8; kitten 1 and hound .96 above, the cat of image 0 ties: 4
+    # image 2: own best 1, nothing reaches it: 1
+    # image 3: own 0; kitten .6, dog 1, hound .8 above, cat, cat and odd tie at 0: 7
+    assert got["test/i2t_mean_rank"] == (2 + 4 + 1 + 7) / 4 and got["test/i2t_recall@1"] == 1 / 4
+    # cat of 0: 1. kitten of 0 (.8 own; 1, .6, .6): 2. cat of 1 (.8 own; 1): 2.
+    # dog of 2 (1 own; 0, .6, 1 ties): 2. hound of 2 (.8 own; .6, .96 above, .8 ties): 3. odd of 2 (0 own; -1, -.8, 0
+    # ties): 2. odd of 3 likewise: 2
+    assert got["test/t2i_mean_rank"] == (1 + 2 + 2 + 2 + 3 + 2 + 2) / 7
+    assert got["test/t2i_median_rank"] == 2
+
+
 def test_what_is_not_here_is_skipped_with_one_line():
     said = []
     evaluators = [Retrieval("val", "val"), ZeroShot("test", "test", "flat"), Retrieval("test", "test")]
     got = evaluate_all(evaluators, HandMade(), said.append)
     assert {name.split("/")[0] for name in got} == {"test"} and "test/i2t_recall@1" in got
-    assert said[0] == "skipped Retrieval val: dataset toy has no part 'val': docs/datasets.md says how to get it"
-    assert said[1].startswith("skipped ZeroShot test: part test has 1 classes in the field 'flat'") and len(said) == 2
+    assert said[0] == "skipped val: dataset toy has no part 'val': docs/datasets.md says how to get it"
+    assert said[1].startswith("skipped test: part test has 1 classes in the field 'flat'") and len(said) == 2
 
 
 def test_imagenet_uses_positions_not_order(tmp_path):
@@ -99,7 +129,7 @@ def test_evaluators_from_configuration(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"kind": "retrival", "part": "val"}, "'retrival' is unknown: use one of retrieval, zeroshot, imagenet"),
+        ({"kind": "retrival", "part": "val"}, "'retrival' is unknown: use one of retrieval, zeroshot, probe, imagenet"),
         ({"part": "val"}, "None is unknown"),
         ({"kind": "zeroshot", "part": "val"}, "label"),
         ({"kind": "retrieval", "part": "val", "at": 3}, "at"),

@@ -54,7 +54,9 @@ def understood(config: Config) -> None:
             if config["encoders"]["name"] != "clip":
                 request.embedding.create()
                 assert len(created) == 2
-    build_evaluators(config["evaluation"]["evaluators"], config["evaluation"]["imagenet"])
+    evaluation = config["evaluation"]
+    built = build_evaluators(evaluation["evaluators"], evaluation["imagenet"], evaluation["sets"])
+    assert len(built) == len(evaluation["evaluators"]) + len(evaluation["sets"])
     if "train" in config:
         build.train_settings(config)
         build.optim_settings(config)

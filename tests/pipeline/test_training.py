@@ -34,9 +34,9 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def mean_rank(run: Path) -> list[float]:
-    """Its line in the table of metrics."""
+    """Its line in the table of metrics, without intervals."""
     line = next(line for line in (run / "metrics.md").read_text().splitlines() if "val/t2i_mean_rank" in line)
-    return [float(cell) for cell in line.strip("| ").split("|")[1:]]
+    return [float(cell.split("[")[0]) for cell in line.strip("| ").split("|")[1:]]
 
 
 def short(world: World, *overrides: str) -> tuple[Result, Path]:

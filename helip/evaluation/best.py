@@ -1,0 +1,110 @@
+"""The best checkpoint of a run, chosen on a validation part and never on what is reported."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities import rank_zero_warn
+
+from helip.errors import HelipError
+from helip.evaluation.embed import Evaluator
+
+FILE = "best.ckpt"
+
+
+class BestCheckpoint(Checkpoint):
+    """Keeps best.ckpt: the checkpoint with the best value of one metric among the evaluations of a run.
+
+    It stands after the callback that evaluates. The starting checkpoint is no candidate. A later one must be strictly
+    better; ranks (`*_rank`) are better when lower. What was best travels in every checkpoint, and a resumed run that
+    has a folder of its own copies the file.
+
+    Attributes:
+        value: of the best so far; None before the first evaluation.
+        step: optimizer step of it.
+    """
+
+    def __init__(self, folder: Path, metric: str) -> None:
+        super().__init__()
+        self.path, self.metric = folder / FILE, metric
+        self.value: float | None = None
+        self.step = 0
+        self._earlier: str | None = None  # best.ckpt of the run that is resumed
+        self._looked = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the file of an earlier part of the run."""
+        self._looked = trainer.global_step
+        if self.value is None or not trainer.is_global_zero:
+            return
+        if self.path.is_file():  # the run went on past its last checkpoint: its file may be of a later step
+            self._take(_record(self.path, self.state_key))
+        elif self._earlier and Path(self._earlier).is_file():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_name(f".{FILE}.tmp")
+            shutil.copyfile(self._earlier, temporary)
+            temporary.replace(self.path)
+            self._take(_record(self.path, self.state_key))
+        else:
+            rank_zero_warn(f"{self._earlier} of the earlier part of this run is gone: the best is chosen from here on")
+            self.value = None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Compare, if this step was evaluated; rank 0 decides for all, because saving is collective."""
+        evaluated = trainer.callback_metrics.get("evaluated_step")
+        if evaluated is None or int(evaluated) != trainer.global_step or self._looked == trainer.global_step:
+            return
+        self._looked = trainer.global_step
+        value = float(trainer.callback_metrics.get(self.metric, math.nan))
+        if not trainer.strategy.broadcast(better(self.metric, value, self.value)):
+            return
+        self.value, self.step = value, trainer.global_step
+        trainer.save_checkpoint(self.path)
+
+    def _take(self, record: Mapping[str, Any]) -> None:
+        self.value, self.step = record["value"], record["step"]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metric": self.metric, "value": self.value, "step": self.step, "path": str(self.path)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Another metric than before begins anew."""
+        if state_dict["metric"] == self.metric:
+            self._take(state_dict)
+            self._earlier = state_dict["path"]
+
+
+def better(metric: str, value: float, than: float | None) -> bool:
+    """Whether a value of a metric is strictly better than another, or the first; NaN never is."""
+    if than is None:
+        return not math.isnan(value)
+    return value < than if metric.endswith("_rank") else value > than
+
+
+def check_choice(metric: str, evaluators: Sequence[Evaluator]) -> None:
+    """Refuse a metric that no evaluator computes on a validation part.
+
+    Raises:
+        HelipError: no such evaluator, or one that measures what is reported.
+    """
+    prefix = metric.partition("/")[0]
+    named = {one.name: one for one in evaluators}
+    if prefix not in named or "/" not in metric:
+        raise HelipError(
+            f"train.best={metric} is no metric of an evaluator: begin it with one of "
+            f"{', '.join(f'{name}/' for name in named) or '(there is no evaluator)'}, such as val/i2t_recall@1"
+        )
+    if not named[prefix].measured_on.startswith("val"):
+        raise HelipError(
+            f"train.best={metric} would choose the checkpoint on {named[prefix].measured_on!r}, which is reported: "
+            "choose on a part whose name begins with val"
+        )
+
+
+def _record(path: Path, key: str) -> dict[str, Any]:
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["callbacks"][key]

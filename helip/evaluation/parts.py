@@ -1,0 +1,75 @@
+"""Evaluators on a part of the dataset, by the fields of its json."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helip.evaluation.embed import Absent, Embed, Evaluator, Found
+from helip.evaluation.metrics import accuracy_samples, retrieval_samples
+from helip.evaluation.zeroshot import Template, classes_of, readable
+
+
+@dataclass(frozen=True)
+class Retrieval(Evaluator):
+    """Image-text retrieval within a part.
+
+    Attributes:
+        part: name of a part of the dataset.
+        group: json field; rows that share its value (such as `caption`) are right answers to each other. None: every
+            row stands for itself alone, and a repeated caption counts as wrong.
+        captions: json field with a list of captions, all of which are right answers to their image; None: one caption
+            a row, the one that training sees first.
+    """
+
+    part: str
+    group: str | None = None
+    captions: str | None = None
+
+    @property
+    def measured_on(self) -> str:
+        return self.part
+
+    def run(self, embed: Embed) -> Found:
+        image, text, rows = embed.part(self.part)
+        group = np.arange(len(rows))
+        if self.group:
+            names, group = classes_of(embed.fields(rows, self.group))
+            alone = group < 0  # rows without the field stand for themselves
+            group[alone] = len(names) + np.arange(alone.sum())
+        if self.captions is None:
+            return retrieval_samples(image, text, group)
+        captions = embed.captions(rows, self.captions)
+        text = embed.texts([caption for several in captions for caption in several])  # (m, d)
+        return retrieval_samples(image, text, group, np.repeat(group, [len(several) for several in captions]))
+
+
+@dataclass(frozen=True)
+class ZeroShot(Evaluator):
+    """Zero-shot classification of a part's images by a field of their json.
+
+    Attributes:
+        part: name of a part of the dataset.
+        label: json field whose distinct values are the classes; rows without it are left out.
+        templates: prompts with `{}` for the class.
+    """
+
+    part: str
+    label: str
+    templates: tuple[Template, ...] = ("{}",)
+
+    @property
+    def measured_on(self) -> str:
+        return self.part
+
+    def run(self, embed: Embed) -> Found:
+        image, _, rows = embed.part(self.part)
+        names, label = classes_of(embed.fields(rows, self.label))
+        if len(names) < 2:
+            raise Absent(
+                f"part {self.part} has {len(names)} classes in the field {self.label!r}: name a json field of the "
+                "shards with at least two values"
+            )
+        weights = embed.classifier([readable(name) for name in names], self.templates)
+        known = label >= 0
+        found = accuracy_samples(image[known], weights, label[known])
+        return {f"zeroshot_{self.label}_{key}": sampled for key, sampled in found.items()}

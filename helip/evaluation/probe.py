@@ -1,0 +1,250 @@
+"""Linear probe: logistic regression on frozen image embeddings, by the protocol of CLIP (arXiv 2103.00020, A.3).
+
+L-BFGS on the whole training set; the L2 strength is searched on a validation split from 1e-6 to 1e6, in steps of a
+hundredfold first, then by halves around the best down to 8 steps a decade; with the best one the model is fitted again
+on training and validation together and measured on the test split. CLIP takes the features before its projection,
+clip-benchmark and we take the embeddings themselves, of length 1.
+
+Legend: n pictures, d embedding width, C classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from helip.errors import HelipError
+from helip.evaluation.directories import benchmark_name, open_set
+from helip.evaluation.embed import Absent, Embed, Evaluator, Found
+from helip.evaluation.metrics import accuracy_samples
+from helip.evaluation.zeroshot import classes_of
+
+DECADES, PER_DECADE = (-6, 6), 8
+COARSE = 2 * PER_DECADE  # CLIP's first grid: 1e-6, 1e-4, ..., 1e6
+HELD_OUT = 0.2  # of each class for validation where a set has no such split (assumption: the paper gives no number)
+ITERATIONS = 1000  # CLIP's limit
+ROWS = 1 << 16  # of the training set whose C scores are in memory together
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A probe: its weights with the bias in the last row, and the strength it was fitted with."""
+
+    weights: NDArray[np.float64]  # (d + 1, C)
+    strength: float
+
+    def samples(self, features: NDArray, labels: NDArray) -> Found:
+        """Accuracies on (n, d) features."""
+        return accuracy_samples(with_one(features), self.weights, labels)
+
+
+def with_one(features: NDArray) -> NDArray:
+    """(n, d + 1): a last column of ones, for the bias."""
+    return np.concatenate([features, np.ones((len(features), 1), features.dtype)], 1)
+
+
+def fit_logistic(
+    features: NDArray,
+    labels: NDArray,
+    classes: int,
+    strength: float,
+    device: torch.device | str = "cpu",
+    start: NDArray | None = None,
+    tolerance: float = 1e-5,
+) -> NDArray[np.float64]:
+    """Multinomial logistic regression: sum of cross-entropies + strength / 2 * |W|^2, the bias free.
+
+    scikit-learn's LogisticRegression(C=1 / strength) has the same minimum.
+
+    Args:
+        features: (n, d).
+        labels: (n,) integers in 0..classes-1.
+        classes: C.
+        strength: of the L2 penalty, above 0.
+        device: where to compute, in float64 on the CPU and float32 elsewhere.
+        start: (d + 1, C) weights to begin with, such as those of a neighbouring strength; None: zeros.
+        tolerance: largest entry of the gradient (of the mean over the rows) at which to stop.
+
+    Returns:
+        (d + 1, C) weights, the last row is the bias.
+    """
+    dtype = torch.float64 if torch.device(device).type == "cpu" else torch.float32
+    x = torch.as_tensor(with_one(features), dtype=dtype, device=device)  # (n, d + 1)
+    y = torch.as_tensor(labels, device=device)
+    penalty = torch.full((x.shape[1], 1), strength / len(x), dtype=dtype, device=device)
+    penalty[-1] = 0  # the bias
+    begin = np.zeros((x.shape[1], classes)) if start is None else start
+    weights = torch.nn.Parameter(torch.as_tensor(begin, dtype=dtype, device=device).clone())
+    optimizer = torch.optim.LBFGS(
+        [weights], 1.0, ITERATIONS, 2 * ITERATIONS, tolerance, 1e-12, 10, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> torch.Tensor:
+        with torch.no_grad():  # the gradient by hand needs no graph, and a block of rows at a time
+            loss, gradient = (penalty * weights.square()).sum() / 2, penalty * weights
+            for first in range(0, len(x), ROWS):
+                rows, label = x[first : first + ROWS], y[first : first + ROWS]
+                logs = torch.log_softmax(rows @ weights, 1)  # (ROWS, C)
+                loss = loss - logs.gather(1, label[:, None]).sum() / len(x)
+                error = logs.exp()
+                error[torch.arange(len(label), device=device), label] -= 1
+                gradient = gradient + rows.T @ error / len(x)
+            weights.grad = gradient
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    return weights.detach().double().cpu().numpy()
+
+
+def hold_out(labels: NDArray, share: float = HELD_OUT, seed: int = 0) -> NDArray[np.bool_]:
+    """(n,) bool, the validation rows: the same share of every class, at least one and never all of it."""
+    rng = np.random.default_rng(seed)
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(max(1, round(share * len(rows))), len(rows) - 1)
+        chosen[rng.permutation(rows)[:count]] = True
+    return chosen
+
+
+def sweep(
+    train: tuple[NDArray, NDArray], val: tuple[NDArray, NDArray], classes: int, device: torch.device | str = "cpu"
+) -> Fit:
+    """The strength with the best validation accuracy, of equals the one with the lower loss, fitted again on all rows.
+
+    Args:
+        train: (n, d) features and (n,) labels.
+        val: likewise.
+        classes: C.
+        device: where to compute.
+    """
+    last = (DECADES[1] - DECADES[0]) * PER_DECADE
+    fitted: dict[int, NDArray] = {}
+    scores: dict[int, tuple[float, float]] = {}
+
+    def strength(step: int) -> float:
+        return 10 ** (DECADES[0] + step / PER_DECADE)
+
+    def score(step: int) -> None:
+        if step in scores or not 0 <= step <= last:
+            return
+        near = min(fitted, key=lambda known: abs(known - step), default=None)  # a neighbour saves most iterations
+        start = fitted[near] if near is not None else None
+        fitted[step] = fit_logistic(*train, classes, strength(step), device, start)
+        scores[step] = validation_score(fitted[step], *val)
+
+    for step in range(last, -1, -COARSE):  # from the strongest, which is the quickest
+        score(step)
+    width = COARSE
+    while width > 1:
+        width //= 2
+        peak = max(scores, key=scores.__getitem__)
+        score(peak - width)
+        score(peak + width)
+    best = max(scores, key=scores.__getitem__)
+    features, labels = (np.concatenate(pair) for pair in zip(train, val, strict=True))
+    return Fit(fit_logistic(features, labels, classes, strength(best), device, fitted[best]), strength(best))
+
+
+def validation_score(weights: NDArray, features: NDArray, labels: NDArray) -> tuple[float, float]:
+    """Accuracy and minus the mean cross-entropy: on a small split many strengths have one accuracy."""
+    logs = torch.log_softmax(torch.from_numpy(with_one(features) @ weights), 1).numpy()  # (n, C)
+    return float((logs.argmax(1) == labels).mean()), float(logs[np.arange(len(labels)), labels].mean())
+
+
+def probe_samples(
+    train: tuple[NDArray, NDArray],
+    test: tuple[NDArray, NDArray],
+    classes: int,
+    device: torch.device | str = "cpu",
+    val: tuple[NDArray, NDArray] | None = None,
+) -> Found:
+    """`probe_top1`, `probe_mean_per_class` and, with more than five classes, `probe_top5` on the test rows.
+
+    Args:
+        train: (n, d) features and (n,) labels.
+        test: likewise.
+        classes: C.
+        device: where to compute.
+        val: likewise; None: a fifth of every class of `train` is held out.
+
+    Raises:
+        HelipError: fewer than two classes to train on.
+    """
+    if len(np.unique(train[1])) < 2:
+        raise HelipError("A linear probe needs training pictures of at least two classes: check the labels.")
+    if val is None:
+        held = hold_out(train[1])
+        train, val = (train[0][~held], train[1][~held]), (train[0][held], train[1][held])
+    fit = sweep(train, val, classes, device)
+    return {f"probe_{key}": sampled for key, sampled in fit.samples(*test).items()}
+
+
+@dataclass(frozen=True)
+class DirectoryProbe(Evaluator):
+    """Linear probe on the splits of a directory.
+
+    Attributes:
+        path: a wds directory of clip-benchmark, or a directory with a folder for each split that has one per class.
+        split: to measure on.
+        train: split to train on.
+        val: split on which the strength is chosen; None: a fifth of every class of `train`.
+    """
+
+    path: str
+    split: str = "test"
+    train: str = "train"
+    val: str | None = None
+
+    @property
+    def measured_on(self) -> str:
+        return self.split
+
+    @property
+    def benchmark(self) -> str:
+        return benchmark_name(self.path)
+
+    def run(self, embed: Embed) -> Found:
+        sets = [open_set(self.path, name, embed.transform) for name in (self.train, self.split, self.val) if name]
+        names = sets[0].names
+        if any(one.captions is not None or one.names != names for one in sets):
+            raise HelipError(f"the splits of {self.path} differ in their classes or have none: give a labelled set")
+        found = [(image, one.labels[positions]) for one in sets for image, positions in [embed.images(one)]]
+        classes = max(int(labels.max()) for _, labels in found) + 1
+        return probe_samples(found[0], found[1], classes, embed.device, found[2] if self.val else None)
+
+
+@dataclass(frozen=True)
+class PartProbe(Evaluator):
+    """Linear probe on parts of the dataset, by a field of their json.
+
+    Attributes:
+        part: to measure on; its rows of a class that the training part lacks are left out.
+        label: json field whose distinct values are the classes.
+        train: part to train on.
+        val: part on which the strength is chosen; None: a fifth of every class of `train`.
+    """
+
+    part: str
+    label: str
+    train: str = "train"
+    val: str | None = None
+
+    @property
+    def measured_on(self) -> str:
+        return self.part
+
+    def run(self, embed: Embed) -> Found:
+        parts = [(name, *embed.part(name)) for name in (self.train, self.part, self.val) if name]
+        labels = [embed.fields(rows, self.label) for _, _, _, rows in parts]
+        names, _ = classes_of(labels[0])
+        number = {name: place for place, name in enumerate(names)}
+        found = []
+        for (name, image, _, _), own in zip(parts, labels, strict=True):
+            label = np.array([number.get(one, -1) for one in own], np.int64)
+            if not (label >= 0).any():
+                raise Absent(f"no row of part {name} has a class in the field {self.label!r}: name a json field")
+            found.append((image[label >= 0], label[label >= 0]))
+        metrics = probe_samples(found[0], found[1], len(names), embed.device, found[2] if self.val else None)
+        return {key.replace("probe_", f"probe_{self.label}_"): sampled for key, sampled in metrics.items()}

@@ -1,0 +1,110 @@
+"""A metric together with the samples that it summarises, and how far two checkpoints differ, with an interval.
+
+Legend: n samples (queries, images), U units that are drawn together, R resamples.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helip.errors import HelipError
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A metric as the mean or the median of its samples.
+
+    Attributes:
+        values: (n,) one number for each sample: right or wrong, a rank.
+        unit: (n,) integers 0..U-1; samples of one unit, such as the captions of an image, are no independent draws.
+            None: every sample is a unit.
+        statistic: how the samples become the metric.
+    """
+
+    values: NDArray
+    unit: NDArray | None = None
+    statistic: Literal["mean", "median"] = "mean"
+
+    @property
+    def value(self) -> float:
+        return float(np.median(self.values) if self.statistic == "median" else np.mean(self.values))
+
+
+def values_of(samples: Mapping[str, Sampled]) -> dict[str, float]:
+    """The metrics alone."""
+    return {name: sampled.value for name, sampled in samples.items()}
+
+
+def difference_intervals(
+    first: Mapping[str, Sampled],
+    second: Mapping[str, Sampled],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals of second - first, paired: both checkpoints see the same resampled units.
+
+    Args:
+        first: metrics of one checkpoint.
+        second: metrics of another one on the same samples.
+        level: share of the resamples inside the interval.
+        resamples: R; with 1,000 an end of the interval moves by a few percent of its width from seed to seed.
+        seed: of the resamples.
+
+    Returns:
+        metric -> (low, high), for the metrics that both have.
+
+    Raises:
+        HelipError: the two were not measured on the same number of samples.
+    """
+    intervals = {}
+    for name in first:
+        if name not in second:
+            continue
+        one, two = first[name], second[name]
+        if len(one.values) != len(two.values):
+            raise HelipError(
+                f"{name} was measured on {len(one.values)} samples of one checkpoint and {len(two.values)} of another: "
+                "the data changed in between, run the comparison again"
+            )
+        draws = _median_differences if one.statistic == "median" else _mean_differences
+        found = list(draws(one, two, resamples, np.random.default_rng(seed)))  # R numbers
+        low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+        intervals[name] = (float(low), float(high))
+    return intervals
+
+
+def _units(sampled: Sampled) -> tuple[NDArray[np.int64], int]:
+    unit = np.arange(len(sampled.values)) if sampled.unit is None else np.unique(sampled.unit, return_inverse=True)[1]
+    return unit, int(unit.max()) + 1
+
+
+def _counts(units: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """(U,) how often each unit is in a resample of U units; R times."""
+    for _ in range(resamples):
+        yield np.bincount(rng.integers(0, units, units), minlength=units)
+
+
+def _mean_differences(one: Sampled, two: Sampled, resamples: int, rng: np.random.Generator) -> Iterator[float]:
+    unit, units = _units(one)
+    change = np.asarray(two.values, np.float64) - np.asarray(one.values, np.float64)
+    change_sum, size = np.bincount(unit, change, minlength=units), np.bincount(unit, minlength=units)
+    for count in _counts(units, resamples, rng):
+        yield float(count @ change_sum / (count @ size))
+
+
+def _median_differences(one: Sampled, two: Sampled, resamples: int, rng: np.random.Generator) -> Iterator[float]:
+    unit, units = _units(one)
+    orders = [np.argsort(sampled.values, kind="stable") for sampled in (one, two)]
+    for count in _counts(units, resamples, rng):
+        medians = []
+        for sampled, order in zip((one, two), orders, strict=True):
+            reached = np.cumsum(count[unit[order]])  # samples of the resample up to and with each sorted value
+            middle = np.searchsorted(reached, [(reached[-1] - 1) // 2, reached[-1] // 2], side="right")
+            medians.append(np.mean(sampled.values[order[middle]]))
+        yield float(medians[1] - medians[0])

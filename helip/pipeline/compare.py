@@ -1,0 +1,100 @@
+"""What evaluate.py leaves behind: one table of all checkpoints, results.json, and clip-benchmark's files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from helip.artifacts.atomic import write_json
+from helip.evaluation.embed import Evaluator, Found
+from helip.evaluation.results import clip_benchmark_records, file_name, results
+from helip.evaluation.samples import RESAMPLES, difference_intervals, values_of
+from helip.pipeline.models import ModelSpec
+from helip.pipeline.run import provenance, write_text
+from helip.report.tables import comparison
+
+LEVEL = 0.95
+Intervals = Mapping[str, Mapping[str, tuple[float, float]]]
+
+
+def write_comparison(
+    measured: Mapping[str, Found],
+    specs: Mapping[str, ModelSpec],
+    evaluators: Sequence[Evaluator],
+    dataset: str,
+    folder: Path,
+    console: Console,
+) -> None:
+    """Print and write the metrics of each checkpoint, with differences to the first and their intervals.
+
+    Args:
+        measured: heading of a checkpoint -> metrics with their samples.
+        specs: heading -> model.
+        evaluators: that measured them.
+        dataset: name of the data.
+        folder: of the run.
+        console: for the table.
+    """
+    first, *others = measured
+    columns = {name: values_of(found) for name, found in measured.items()}
+    intervals = {name: difference_intervals(measured[first], measured[name], LEVEL) for name in others}
+    print_metrics(columns, folder, console, intervals)
+    about: dict[str, Any] = provenance()
+    if intervals:
+        console.print(f"in brackets: {LEVEL:.0%} interval of the difference, {RESAMPLES:,} paired bootstrap resamples")
+        about["difference_intervals"] = {"first": first, "level": LEVEL, "resamples": RESAMPLES, "columns": intervals}
+    content = results(
+        columns,
+        dataset=dataset,
+        model=specs[first].name,
+        pretrained={name: str(spec.pretrained) for name, spec in specs.items()},
+        about=about,
+        models={name: spec.name for name, spec in specs.items()},
+        names=benchmark_names(evaluators),
+    )
+    write_json(folder / "results.json", content)
+    count = 0
+    for name, values in columns.items():
+        count += write_benchmark_files(values, name, specs[name], evaluators, dataset, folder / "clip_benchmark")
+    console.print(f"results: {folder / 'results.json'}" + (f", {count} files in clip_benchmark/" if count else ""))
+
+
+def print_metrics(
+    columns: Mapping[str, Mapping[str, float]], folder: Path, console: Console, intervals: Intervals | None = None
+) -> None:
+    """The table of metrics on the console and in metrics.md; each column after the first with its difference."""
+    if not any(columns.values()):
+        console.print(
+            "no metric was computed: the dataset names no evaluation part, see conf/dataset and docs/evaluation.md"
+        )
+        return
+    table = comparison(columns, intervals=intervals)
+    console.print(table.rich())
+    write_text(folder / "metrics.md", table.markdown())
+
+
+def write_benchmark_files(
+    metrics: Mapping[str, float],
+    column: str,
+    spec: ModelSpec,
+    evaluators: Sequence[Evaluator],
+    dataset: str,
+    folder: Path,
+) -> int:
+    """A json file for each data set and task, as `clip_benchmark build FOLDER` reads them; how many."""
+    records = clip_benchmark_records(
+        metrics,
+        dataset=dataset,
+        model=spec.name,
+        pretrained=str(spec.pretrained),
+        names=benchmark_names(evaluators),
+    )
+    for record in records:
+        write_json(folder / file_name(record, column), record)
+    return len(records)
+
+
+def benchmark_names(evaluators: Sequence[Evaluator]) -> dict[str, str]:
+    """Evaluator -> clip-benchmark's own name of its data, where it has one."""
+    return {one.name: one.benchmark for one in evaluators if one.benchmark}
