@@ -1,18 +1,35 @@
 """What mining and training print and draw."""
 
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from helip.artifacts.atomic import digest, write_json
+from helip.artifacts.hard_pairs import HardPairIndex
 from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import decode_image
-from helip.pipeline.mining import Mined, MiningRequest, Rows
+from helip.errors import HelipError
+from helip.mining.settings import SCORES
+from helip.pipeline.mining import Mined, MiningRequest, Rows, find_hard_pairs
 from helip.pipeline.run import write_text
 from helip.report.contact_sheet import contact_sheet
+from helip.report.gallery import FORMAT, gallery, read_gallery, sections
 from helip.report.labels import label_rates
+from helip.report.mining_report import (
+    draw_pictures,
+    draw_plots,
+    mining_report,
+    near_duplicate,
+    report_folder,
+    rule_tables,
+)
 from helip.report.tables import comparison, mining_tables
 
 MANY_ROWS = 200_000  # labels live in the json members; above it reading them all takes longer than the user would wait
@@ -20,8 +37,12 @@ MANY_ROWS = 200_000  # labels live in the json members; above it reading them al
 
 def print_mining(
     request: MiningRequest, rows: Rows, mined: Mined, caption: str | dict[str, float], folder: Path, console: Console
-) -> None:
-    """The tables of a mining, and the contact sheet where there are images."""
+) -> Path:
+    """The tables of a mining, mining.json and the contact sheet in the run folder, and the report beside the index.
+
+    Returns:
+        The folder of the report.
+    """
     index, seconds = mined.index, mined.seconds
     statistics = index.meta.get("statistics", {})
     removed = statistics.get("removed_from_stored", statistics.get("removed_from_first", {}))
@@ -32,24 +53,85 @@ def print_mining(
             f"{statistics['rows_searched']:,} rows ran short under the stricter rules and were searched again"
         )
     console.print(f"hard pairs: {mined.folder}" + ("" if seconds else " (found, nothing was mined)"))
+    about = {"hard_pairs": str(mined.folder.absolute()), "topk": request.topk, "rows": rows.usable, "seconds": seconds}
+    write_json(folder / "mining.json", about | {"statistics": statistics})
+    if rows.index is not None:
+        reader = SampleReader(rows.index, caption)
+        path = contact_sheet(
+            folder / "hard_pairs.png", index, _image(reader), _caption(reader), subtitle=_subtitle(request, rows)
+        )
+        console.print(f"contact sheet: {path}")
+    beside = report_folder(mined.folder)
+    place = beside if os.access(beside.parent, os.W_OK) else folder / "report"
+    return write_report(place, request, rows, mined, caption, console)
+
+
+def write_report(
+    folder: Path, request: MiningRequest, rows: Rows, mined: Mined, caption: str | dict[str, float], console: Console
+) -> Path:
+    """index.html, gallery.json and the PNGs, unless they are there already for this index and the same other arms."""
+    index, arms = mined.index, _other_arms(request, rows)
+    made_of = [index.meta.get("hash"), rows.fingerprint, request.topk, FORMAT]
+    stamp = digest([*made_of, {name: arm.meta.get("hash") for name, arm in arms.items()}])
+    page = folder / "index.html"
+    if (before := _gallery_there(folder)) and before["about"]["stamp"] == stamp and page.is_file():
+        for line in [*before["about"]["remarks"], f"report: {page}"]:
+            console.print(line)
+        return folder
+    tables = rule_tables(index, request.topk, rows.wanted)
+    about = {"stamp": stamp, "topk": request.topk, "subtitle": _subtitle(request, rows), "remarks": []}
+    about["tables"] = [{"title": table.title, "headers": table.headers, "lines": table.lines} for table in tables]
+    top = index.topk(request.topk)
     if rows.index is None:
-        return
-    reader = SampleReader(rows.index, caption)
-    if request.dataset.label and rows.usable <= MANY_ROWS:
-        _print_label_rates(request.dataset.label, request.topk, rows, mined, reader, console)
-    subtitle = (
-        f"{request.dataset.name} · {request.embedding.name} · ranked by {request.search.score} · {rows.usable:,} pairs"
-    )
-    path = contact_sheet(folder / "hard_pairs.png", index, _image(reader), _caption(reader), subtitle=subtitle)
-    console.print(f"contact sheet: {path}")
+        content = {"format": FORMAT, "sections": [], "captions": {}, "thumbs": {}}
+        about["remarks"].append("The rows are bare arrays: there are no pictures to show.")
+        draw_plots(folder, index, request.topk)
+    else:
+        reader = SampleReader(rows.index, caption)
+        if request.dataset.label and rows.usable <= MANY_ROWS:
+            about["remarks"].append(_label_rates(request.dataset.label, top.rows, rows, reader))
+            console.print(about["remarks"][-1])
+        parts = sections(top, near_duplicate(index), _caption(reader))
+        content = gallery(parts, _image(reader), _caption(reader))
+        shown = {part.key: (part.title, part.lines) for part in parts}
+        draw_pictures(folder, index, request.topk, shown, _image(reader), _caption(reader), about["subtitle"])
+    content["about"] = about
+    write_json(folder / "gallery.json", content)
+    mining_report(page, index, request.topk, content, arms, tables, about["subtitle"], about["remarks"])
+    console.print(f"report: {page}")
+    return folder
 
 
-def _print_label_rates(label: str, topk: int, rows: Rows, mined: Mined, reader: SampleReader, console: Console) -> None:
+def _gallery_there(folder: Path) -> dict[str, Any] | None:
+    with suppress(HelipError):
+        return read_gallery(folder / "gallery.json")
+    return None
+
+
+def _other_arms(request: MiningRequest, rows: Rows) -> dict[str, HardPairIndex]:
+    """Indexes that differ from this one in what pairs are ranked by, as far as they have been mined."""
+    if request.index_folder:
+        return {}
+    found = {}
+    for score in SCORES:
+        if score != request.search.score:
+            arm = find_hard_pairs(replace(request, search=replace(request.search, score=score)), rows)
+            if arm is not None and arm.depth >= request.topk:
+                found[score] = arm
+    return found
+
+
+def _subtitle(request: MiningRequest, rows: Rows) -> str:
+    name, score = request.dataset.name, request.search.score
+    return f"{name} · {request.embedding.name} · ranked by {score} · {rows.usable:,} pairs"
+
+
+def _label_rates(label: str, hard: np.ndarray, rows: Rows, reader: SampleReader) -> str:
     labels = np.full(len(rows.wanted), "", object)
     for row in np.flatnonzero(rows.wanted):
         labels[row] = str(reader.metadata(int(row)).get(label) or "")
-    rates = label_rates(mined.index.topk(topk).rows, labels, rows.wanted)
-    console.print(
+    rates = label_rates(hard, labels, rows.wanted)
+    return (
         f"same {label}: {rates.hard:.1%} of the hard pairs, {rates.random:.1%} of random pairs "
         f"({rates.ratio:.1f} times as often)"
     )

@@ -26,6 +26,7 @@ FALLBACKS = (
     "Unifont",
 )
 MISSING = "\N{WHITE SQUARE}"
+JOINERS = "\u200c\u200d"
 LONGEST = 400  # characters looked at; more than any thumbnail's caption shows
 
 
@@ -60,6 +61,21 @@ def drawable(text: str) -> str:
         if not (char in (" ", MISSING) and out and out[-1] == char):
             out.append(char)
     return "".join(out).strip()
+
+
+def readable(text: str, longest: int = 240) -> str:
+    """`text` for a page: on one line, cut to `longest` characters, without control and direction characters.
+
+    What is left can be encoded, and joiners stay, because emoji sequences need them. Escaping is left to the template.
+    """
+    looked = unicodedata.normalize("NFC", text[: 4 * longest])
+    kept = "".join(
+        " " if char.isspace() else char
+        for char in looked
+        if char in JOINERS or char.isspace() or unicodedata.category(char)[0] != "C"
+    )
+    line = " ".join(kept.split())
+    return line if len(line) <= longest and len(text) <= 4 * longest else line[: longest - 1].rstrip() + "…"
 
 
 def wrapped(text: str, width: float, lines: int, measure: Callable[[str], float]) -> list[str]:

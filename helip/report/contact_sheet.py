@@ -20,6 +20,7 @@ from helip.artifacts.atomic import atomic_file
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.report.captions import drawable, font_families, wrapped
+from helip.report.lines import Line, line_of, spread_targets
 
 INK, GREY, FAINT = "#111827", "#6b7280", "#e5e7eb"
 SCORES = {"joint": "#111827", "image": "#2563eb", "text": "#d97706"}  # name -> colour of its bar
@@ -29,18 +30,6 @@ MARGIN, GAP, AFTER_TARGET = 36, 22, 58
 HEAD, LINE = 112, 246  # heights of the heading and of one line, pixels
 CAPTION, LEADING = 12.5, 16.5  # size and distance of caption lines, pixels
 DPI = 200  # two dots per pixel: sharp on today's screens; a pixel is 1/100 inch
-
-
-def spread_targets(index: HardPairIndex, count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Live rows from the hardest to the easiest: one drawn from each of `count` equal slices of the first pair's score.
-
-    Returns:
-        (count,) rows, or as many as have a hard pair at all.
-    """
-    live = np.flatnonzero(np.asarray(index.rows[:, 0]) >= 0)
-    ordered = live[np.argsort(-np.asarray(index.scores[:, 0])[live], kind="stable")]
-    rng = np.random.default_rng(seed)
-    return np.array([rng.choice(part) for part in np.array_split(ordered, count) if len(part)], np.int64)
 
 
 def thumbnail(image: Image.Image | None, side: int) -> NDArray[np.uint8]:
@@ -58,10 +47,11 @@ def thumbnail(image: Image.Image | None, side: int) -> NDArray[np.uint8]:
 class _Page:
     """A figure whose unit is the pixel, y downwards."""
 
-    def __init__(self, width: float, height: float) -> None:
+    def __init__(self, width: float, height: float, dpi: int) -> None:
+        self.dpi = dpi
         self.figure = Figure((width / 100, height / 100), facecolor="white")
         FigureCanvasAgg(self.figure)
-        self.figure.dpi = DPI
+        self.figure.dpi = dpi
         self.axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0))
         self.axes.set(xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()
@@ -80,13 +70,13 @@ class _Page:
         font = self.font(size)
 
         def measure(piece: str) -> float:
-            return self.renderer.get_text_width_height_descent(piece, font, ismath=False)[0] * 100 / DPI
+            return self.renderer.get_text_width_height_descent(piece, font, ismath=False)[0] * 100 / self.dpi
 
         for n, line in enumerate(wrapped(drawable(text) or "(no caption)", width, lines, measure)):
             self.text(x, y + n * leading, line, size)
 
     def picture(self, x: float, y: float, image: Image.Image | None, side: int) -> None:
-        pixels = thumbnail(image, side * DPI // 100)
+        pixels = thumbnail(image, side * self.dpi // 100)
         drawn = self.axes.imshow(pixels, extent=(x, x + side, y + side, y), aspect="auto", interpolation="none")
         frame = FancyBboxPatch(
             (x - 4, y - 4), side + 8, side + 8, boxstyle="round,pad=0,rounding_size=7", fc="none", ec=FAINT, lw=0.7
@@ -145,44 +135,69 @@ def contact_sheet(
     if not len(chosen):
         raise HelipError("No row has a hard pair, so there is nothing to draw: lower helip.min_similarity.")
     pairs = min(pairs, index.rows.shape[1])
-    page = _Page(2 * MARGIN + TARGET + AFTER_TARGET + pairs * (THUMB + GAP) - GAP, HEAD + len(chosen) * LINE)
-    _heading(page, title, subtitle)
-    for number, row in enumerate(chosen):
-        _line(page, HEAD + number * LINE, int(row), index, image, caption, pairs)
+    drawn = [line_of(index, row, range(pairs)) for row in chosen.tolist()]
+    return draw_lines(path, drawn, image, caption, title=title, subtitle=subtitle, pairs=pairs)
+
+
+def draw_lines(
+    path: Path,
+    lines: Sequence[Line],
+    image: Callable[[int], Image.Image | None],
+    caption: Callable[[int], str],
+    *,
+    title: str,
+    subtitle: str = "",
+    heads: tuple[str, str] = ("TARGET", "ITS HARD PAIRS, HARDEST FIRST"),
+    pairs: int = 6,
+    dpi: int = DPI,
+) -> Path:
+    """Write a PNG of such lines.
+
+    Args:
+        path: the PNG to write, atomically.
+        lines: what stands below each other.
+        image: row -> picture; None is drawn as an empty frame that says so.
+        caption: row -> text; anything goes.
+        title: first line of the heading.
+        subtitle: second line.
+        heads: over the targets and over the partners.
+        pairs: partners that the page is wide enough for.
+        dpi: dots per 100 pixels.
+
+    Returns:
+        `path`.
+    """
+    page = _Page(2 * MARGIN + TARGET + AFTER_TARGET + pairs * (THUMB + GAP) - GAP, HEAD + len(lines) * LINE, dpi)
+    _heading(page, title, subtitle, heads)
+    for number, line in enumerate(lines):
+        _line(page, HEAD + number * LINE, line, image, caption)
     with atomic_file(path) as temporary:
-        page.figure.savefig(temporary, format="png", dpi=DPI)
+        page.figure.savefig(temporary, format="png", dpi=dpi)
     return path
 
 
-def _heading(page: _Page, title: str, subtitle: str) -> None:
+def _heading(page: _Page, title: str, subtitle: str, heads: tuple[str, str]) -> None:
     width = page.axes.get_xlim()[1] - 2 * MARGIN
     page.text(MARGIN, 22, drawable(title), 22, weight="bold")
     page.paragraph(MARGIN, 52, subtitle or " ", width, 1, 13)
-    page.text(MARGIN, HEAD - 30, "TARGET", 10.5, GREY, weight="bold")
-    page.text(MARGIN + TARGET + AFTER_TARGET, HEAD - 30, "ITS HARD PAIRS, HARDEST FIRST", 10.5, GREY, weight="bold")
+    page.text(MARGIN, HEAD - 30, heads[0], 10.5, GREY, weight="bold")
+    page.text(MARGIN + TARGET + AFTER_TARGET, HEAD - 30, heads[1], 10.5, GREY, weight="bold")
 
 
 def _line(
-    page: _Page,
-    top: float,
-    row: int,
-    index: HardPairIndex,
-    image: Callable[[int], Image.Image | None],
-    caption: Callable[[int], str],
-    pairs: int,
+    page: _Page, top: float, line: Line, image: Callable[[int], Image.Image | None], caption: Callable[[int], str]
 ) -> None:
     """One target at the left, its pairs beside it."""
-    page.picture(MARGIN, top, image(row), TARGET)
-    page.paragraph(MARGIN, top + TARGET + 12, caption(row), TARGET + 8, 4)
+    page.picture(MARGIN, top, image(line.target), TARGET)
+    page.paragraph(MARGIN, top + TARGET + 12, caption(line.target), TARGET + 8, 3 if line.note else 4)
+    if line.note:
+        page.text(MARGIN, top + TARGET + 62, drawable(line.note), 11, GREY)
     x = MARGIN + TARGET + AFTER_TARGET
     page.axes.plot([x - AFTER_TARGET / 2] * 2, [top - 4, top + LINE - 24], color=FAINT, lw=0.8)
-    live = [k for k in range(pairs) if index.rows[row, k] >= 0]
-    for k in live:
-        partner = int(index.rows[row, k])
+    for partner, scores in zip(line.partners, line.scores, strict=True):
         page.picture(x, top, image(partner), THUMB)
-        three = [float(scores[row, k]) for scores in (index.scores, index.scores_image, index.scores_text)]
-        page.bars(x, top + THUMB + 11, THUMB, three)
+        page.bars(x, top + THUMB + 11, THUMB, scores)
         page.paragraph(x, top + THUMB + 60, caption(partner), THUMB + 8, 3)
         x += THUMB + GAP
-    if not live:
+    if not line.partners:
         page.text(x, top + THUMB / 2, "no hard pair", 12, GREY, va="center")

@@ -5,6 +5,7 @@ Legend: N rows, K pairs stored per row.
 
 import csv
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from helip.report.captions import drawable
 from helip.report.contact_sheet import FAINT, GREY, INK, SCORES
 
 SLICE = 1 << 16  # rows of a memory-mapped index looked at together
+Columns = dict[str, tuple[list[int], list[float]]]  # metric -> steps and values
 PALETTE = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 
 
@@ -42,7 +44,7 @@ def score_histograms(
     figure, panels = _panels(3, 3, title)
     scores = {"joint": index.scores, "image": index.scores_image, "text": index.scores_text}
     for axes, (name, values) in zip(panels, scores.items(), strict=True):
-        edges, every, first = _histograms(index.rows, values, bins)
+        edges, every, first = histograms(index.rows, values, bins)
         color = SCORES[name]
         axes.stairs(every, edges, fill=True, color=color, alpha=0.22, label=f"all {index.rows.shape[1]}")
         axes.stairs(first, edges, color=color, lw=1.6, label="first pair")
@@ -65,7 +67,7 @@ def score_histograms(
     return _save(figure, path)
 
 
-def _histograms(rows: NDArray, scores: NDArray, bins: int) -> tuple[NDArray, NDArray, NDArray]:
+def histograms(rows: NDArray, scores: NDArray, bins: int) -> tuple[NDArray, NDArray, NDArray]:
     """Bin edges over the live scores, and the shares of all pairs and of the first pairs in each bin."""
     parts = [slice(start, start + SLICE) for start in range(0, len(rows), SLICE)]
     live = [np.asarray(rows[part]) >= 0 for part in parts]
@@ -93,9 +95,16 @@ def in_degree(rows: NDArray) -> NDArray[np.int64]:
     return counts
 
 
+def chosen_degrees(index: HardPairIndex) -> NDArray[np.int64]:
+    """In-degree of the rows that take part: those that have or are a hard pair; all rows if none is."""
+    degree = in_degree(index.rows)
+    live = (np.asarray(index.rows[:, 0]) >= 0) | (degree > 0)
+    return degree[live] if live.any() else degree
+
+
 def hubness(path: Path, index: HardPairIndex, title: str = "How often a row is chosen as a hard pair") -> Path:
     """In-degree of all rows, against partners drawn at random; the text says how much the top 1 % of rows hold."""
-    degree = in_degree(index.rows)
+    degree = chosen_degrees(index)
     total = max(1, degree.sum())
     random = np.random.default_rng(0).multinomial(degree.sum(), np.full(len(degree), 1 / len(degree)))
     figure, (axes,) = _panels(1, 1, title, width=6.4)
@@ -146,22 +155,24 @@ def curves(path: Path, runs: Mapping[str, Path], names: Sequence[str] | None = N
     return _save(figure, path)
 
 
-def read_metrics(file: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of every column of a metrics.csv; empty cells are no points.
+def read_metrics(file: Path) -> Columns:
+    """Steps and values of every column of a metrics.csv; empty cells are no points, a line cut off by a crash neither.
 
     Raises:
         HelipError: there is no such file.
     """
     if not file.is_file():
         raise HelipError(f"{file} does not exist: give the metrics.csv of a run with logger=csv.")
-    columns: dict[str, tuple[list[int], list[float]]] = {}
-    with open(file, newline="", encoding="utf-8") as lines:
+    columns: Columns = {}
+    with open(file, newline="", encoding="utf-8", errors="replace") as lines:
         for line in csv.DictReader(lines):
             for name, cell in line.items():
-                if cell and name not in ("step", "epoch"):
-                    steps, values = columns.setdefault(name, ([], []))
-                    steps.append(int(line["step"]))
-                    values.append(float(cell))
+                if cell and name and name not in ("step", "epoch"):
+                    with suppress(TypeError, ValueError):
+                        point = int(line["step"]), float(cell)
+                        steps, values = columns.setdefault(name, ([], []))
+                        steps.append(point[0])
+                        values.append(point[1])
     return columns
 
 

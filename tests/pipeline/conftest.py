@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from helip.cli import ROOT, launch, register_resolvers
 from helip.report.contact_sheet import contact_sheet
+from helip.report.mining_report import draw_pictures
 from tests.samples import write_shards
 
 MODEL = "tiny-pipeline-test"
@@ -72,6 +73,7 @@ def call(name: str, folder: Path, *overrides: str, draw: bool = False) -> Result
         mock.patch.object(sys, "argv", [f"{name}.py", *sorted(overrides, key=is_setting), *quiet]),
         mock.patch.dict(os.environ),
         mock.patch("helip.pipeline.report.contact_sheet", contact_sheet if draw else no_sheet),
+        mock.patch("helip.pipeline.report.draw_pictures", draw_pictures if draw else no_sheet),
         redirect_stdout(out),
         redirect_stderr(err),
     ):

@@ -10,7 +10,8 @@ from PIL import Image
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-from helip.report.contact_sheet import DPI, HEAD, LINE, MARGIN, TARGET, contact_sheet, spread_targets, thumbnail
+from helip.report.contact_sheet import DPI, HEAD, LINE, MARGIN, TARGET, contact_sheet, thumbnail
+from helip.report.lines import spread_targets
 
 
 def make_index(first_scores, pairs=3):

@@ -36,7 +36,7 @@ def test_in_degree_and_histograms_by_slices(monkeypatch, index, rows_at_once):
     monkeypatch.setattr(plots, "SLICE", rows_at_once)
     live = index.rows[index.rows >= 0]
     assert plots.in_degree(index.rows).tolist() == [int((live == row).sum()) for row in range(50)]
-    edges, every, first = plots._histograms(index.rows, index.scores, 9)
+    edges, every, first = plots.histograms(index.rows, index.scores, 9)
     values = index.scores[index.rows >= 0]
     assert (edges[0], edges[-1]) == (pytest.approx(values.min()), pytest.approx(values.max()))
     assert every == pytest.approx(np.histogram(values, edges)[0] / len(values))

@@ -1,0 +1,63 @@
+"""Static reports, without a server, a network or W&B.
+
+python -m helip.report RUN... [--out FILE.html]              curves, tables and pairs of runs
+python -m helip.report mining INDEX [INDEX...] [--out FILE]  an index, beside other arms of the same data
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from helip.errors import HelipError
+from helip.report.mining_report import compare_indexes
+from helip.report.run_report import run_report
+from helip.report.runs import read_run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 1 and one sentence on standard error for what a user can mend."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return mining(given[1:]) if given[:1] == ["mining"] else runs(given)
+    except HelipError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def runs(given: Sequence[str]) -> int:
+    """Run folders -> one page."""
+    parser = argparse.ArgumentParser("python -m helip.report", description=__doc__, formatter_class=_Plain)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, of any of the three programs")
+    parser.add_argument("--out", type=Path, help="the page; default: report.html in the only run, or here")
+    parser.add_argument("--title", default="", help="heading of the page")
+    asked = parser.parse_args(given)
+    folders = list(dict.fromkeys(folder.absolute() for folder in asked.runs))
+    read = [read_run(folder) for folder in folders]
+    out = asked.out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
+    for problem in run_report(out, read, asked.title):
+        print(f"note: {problem}")
+    print(f"report: {out}")
+    return 0
+
+
+def mining(given: Sequence[str]) -> int:
+    """Index folders -> the mining report of the first, with the overlap of all."""
+    parser = argparse.ArgumentParser("python -m helip.report mining", description=__doc__, formatter_class=_Plain)
+    parser.add_argument("indexes", nargs="+", type=Path, metavar="INDEX", help="folders of hard pairs of the same data")
+    parser.add_argument("--topk", type=int, help="pairs per row that are compared; default: those of the mining")
+    parser.add_argument("--out", type=Path, help="the page; default: index.html in <first index>-report")
+    asked = parser.parse_args(given)
+    path, has_gallery = compare_indexes(asked.indexes, asked.topk, asked.out)
+    if not has_gallery:
+        print("note: no gallery beside the index: `python mine.py` with the same settings draws it")
+    print(f"report: {path}")
+    return 0
+
+
+class _Plain(argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

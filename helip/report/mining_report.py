@@ -1,0 +1,219 @@
+"""The report of a mining: gallery, score histograms, in-degree, overlap of arms, and what each rule removed.
+
+It lies beside the index, in `<index>-report`: index.html, gallery.json and the PNGs. Not inside: an index may be
+shared where its pictures may not.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.errors import HelipError
+from helip.report.charts import Chart, degree_chart, histogram_chart
+from helip.report.contact_sheet import draw_lines
+from helip.report.gallery import read_gallery
+from helip.report.lines import Line
+from helip.report.overlap import chance, overlaps
+from helip.report.page import write_page
+from helip.report.plots import chosen_degrees, histograms, hubness, score_histograms
+from helip.report.tables import Table, removed_table, score_table, shortage_table
+
+BINS = 60
+SHEET = 8  # lines of a PNG
+HEADS = {"hubs": ("HUB", "TARGETS THAT CHOSE IT, HARDEST FIRST"), "suspicion": ("TARGET", "SUSPECT FIRST")}
+NAMES = ("joint", "image", "text")
+Limits = dict[str, tuple[float | None, float | None]]
+
+
+def report_folder(index_folder: Path) -> Path:
+    """Where the report of an index lies."""
+    own = index_folder.absolute()
+    return own.with_name(f"{own.name}-report")
+
+
+def limits_of(index: HardPairIndex) -> Limits:
+    """`image` and `text` -> (min_similarity, near_duplicate) as the index was mined; None where it does not say."""
+    search = index.meta.get("settings", {})
+    low, high = search.get("min_similarity"), search.get("near_duplicate")
+    score = search.get("score")
+    pairs = zip(("image", "text"), low or (None, None), high or (None, None), strict=True)
+    return {name: (lo if score in ("joint", name) and lo else None, hi) for name, lo, hi in pairs}
+
+
+def near_duplicate(index: HardPairIndex) -> tuple[float, float]:
+    """Limits of (image, text); 1 where the index does not say."""
+    image, text = (high if high is not None else 1.0 for _, high in limits_of(index).values())
+    return image, text
+
+
+def rule_tables(index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | None = None) -> list[Table]:
+    """Scores, rows that fall short, and what each rule removed, from the first places and of all pairs.
+
+    Args:
+        index: all that is stored.
+        topk: pairs that training draws from.
+        valid: (N,) rows that could have pairs at all; None: all.
+    """
+    statistics = index.meta.get("statistics", {})
+    removed = statistics.get("removed_from_stored", statistics.get("removed_from_first", {}))
+    tables = [score_table(index, topk), shortage_table(index, topk, valid), removed_table(index, removed)]
+    shares = dict(statistics.get("removed_share_of_pairs", {}))
+    if sampled := shares.pop("sampled_pairs", 0):
+        lines = [[name.replace("_", " "), f"{100 * share:.3f} %"] for name, share in shares.items()]
+        tables.append(
+            Table(f"Share of all pairs that each rule rules out ({sampled:,} sampled)", ["rule", "share"], lines)
+        )
+    return tables
+
+
+def mining_report(
+    path: Path,
+    index: HardPairIndex,
+    topk: int,
+    content: Mapping[str, Any] | None,
+    arms: Mapping[str, HardPairIndex],
+    tables: Sequence[Table],
+    subtitle: str = "",
+    remarks: Sequence[str] = (),
+) -> Path:
+    """Write the page.
+
+    Args:
+        path: the HTML file.
+        index: all that is stored.
+        topk: pairs that training draws from; gallery, in-degree and overlap are about these.
+        content: a gallery; None: the page has no pictures and says how to get them.
+        arms: name -> other index of the same data.
+        tables: of `rule_tables`.
+        subtitle: dataset, encoders, score, number of rows.
+        remarks: sentences under the heading.
+    """
+    own = index.meta.get("settings", {}).get("score", "this index")
+    compared = {own: index, **{name if name != own else f"{name} (2)": other for name, other in arms.items()}}
+    return write_page(
+        path,
+        "mining.html",
+        title="Hard pairs" + (f" of {dataset}" if (dataset := index.meta.get("dataset")) else ""),
+        subtitle=subtitle,
+        remarks=list(remarks),
+        content=content,
+        histograms=_histogram_charts(index),
+        degrees=_degree_chart(index.topk(topk)),
+        degree_note=_degree_note(index.topk(topk)),
+        overlap=overlap_tables(compared, topk) if len(compared) > 1 else [],
+        tables=list(tables),
+        topk=topk,
+    )
+
+
+def _histogram_charts(index: HardPairIndex) -> list[Chart]:
+    found = []
+    for number, (name, scores) in enumerate(
+        zip(NAMES, (index.scores, index.scores_image, index.scores_text), strict=True)
+    ):
+        edges, every, first = histograms(index.rows, scores, BINS)
+        limits = zip(limits_of(index).get(name, ()), ("min_similarity", "near_duplicate"), strict=False)
+        drawn = [(limit, f"{what} {limit:g}") for limit, what in limits if limit is not None]
+        shares = {f"all {index.depth} stored pairs": every, "first pair of each row": first}
+        found.append(
+            histogram_chart(f"{name} score" if name == "joint" else f"{name} similarity", edges, shares, drawn, number)
+        )
+    return found
+
+
+def _degree_chart(index: HardPairIndex) -> Chart:
+    degree = chosen_degrees(index)
+    random = np.random.default_rng(0).multinomial(int(degree.sum()), np.full(len(degree), 1 / len(degree)))
+    series = {0: ("hard pairs", degree), 1: ("random pairs", random)}
+    return degree_chart("Rows that are chosen at least so often", series, "times chosen, or more often")
+
+
+def _degree_note(index: HardPairIndex) -> str:
+    degree = chosen_degrees(index)
+    top = np.sort(degree)[::-1][: max(1, len(degree) // 100)].sum()
+    return (
+        f"The top 1 % of rows hold {100 * top / max(1, degree.sum()):.1f} % of all choices; "
+        f"{100 * (degree == 0).mean():.1f} % of rows are never chosen; "
+        f"the most frequent is chosen {degree.max():,} times, at {degree.mean():.1f} on average."
+    )
+
+
+def overlap_tables(arms: Mapping[str, HardPairIndex], topk: int) -> list[Table]:
+    """Of the row arm's first k pairs, the share that are the column arm's too: for k = 1 and k = topk."""
+    depth = min(topk, *(index.depth for index in arms.values()))
+    usable = int((np.asarray(next(iter(arms.values())).rows[:, 0]) >= 0).sum())
+    tables = []
+    for k in dict.fromkeys((1, depth)):
+        shares = overlaps(arms, k)
+        lines = [[a, *(f"{100 * shares[a, b]:.1f} %" for b in arms)] for a in arms]
+        what = "first pair" if k == 1 else f"first {k} pairs"
+        title = f"{what} of the row arm that the column arm has too (two random arms: {100 * chance(k, usable):.2g} %)"
+        tables.append(Table(title[0].upper() + title[1:], ["", *arms], lines))
+    return tables
+
+
+def draw_pictures(
+    folder: Path,
+    index: HardPairIndex,
+    topk: int,
+    lines: Mapping[str, tuple[str, Sequence[Line]]],
+    image: Callable[[int], Image.Image | None],
+    caption: Callable[[int], str],
+    subtitle: str,
+) -> list[Path]:
+    """The PNGs: one of each section of the gallery (key -> title and lines), the histograms, the in-degree."""
+    paths = []
+    for key, (title, members) in lines.items():
+        if not members:
+            continue
+        spread = [members[n] for n in np.linspace(0, len(members) - 1, min(SHEET, len(members))).astype(int)]
+        chosen = spread if key == "hardness" else members[:SHEET]
+        heads = HEADS.get(key, ("TARGET", "ITS HARD PAIRS, HARDEST FIRST"))
+        widest = max(len(line.partners) for line in chosen)
+        file = folder / f"{key}.png"
+        draw_lines(
+            file, chosen, image, caption, title=title, subtitle=subtitle, heads=heads, pairs=max(4, widest), dpi=120
+        )
+        paths.append(file)
+    return [*paths, *draw_plots(folder, index, topk)]
+
+
+def draw_plots(folder: Path, index: HardPairIndex, topk: int) -> list[Path]:
+    """scores.png and hubs_degree.png."""
+    return [
+        score_histograms(folder / "scores.png", index, limits_of(index)),
+        hubness(folder / "in_degree.png", index.topk(topk)),
+    ]
+
+
+def compare_indexes(folders: Sequence[Path], topk: int | None, out: Path | None) -> tuple[Path, bool]:
+    """Write the report of the first index again, compared with the others; for the command line.
+
+    Returns:
+        The page, and whether it has a gallery.
+
+    Raises:
+        HelipError: a folder holds no index, they are of different data, or topk is more than one of them stores.
+    """
+    indexes = [HardPairIndex.load(folder) for folder in folders]
+    first = indexes[0]
+    content = read_gallery(report_folder(folders[0]) / "gallery.json")
+    about = content["about"] if content else {}
+    chosen = topk or min([about.get("topk", 20), *(index.depth for index in indexes)])
+    for index in indexes:
+        index.topk(chosen)
+    tables = [Table(**table) for table in about["tables"]] if content else rule_tables(first, chosen)
+    names: dict[str, HardPairIndex] = {}
+    for folder, index in list(zip(folders, indexes, strict=True))[1:]:
+        name = str(index.meta.get("settings", {}).get("score", folder.name))
+        names[name if name not in names else folder.name] = index
+    if len(names) < len(folders) - 1:
+        raise HelipError("the same index was given twice: name each one once")
+    path = out or report_folder(folders[0]) / "index.html"
+    mining_report(path, first, chosen, content, names, tables, about.get("subtitle", ""), about.get("remarks", ()))
+    return path, content is not None
