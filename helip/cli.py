@@ -17,6 +17,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -28,7 +29,7 @@ Config = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 # What Lightning's launcher leaves in the environment of the process that starts the others.
 LAUNCHER_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-ONE_SENTENCE, RUN_FOLDER = "HELIP_ONE_SENTENCE", "HELIP_RUN_FOLDER"
+ONE_SENTENCE, RUN_FOLDER, SWEEP_FOLDER = "HELIP_ONE_SENTENCE", "HELIP_RUN_FOLDER", "HELIP_SWEEP_FOLDER"
 
 
 def launch(name: str) -> None:
@@ -60,8 +61,35 @@ def launch(name: str) -> None:
         sys.exit(f"error: {said}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on from what is finished")
-    if failed:
+    finally:
+        complete = external or _print_sweep()
+    if failed or not complete:
         sys.exit(1)
+
+
+class NoteSweep(Callback):
+    """Hydra tells its callbacks alone where a multirun goes; `launch` prints the table, however the jobs ended."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        os.environ[SWEEP_FOLDER] = str(Path(config.hydra.sweep.dir).absolute())
+
+
+def _print_sweep() -> bool:
+    """One table of a multirun's jobs; whether each has its results, or there is no multirun."""
+    sweep = os.environ.pop(SWEEP_FOLDER, None)
+    if sweep is None:
+        return True
+    from rich.console import Console
+
+    from helip.pipeline.sweep import describe_sweep
+
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+    table, lines, complete = describe_sweep(Path(sweep))
+    if table.lines:
+        console.print(table.rich())
+    for line in lines:
+        console.print(line)
+    return complete
 
 
 def register_resolvers() -> None:
@@ -74,16 +102,21 @@ def _task(name: str, external: bool, failed: list[str] | None) -> Callable[[Dict
     """One job. Its error is printed and noted in `failed`, so that the next job of a multirun runs; None raises it."""
 
     def task(cfg: DictConfig) -> None:
+        register_resolvers()  # a launcher may have sent the job to another process
+        multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         with _own_process_group(external), _own_arguments(external):
+            folder = Path(os.environ.get(RUN_FOLDER) or HydraConfig.get().runtime.output_dir).absolute()
             try:
-                config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-                folder = Path(os.environ.get(RUN_FOLDER) or HydraConfig.get().runtime.output_dir).absolute()
-                _stage(name)(config, folder)
+                with _noted(folder if multirun else None, name):
+                    config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+                    if name == "train" and config["train"]["skip_finished"] == "auto":
+                        config["train"]["skip_finished"] = multirun
+                    _stage(name)(config, folder)
             except (HelipError, HydraException, OmegaConfBaseException, OSError, RuntimeError) as error:
                 machine = isinstance(error, OSError | RuntimeError)
                 if failed is None or (machine and machine_sentence(error) is None):
                     raise
-                job = f"job {HydraConfig.get().job.num}: " if HydraConfig.get().mode == RunMode.MULTIRUN else ""
+                job = f"job {HydraConfig.get().job.num}: " if multirun else ""
                 failed.append(f"{job}{sentence(error, name)}")
                 print(f"error: {failed[-1]}", file=sys.stderr)
 
@@ -98,6 +131,24 @@ def _stage(name: str) -> Callable[[Config, Path], None]:
     from helip.pipeline.entry import STAGES
 
     return lambda config, folder: STAGES[name](config, folder, instantiate)
+
+
+@contextmanager
+def _noted(folder: Path | None, name: str) -> Iterator[None]:
+    """The folder of a multirun's job says what it is and how it ended; None: a run of its own."""
+    if folder is None:
+        yield
+        return
+    from helip.pipeline.sweep import FAILED, begin_job, end_job, note_job
+
+    begin_job(folder, HydraConfig.get().overrides.task)
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception):  # what a user or a scheduler ends is unfinished, not failed
+            note_job(folder, status=FAILED, reason=f"{type(error).__name__}: {sentence(error, name)}")
+        raise
+    end_job(folder)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from helip.pipeline.resume import AUTO, auto_checkpoint, find_checkpoint
 from helip.pipeline.run import provenance, write_run
 from helip.pipeline.runtime import global_rank, predict_trainer
 from helip.pipeline.settings import TrainSettings
+from helip.pipeline.sweep import BEFORE, RESULTS, finished_run, note_job
 from helip.pipeline.training import (
     build_module,
     build_stream,
@@ -88,18 +89,35 @@ class Session:
             self.common.stream.workers,
         )
 
+    def agreed(self, decision: Any) -> Any:
+        """What rank 0 decided, on all ranks."""
+        return self.trainer.strategy.broadcast(decision) if self.trainer.world_size > 1 else decision
+
     def resumed(self, settings: TrainSettings) -> TrainSettings:
         """With the checkpoint that train.resume means; a mistyped path is an error now, not after the mining."""
-        if not settings.resume:
-            return settings
         warn = partial(self.console.print, "[yellow]warning:[/]")
-        if settings.resume != AUTO:
+        if settings.resume not in (None, AUTO):
             return replace(settings, resume=str(find_checkpoint(Path(settings.resume), warn)))
-        found = auto_checkpoint(self.folder, self.config, warn) if self.rank == 0 else None
-        if self.trainer.world_size > 1:
-            found = self.trainer.strategy.broadcast(found)
-        self.console.print(f"resume: {found or 'no unfinished run has these settings, from the start'}")
+        wanted = settings.resume == AUTO or settings.skip_finished is True
+        found = self.agreed(auto_checkpoint(self.folder, self.config, warn) if self.rank == 0 and wanted else None)
+        if wanted:
+            self.console.print(f"resume: {found or 'no unfinished run has these settings, from the start'}")
         return replace(settings, resume=str(found) if found else None)
+
+    def finished(self, settings: TrainSettings, fingerprint: str) -> bool:
+        """Whether a run with these settings has finished and need not be repeated; says where it lies."""
+        done = None
+        if self.rank == 0 and settings.skip_finished is True:
+            own = job_settings(self.config, fingerprint)["settings"]
+            done = finished_run(own, self.folder, Path(self.config["paths"]["runs"]))
+        done = self.agreed(done)
+        if done is not None:
+            self.console.print(f"skipped: finished before in {done} (train.skip_finished=false repeats it)")
+        if self.rank == 0 and done is not None:
+            note_job(self.folder, status=BEFORE, run=str(done))
+        elif self.rank == 0:
+            (self.folder / RESULTS).unlink(missing_ok=True)  # of other settings: this run takes the folder over
+        return done is not None
 
     @cached_property
     def evaluators(self) -> tuple[Evaluator, ...]:
@@ -159,8 +177,10 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     stream, evaluators, alpha = session.common.stream, session.evaluators, build.export_alpha(config)
     if settings.best:
         check_choice(settings.best, evaluators)
-    settings = session.resumed(settings)
     index = session.open_index()
+    if session.finished(settings, index.fingerprint):
+        return
+    settings = session.resumed(settings)
     rows = training_rows(index, session.common.dataset)
     mined: Mined | None = None
     if pairs.mines:

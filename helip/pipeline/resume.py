@@ -11,8 +11,9 @@ from helip.training.saving import newest_good
 
 AUTO = "auto"
 # Settings of how a run is carried out, not of what it computes: a run goes on under others.
+CHECKPOINTS = ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints")
 OPERATION = {
-    "train": ("resume", "allow_change", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every"),
+    "train": ("resume", "skip_finished", "allow_change", "log_every", *CHECKPOINTS),
     "data": ("workers", "prefetch"),
     "trainer": ("accelerator", "devices", "num_nodes", "strategy"),  # precision is another result
 }

@@ -65,11 +65,14 @@ class TrainSettings:
     compile: bool = False
     ema: float | None = None
     best: str | None = None
+    skip_finished: bool | str = "auto"
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
         if self.evaluate not in ("epoch", "end") and not (isinstance(self.evaluate, int) and self.evaluate > 0):
             raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end, nor a number of steps from 1")
+        if self.skip_finished not in (True, False, "auto"):
+            raise HelipError(f"train.skip_finished={self.skip_finished} is not one of auto, true, false")
         if self.loss not in LOSSES:
             raise HelipError(f"train.loss={self.loss} is not one of {', '.join(LOSSES)}")
         for name in ("epochs", "max_steps", "checkpoint_every", "log_every"):

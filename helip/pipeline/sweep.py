@@ -1,0 +1,127 @@
+"""The jobs of a multirun: which had finished before, how each ended, and one table of all of them.
+
+A job is known by its settings (helip/pipeline/jobs.py), not by its number or folder: the same command in a new folder
+finds what is done. `status.json` in a job's folder holds its overrides, how it ended, and the run that has its results.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from helip.artifacts.atomic import write_json
+from helip.pipeline.run import read_json
+from helip.report.intervals import as_number
+from helip.report.tables import Table
+
+STATUS, RESULTS = "status.json", "results.json"
+UNFINISHED, FINISHED, BEFORE, FAILED = "unfinished", "finished", "finished before", "failed"
+METRICS = 4  # columns that a terminal has room for
+MAIN = ("recall@1", "_top1")  # ends of the names of the metrics that are shown
+IN_RESULTS = {"helip": "helip.score", "model": "model", "dataset": "dataset", "encoders": "encoders"}  # group -> key
+
+
+def finished_run(settings: str, folder: Path, runs: Path) -> Path | None:
+    """The latest run whose results.json has this digest of settings: `folder`, a neighbour of it, or any of `runs`."""
+    found = {*folder.parent.glob(f"*/{RESULTS}"), *runs.glob(f"*/*/{RESULTS}"), *runs.glob(f"*/*/*/{RESULTS}")}
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        if read_json(path).get("settings") == settings:
+            return path.parent
+    return None
+
+
+def begin_job(folder: Path, overrides: Sequence[str]) -> None:
+    write_json(folder / STATUS, {"status": UNFINISHED, "overrides": list(overrides)})
+
+
+def note_job(folder: Path, **what: Any) -> None:
+    """Add to the status of a job."""
+    write_json(folder / STATUS, _status(folder) | what)
+
+
+def end_job(folder: Path) -> None:
+    """Without an error."""
+    if _status(folder)["status"] == UNFINISHED:
+        note_job(folder, status=FINISHED)
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    return read_json(folder / STATUS) if (folder / STATUS).is_file() else {}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job folder's number, overrides by name, how it ended, the run that has its results, and its last metrics."""
+
+    number: str
+    overrides: dict[str, str]
+    status: str
+    run: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def read_jobs(sweep: Path) -> list[Job]:
+    """Jobs of a sweep's folder by number; a job that never began is not among them."""
+    folders = [path.parent for path in sweep.glob(f"*/{STATUS}")]
+    return [_read_job(folder) for folder in sorted(folders, key=lambda folder: (len(folder.name), folder.name))]
+
+
+def _read_job(folder: Path) -> Job:
+    noted = _status(folder)
+    run = Path(noted.get("run", folder))
+    done = noted["status"] in (FINISHED, BEFORE) and (run / RESULTS).is_file()
+    metrics = read_json(run / RESULTS).get("metrics", {}).get("after", {}) if done else {}
+    overrides = dict(override.lstrip("+").partition("=")[::2] for override in noted["overrides"])
+    return Job(folder.name, overrides, noted["status"], run, metrics)
+
+
+def varied(jobs: Sequence[Job]) -> list[str]:
+    """Names of the overrides in which the jobs differ."""
+    names = dict.fromkeys(name for job in jobs for name in job.overrides)
+    return [name for name in names if len({job.overrides.get(name) for job in jobs}) > 1]
+
+
+def sweep_table(jobs: Sequence[Job]) -> Table:
+    """A line for each job: what is its own, its main metrics, and how it ended."""
+    names = varied(jobs)
+    found = dict.fromkeys(name for job in jobs for name in job.metrics if name.endswith(MAIN))
+    metrics = sorted(found, key=lambda name: not name.startswith("test/"))[:METRICS]
+    lines = [
+        [
+            job.number,
+            *(job.overrides.get(name, "") for name in names),
+            *(f"{100 * job.metrics[name]:.2f}" if name in job.metrics else "-" for name in metrics),
+            job.status,
+        ]
+        for job in jobs
+    ]
+    return Table("Jobs", ["job", *names, *(f"{name} (%)" for name in metrics), "status"], lines)
+
+
+def tabulate_command(sweep: Path, jobs: Sequence[Job]) -> str:
+    """What turns the sweep into a table and a plot: the last number that varies is the x axis."""
+    names = [name for name in varied(jobs) if name != "seed" and (name in IN_RESULTS or "." in name)]
+    numbers = [name for name in names if all(as_number(job.overrides.get(name, "")) is not None for job in jobs)]
+    by = [IN_RESULTS.get(name, name) for name in names if name not in numbers[-1:]]
+    keys = [*(["--by", *by] if by else []), *(["--x", numbers[-1]] if numbers else [])]
+    return f"python experiments/tabulate.py {shlex.join([str(sweep), *keys, '--out', str(sweep / 'table')])}"
+
+
+def describe_sweep(sweep: Path) -> tuple[Table, list[str], bool]:
+    """The table, sentences below it, and whether every job that began has ended well."""
+    jobs = read_jobs(sweep)
+    before: dict[Path, list[str]] = {}
+    for job in jobs:
+        if job.status == BEFORE:
+            before.setdefault(job.run.parent, []).append(f"{job.number} ({job.run.name})")
+    left = [job.number for job in jobs if job.status in (FAILED, UNFINISHED)]
+    lines = [f"jobs are in {sweep}"]
+    if before:
+        places = "; ".join(f"{', '.join(numbers)} in {folder}" for folder, numbers in before.items())
+        lines.append(f"finished before and not repeated (train.skip_finished=false repeats them): jobs {places}")
+    if left:
+        lines.append(f"jobs {', '.join(left)} have no result: the same command goes on with them")
+    if any(job.metrics for job in jobs):
+        lines.append(f"table and plot over seeds: {tabulate_command(sweep, jobs)}")
+    return sweep_table(jobs), lines, not left
