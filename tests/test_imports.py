@@ -24,7 +24,7 @@ ROOMS = {
     "evaluation": ("helip.embedding", "helip.artifacts", "helip.data"),
     "report": ("helip.artifacts",),
     "embedded": ("helip.artifacts",),
-    "formats": ("helip.artifacts", "helip.data.reader"),
+    "formats": ("helip.artifacts", "helip.data.reader", "helip.data.transforms"),
 }
 # the only modules that may join rooms
 JOINTS = ("helip/__init__.py", "helip/pipeline/", "helip/cli.py", "helip/formats/__main__.py")

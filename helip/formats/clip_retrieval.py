@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader, Unreadable
+from helip.data.reader import SampleReader
 from helip.errors import HelipError
 from helip.formats.arrays import open_floats
+from helip.formats.rows import caption_of, url_of
 
 FOLDERS = {"image": "img_emb", "text": "text_emb"}
 IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|webp)$", re.IGNORECASE)
@@ -160,25 +161,10 @@ def _describe(index: ShardIndex, names: list[str]) -> pa.Table:
     columns: dict[str, pa.Array] = {"row": pa.array(np.arange(len(index)))}
     columns["key"] = pa.array([_base(key) for key in index.keys.to_pylist()], pa.large_string())
     reader = SampleReader(index)
-    for name, read in (("url", _url), ("caption", _caption)):
+    for name, read in (("url", url_of), ("caption", caption_of)):
         if name in names:
             columns[name] = pa.array((read(reader, row) for row in range(len(index))), pa.large_string())
     return pa.table(columns)
-
-
-def _url(reader: SampleReader, row: int) -> str | None:
-    try:
-        url = reader.metadata(row).get("url")
-        return url.encode("utf-8").decode("utf-8") if isinstance(url, str) else None
-    except (Unreadable, UnicodeError):
-        return None
-
-
-def _caption(reader: SampleReader, row: int) -> str | None:
-    try:
-        return reader.captions(row)[0]
-    except Unreadable:
-        return None
 
 
 def _read(path: Path) -> pa.Table:

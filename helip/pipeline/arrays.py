@@ -75,7 +75,7 @@ class Precomputed:
         return {side: EmbeddingFolder(path, side) for side, path in self._sides.items() if path.is_dir()}
 
     def _made(self, index: ShardIndex | None, wanted: np.ndarray | None) -> Path:
-        chosen = None if wanted is None else hashlib.sha256(np.packbits(wanted)).hexdigest()
+        chosen = None if index is None or wanted is None else hashlib.sha256(np.packbits(wanted).tobytes()).hexdigest()
         return self.store / f"{self.name}-{digest([self.identity, index and index.fingerprint, chosen])}"
 
     def _in_row_order(self, index: ShardIndex | None, wanted: np.ndarray | None) -> Path:

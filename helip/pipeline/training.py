@@ -20,6 +20,7 @@ from helip.data.partners import MinedPartners, Partners, RandomPartners
 from helip.data.reader import SampleReader, random_read_rate
 from helip.data.transforms import draft_size
 from helip.data.units import UnitReader
+from helip.errors import HelipError
 from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.embed import Evaluator
 from helip.pipeline.models import Clip
@@ -47,6 +48,8 @@ def choose_partners(
     if pairs.score == "random":
         return RandomPartners(valid, pairs.p, seed)
     assert hard is not None
+    if pairs.schedule == "score" and "imported" in hard.meta:
+        raise HelipError("helip.schedule=score draws by scores, which imported hard pairs lack: use uniform or anneal")
     top = hard.topk(pairs.topk)
     partners = MinedPartners(
         top.rows, valid, pairs.p, seed, pairs.outliers, pairs.min_partners, pairs.schedule, top.scores

@@ -23,7 +23,7 @@ def write_folder(
     for side in ("img_emb", "text_emb", "metadata"):
         (folder / side).mkdir(parents=True, exist_ok=True)
     for part, dealt in enumerate(np.array_split(np.arange(len(keys)), parts)):
-        entries = dealt.tolist()
+        entries: list[int] = dealt.tolist()
         number = str(part).zfill(width)
         np.save(folder / "img_emb" / f"img_emb_{number}.npy", image[entries])
         np.save(folder / "text_emb" / f"text_emb_{number}.npy", text[entries])

@@ -1,0 +1,74 @@
+"""A HardPairIndex as the authors' three files, so that their fork of open_clip trains on the pairs that were mined.
+
+Ids are lines of the training list (helip.formats.training_list), because that is what their loader looks up: fault 1
+cannot come back. Their loader draws one of the first 50 ids of a target and, where there are fewer, a random row that
+may lie beyond the last one: a shorter list is therefore repeated until it has 50.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.errors import HelipError
+from helip.formats.released_files import write_hard_samples, write_url_index
+from helip.formats.training_list import read_list
+
+DRAWN = 50  # CustomDistributedSampler(topk=50) in their data.py
+
+
+@dataclass(frozen=True)
+class Written:
+    """Lines of the training list, of which `targets` have hard pairs; `repeated` and `missing` urls of lines."""
+
+    lines: int
+    targets: int
+    repeated: int
+    missing: int
+
+    def sentences(self) -> list[str]:
+        """One line for each fact that a user of their fork must know."""
+        lines = [f"{self.targets:,} of {self.lines:,} lines have hard pairs"]
+        if self.targets < self.lines:
+            lines.append(f"{self.lines - self.targets:,} have none: their loader gives these a random partner")
+        if self.repeated or self.missing:
+            lines.append(
+                f"{self.repeated:,} lines repeat a url and {self.missing:,} have none: the url index lacks them, but "
+                "the ids of the hard samples are right (from-released --order row --training-list reads them)"
+            )
+        return lines
+
+
+def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str, at_least: int = DRAWN) -> Written:
+    """Write url_index/NAME_url_index.json, NAME_hard_sample.csv and NAME_hard_sample_dict.json into `out`.
+
+    Args:
+        training_list: the CSV that `shards-to-csv` wrote from the shards that were mined.
+        at_least: ids of each target; fewer are repeated in turn.
+
+    Raises:
+        HelipError: the list is of other shards than the index.
+    """
+    found = read_list(training_list)
+    if found.fingerprint != index.meta.get("fingerprint"):
+        raise HelipError(
+            f"{training_list} was written from other shards (fingerprint {found.fingerprint[:8]}) than the hard pairs "
+            f"were mined on ({str(index.meta.get('fingerprint'))[:8]}): write it anew with shards-to-csv"
+        )
+    line_of_row = np.full(len(index), -1, np.int64)
+    line_of_row[found.rows] = np.arange(len(found.rows))
+
+    def entries() -> Iterator[tuple[int, np.ndarray]]:
+        for line, row in enumerate(found.rows):
+            partners = np.asarray(index.rows[row])
+            lines = line_of_row[partners[partners >= 0]]
+            lines = lines[lines >= 0]
+            if len(lines):
+                yield line, np.resize(lines, max(at_least, len(lines)))
+
+    repeated, missing = write_url_index(out / "url_index" / f"{name}_url_index.json", found.urls())
+    csv_path, dict_path = out / f"{name}_hard_sample.csv", out / f"{name}_hard_sample_dict.json"
+    targets = write_hard_samples(csv_path, dict_path, entries())
+    return Written(len(found.rows), targets, repeated, missing)

@@ -1,0 +1,168 @@
+"""Shards as a CSV list with extracted images, for open_clip's `--dataset-type csv` and the released fork.
+
+What the released wbs_to_csv.py meant to do, without its faults: the last shard is extracted, an image's name is its row
+(keys repeat across shards), captions are text and not the print of bytes, and a row whose image or caption cannot be
+read has no line, so that nothing has to be replaced while training. Columns beyond the two that open_clip asks for name
+the row, its key and its url; open_clip ignores them.
+
+Legend: L lines of a list.
+"""
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.shards import ShardIndex
+from helip.artifacts.versions import check_version
+from helip.data.reader import SampleReader, Unreadable
+from helip.data.transforms import decode_image
+from helip.errors import HelipError
+from helip.formats.rows import url_of
+
+VERSION = 1
+COLUMNS = ("filepath", "title", "key", "url", "row")
+# What pandas.read_csv takes for a missing value (pandas.io.parsers, STR_NA_VALUES): open_clip would train on "nan".
+NOT_A_VALUE = frozenset(
+    {"#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"}
+    | {"NULL", "NaN", "None", "n/a", "nan", "null"}
+)
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+SHOWN = 5  # rows that are named among those left out
+
+
+def shards_to_csv(index: ShardIndex, out: Path, name: str, separator: str = ",", caption: str = "txt") -> list[str]:
+    """Write `out`/NAME.csv, `out`/NAME.json that says what it was made of, and the images below `out`/images.
+
+    The image bytes are those of the shards. A control character becomes a space, and a caption that pandas would take
+    for a missing value ends in a space; tokenizers strip both.
+
+    Args:
+        out: a new folder; the CSV names its absolute path.
+        separator: one character; open_clip's --csv-separator.
+        caption: as data.caption; the first one of a list.
+
+    Returns:
+        Sentences about the rows that have no line.
+
+    Raises:
+        HelipError: `out` is there already, or no row can be read.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise HelipError(f"{out} is there already: name a new folder, or remove it")
+    if len(separator) != 1 or separator in '"\r\n':
+        raise HelipError(f"a separator is one character such as ',' or a tab, not {separator!r}")
+    reader, shown, lines = SampleReader(index, caption), [], 0
+    target = out.absolute()
+    with atomic_folder(target) as temporary:
+        with open(temporary / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for row in range(len(index)):
+                try:
+                    title = _title(reader.captions(row)[0])
+                    image = reader.image_bytes(row)
+                    suffix = _suffix(image)
+                except Unreadable as error:
+                    if len(shown) < SHOWN:
+                        shown.append(f"{index.where(row)}: {error}")
+                    continue
+                path = Path("images") / f"{int(index.shard_of(row)):05d}" / f"{row:09d}{suffix}"
+                (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+                (temporary / path).write_bytes(image)
+                url = CONTROL.sub(" ", url_of(reader, row) or "")
+                writer.writerow([target / path, title, CONTROL.sub(" ", index.key(row)), url, row])
+                lines += 1
+        if not lines:
+            raise HelipError(f"no row of {index.shards[0].parent} can be read, the first is {shown[0]}")
+        about = {"version": VERSION, "fingerprint": index.fingerprint, "separator": separator, "lines": lines}
+        write_json(temporary / f"{name}.json", about)
+    lost = [f"{len(index) - lines:,} rows cannot be read and have no line, such as:"] if shown else []
+    return [f"{lines:,} lines in {target / name}.csv", *lost, *shown]
+
+
+def _title(caption: str) -> str:
+    clean = CONTROL.sub(" ", caption)
+    return f"{clean} " if clean in NOT_A_VALUE else clean
+
+
+def _suffix(image: bytes) -> str:
+    """Of the file, by what the image is and not by what the shard calls it. Raises Unreadable if it is none."""
+    if not image:
+        raise Unreadable("it has no image")
+    decode_image(image)
+    with Image.open(io.BytesIO(image)) as opened:
+        return {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(opened.format or "", f".{opened.format}".lower())
+
+
+@dataclass(frozen=True)
+class TrainingList:
+    """A list as `shards_to_csv` wrote it; `rows` is (L,) int64."""
+
+    path: Path
+    fingerprint: str
+    separator: str
+    rows: np.ndarray
+
+    def urls(self) -> Iterator[str | None]:
+        """The url of each line."""
+        return (entry["url"] or None for _, entry in read_entries(self.path, self.separator))
+
+
+def read_list(path: Path) -> TrainingList:
+    """Open a list. Raises HelipError when it is not one of ours, is damaged, or has another format."""
+    about = path.with_suffix(".json")
+    try:
+        facts = json.loads(about.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HelipError(f"{path} needs {about.name} beside it: write both with shards-to-csv ({error})") from error
+    check_version(facts.get("version"), VERSION, "the training list", path.parent, "write it anew with shards-to-csv")
+    try:
+        rows = np.array([int(entry["row"]) for _, entry in read_entries(path, facts["separator"])], np.int64)
+    except (ValueError, TypeError, KeyError) as error:
+        raise HelipError(f"{path} is not as shards-to-csv wrote it ({error!r}): write it anew") from error
+    if len(rows) != facts["lines"] or (np.diff(rows) <= 0).any():
+        raise HelipError(f"{path} is not as shards-to-csv wrote it (lines are missing or moved): write it anew")
+    return TrainingList(path, facts["fingerprint"], facts["separator"], rows)
+
+
+def read_entries(path: Path, separator: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Lines of a CSV file with a header: the number of a line in the file, and its fields.
+
+    Raises:
+        HelipError: no file, no header, bytes that are not UTF-8, or a line with another number of fields.
+    """
+    csv.field_size_limit(sys.maxsize)  # captions of a megabyte are there
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            header = next(reader, [])
+            if not any(header):
+                raise HelipError(f"{path} is empty: its first line must name the columns")
+            number = reader.line_num + 1
+            for fields in reader:
+                if fields:
+                    yield number, _entry(path, number, header, fields)
+                number = reader.line_num + 1
+    except OSError as error:
+        raise HelipError(f"{path} cannot be read ({error.strerror})") from error
+    except csv.Error as error:
+        raise HelipError(f"{path}, line {number}: {error}") from error
+
+
+def _entry(path: Path, number: int, header: list[str], fields: list[str]) -> dict[str, str]:
+    if len(fields) != len(header):
+        raise HelipError(f"{path}, line {number}: {len(fields)} fields, but the header names {len(header)}")
+    try:
+        "".join(fields).encode("utf-8")
+    except UnicodeError as error:
+        raise HelipError(f"{path}, line {number}: it is not UTF-8") from error
+    return dict(zip(header, fields, strict=True))

@@ -1,0 +1,287 @@
+"""The authors' files: there and back, pairs by url, and fault 1 refused."""
+
+import csv
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image, ImageChops
+
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
+from helip.data.reader import SampleReader
+from helip.data.transforms import decode_image
+from helip.errors import HelipError
+from helip.formats.from_released import from_released
+from helip.formats.kinship import by_embeddings
+from helip.formats.to_released import to_released
+from helip.formats.training_list import shards_to_csv
+from tests.samples import sample, write_shards, write_tar
+
+TOPICS = ("cat sofa", "red car road", "bowl of soup", "mountain snow peak", "old wooden door", "child with kite")
+GROUP = 14  # rows of each topic
+
+
+def topical_shards(folder: Path, shards: int = 4, urls: Sequence[str | None] | None = None) -> ShardIndex:
+    """Rows whose captions share words with the rows of the same topic; row r has topic r % 6."""
+    count = GROUP * len(TOPICS)
+    samples = []
+    for row in range(count):
+        facts = {"caption": "x", "url": urls[row] if urls else f"http://u/{row}"}
+        caption = f"{TOPICS[row % len(TOPICS)]} number {row}"
+        samples.append((f"{row:09d}", sample(row, txt=caption.encode(), json=json.dumps(facts).encode())))
+    step = count // shards
+    return ShardIndex.build(
+        [write_tar(folder / f"{s:05d}.tar", samples[s * step : (s + 1) * step]) for s in range(shards)]
+    )
+
+
+def hard_pairs(count: int, depth: int, fingerprint: str) -> HardPairIndex:
+    """Partners of the same topic, nearest row first."""
+    rows = np.full((count, depth), -1, np.int32)
+    for row in range(count):
+        same = [other for other in range(row % len(TOPICS), count, len(TOPICS)) if other != row]
+        rows[row, : min(depth, len(same))] = sorted(same, key=lambda other: abs(other - row))[:depth]
+    scores = np.where(rows < 0, 0, 0.5).astype(np.float32)
+    return HardPairIndex(rows, scores, scores, scores, {"fingerprint": fingerprint})
+
+
+def loader_order(index: ShardIndex, workers: int = 4, batch: int = 5) -> list[int]:
+    """The order in which their 128-worker loader meets rows: a worker per shard, batches dealt in turn."""
+    queues = [list(range(int(a), int(b))) for a, b in zip(index.starts[:-1], index.starts[1:], strict=True)]
+    assert len(queues) == workers
+    order: list[int] = []
+    while any(queues):
+        for queue in queues:
+            order += queue[:batch]
+            del queue[:batch]
+    return order
+
+
+def write_theirs(
+    folder: Path, pairs: HardPairIndex, ids: Sequence[int], urls: Sequence[str], name: str = "toy"
+) -> None:
+    """Their three files; ids[r] and urls[r] of row r. The CSV as csv.writer with its defaults writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "url_index").mkdir()
+    by_id = sorted(range(len(ids)), key=lambda row: ids[row])
+    (folder / "url_index" / f"{name}_url_index.json").write_text(json.dumps({urls[row]: ids[row] for row in by_id}))
+    lists = {ids[row]: [ids[other] for other in pairs.rows[row].tolist() if other >= 0] for row in by_id}
+    (folder / f"{name}_hard_sample_dict.json").write_text(json.dumps(lists))
+    with open(folder / f"{name}_hard_sample.csv", "w") as file:
+        csv.writer(file, delimiter=",").writerows([target, *partners] for target, partners in lists.items())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory) -> ShardIndex:
+    return topical_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def training_list(index: ShardIndex, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("list") / "toy"
+    shards_to_csv(index, out, "toy")
+    return out / "toy.csv"
+
+
+@pytest.mark.parametrize("source", ["toy_hard_sample.csv", "toy_hard_sample_dict.json"])
+def test_theirs_to_ours_to_theirs(tmp_path: Path, source: str) -> None:
+    """55 ids a target, all files equal to the byte. What is ours in between has the same rows."""
+    count = 60
+    index = ShardIndex.build(write_shards(tmp_path / "tars", [30, 30]))
+    shards_to_csv(index, tmp_path / "list", "toy")
+    pairs = hard_pairs(count, 55, index.fingerprint)
+    for row in range(count):  # every other row, hardest first
+        pairs.rows[row] = [(row + 1 + n) % count for n in range(55)]
+    write_theirs(tmp_path / "theirs", pairs, range(count), [f"u{row}" for row in range(count)])
+    url_index = tmp_path / "theirs/url_index/toy_url_index.json"
+    report = from_released(tmp_path / "theirs" / source, index, tmp_path / "ours", url_index)
+    assert (report.targets, report.pairs, report.agree) == (60, 3300, 1.0) and len(report.sentences()) == 1
+    ours = HardPairIndex.load(tmp_path / "ours")
+    assert (np.asarray(ours.rows) == pairs.rows).all() and np.isnan(ours.scores).all()
+    written = to_released(ours, tmp_path / "list/toy.csv", tmp_path / "again", "toy")
+    assert written.sentences() == ["60 of 60 lines have hard pairs"]
+    assert files(tmp_path / "again") == files(tmp_path / "theirs")
+
+
+def test_ids_of_the_loader_are_read_by_url_and_leave_corrected(
+    tmp_path: Path, index: ShardIndex, training_list: Path
+) -> None:
+    pairs = hard_pairs(len(index), 6, index.fingerprint)
+    ids = np.argsort(loader_order(index)).tolist()
+    write_theirs(tmp_path / "theirs", pairs, ids, [f"http://u/{row}" for row in range(len(index))])
+    arguments = tmp_path / "theirs/toy_hard_sample.csv", index
+    report = from_released(*arguments, tmp_path / "ours", tmp_path / "theirs/url_index/toy_url_index.json")
+    assert report.agree < 0.2 and "training that looks them up by row pairs unrelated rows" in report.sentences()[-1]
+    ours = HardPairIndex.load(tmp_path / "ours")
+    assert (np.asarray(ours.rows) == pairs.rows).all()
+    to_released(ours, training_list, tmp_path / "corrected", "toy")
+    with open(tmp_path / "corrected/toy_hard_sample.csv", newline="") as file:
+        lines = [[int(entry) for entry in line] for line in csv.reader(file)]
+    assert all(len(line) == 51 and set(line[1:]) == set(pairs.rows[line[0]].tolist()) for line in lines)
+    again = tmp_path / "corrected/url_index/toy_url_index.json"
+    report = from_released(tmp_path / "corrected/toy_hard_sample.csv", index, tmp_path / "twice", again)
+    assert report.agree == 1 and report.partners_repeated == len(index) * 44
+    assert (np.asarray(HardPairIndex.load(tmp_path / "twice").rows)[:, :6] == pairs.rows).all()
+
+
+def test_ids_that_are_rows_beside_urls_in_loader_order_are_refused(tmp_path: Path, index: ShardIndex) -> None:
+    """Fault 1: the two files are in different orders, and an id would be read as another row."""
+    pairs = hard_pairs(len(index), 6, index.fingerprint)
+    count = len(index)
+    write_theirs(tmp_path / "rows", pairs, range(count), [f"http://u/{row}" for row in range(count)])
+    ids = np.argsort(loader_order(index)).tolist()
+    write_theirs(tmp_path / "ids", pairs, ids, [f"http://u/{row}" for row in range(count)])
+    url_index = tmp_path / "ids/url_index/toy_url_index.json"
+    with pytest.raises(HelipError, match=r"in another order than the rows .* read by row they do; say --order row"):
+        from_released(tmp_path / "rows/toy_hard_sample.csv", index, tmp_path / "ours", url_index)
+    assert not (tmp_path / "ours").exists()
+    from_released(tmp_path / "rows/toy_hard_sample.csv", index, tmp_path / "ours", order="row")
+    assert (np.asarray(HardPairIndex.load(tmp_path / "ours").rows) == pairs.rows).all()
+
+
+def test_pairs_that_have_nothing_in_common_are_refused_and_embeddings_can_tell(tmp_path: Path) -> None:
+    """Captions that say nothing ("picture number 7"): only embeddings know which rows belong together."""
+    index = ShardIndex.build(write_shards(tmp_path / "tars", [21, 21, 21, 21]))
+    pairs = hard_pairs(len(index), 6, index.fingerprint)
+    ids = np.argsort(loader_order(index)).tolist()
+    write_theirs(tmp_path / "theirs", pairs, ids, [f"u{row}" for row in range(len(index))])
+    csv_path, url_index = tmp_path / "theirs/toy_hard_sample.csv", tmp_path / "theirs/url_index/toy_url_index.json"
+    with pytest.raises(HelipError, match="no more in common than random ones"):
+        from_released(csv_path, index, tmp_path / "ours", url_index)
+    rng = np.random.default_rng(0)
+    sides = [rng.normal(size=(6, 12))[np.arange(84) % 6] + 0.3 * rng.normal(size=(84, 12)) for _ in range(2)]
+    from_released(csv_path, index, tmp_path / "ours", url_index, similarity=by_embeddings(*sides))
+    assert (np.asarray(HardPairIndex.load(tmp_path / "ours").rows) == pairs.rows).all()
+    shuffled = [side[rng.permutation(84)] for side in sides]
+    with pytest.raises(HelipError, match="no more in common"):
+        from_released(csv_path, index, tmp_path / "no", url_index, similarity=by_embeddings(*shuffled))
+    from_released(csv_path, index, tmp_path / "unseen", url_index, order="url")
+
+
+def test_what_does_not_map_is_counted(tmp_path: Path) -> None:
+    urls: list[str | None] = [f'http://u/{row}?q="a,b"\n<i>&' for row in range(84)]
+    urls[3], urls[10], urls[20] = None, urls[5], "http://unknown"
+    index = topical_shards(tmp_path / "tars", urls=urls)
+    known = {
+        url: number for number, url in enumerate(dict.fromkeys(url for url in urls if url)) if "unknown" not in url
+    }
+    known |= {"http://gone/1": 900, "http://gone/2": 901}
+    (tmp_path / "urls.json").write_text(json.dumps(known))
+    row_of = {known[url]: row for row, url in reversed(list(enumerate(urls))) if url in known}
+    lines = [
+        [ident, ident, *[i for i in row_of if i != ident and row_of[i] % 6 == row_of[ident] % 6]] for ident in row_of
+    ]
+    lines[0] += [lines[0][2], 900]
+    lines += [[0, 6], [901, 5], [5000, 5]]
+    (tmp_path / "hard.csv").write_text("".join(",".join(map(str, line)) + "\r\n" for line in lines))
+    report = from_released(tmp_path / "hard.csv", index, tmp_path / "ours", tmp_path / "urls.json")
+    assert (report.urls_not_in_shards, report.rows_not_in_urls, report.rows_without_url) == (2, 1, 1)
+    assert (report.rows_of_repeated_url, report.targets_without_row, report.targets_repeated) == (1, 2, 1)
+    assert (report.partners_without_row, report.partners_of_themselves, report.partners_repeated) == (1, 81, 1)
+    assert report.targets == 81 and "key 000000020 (row 20) has the url" in report.sentences()[-1]
+    ours = HardPairIndex.load(tmp_path / "ours")
+    assert (ours.counts()[[3, 10, 20]] == 0).all() and (ours.counts() > 0).sum() == 81
+    assert all(other % 6 == row % 6 for row in range(84) for other in ours.rows[row].tolist() if other >= 0)
+    assert ours.meta["imported"]["report"]["targets"] == 81 and ours.meta["fingerprint"] == index.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("urls", "hard", "sentence"),
+    [
+        ('{"a": 0, "b": 0}', "0,1\n", "must map every url to an id of its own"),
+        ('{"a": "0"}', "0,1\n", "must map every url to an id of its own"),
+        ('["a"]', "0,1\n", "must be a JSON object"),
+        ("{", "0,1\n", "cannot be read as JSON"),
+        ('{"a": 0}', "0,1\n1,x\n", r"hard\.csv, line 2: 'x' is no id"),
+        ('{"a": 0}', "0,1\n\n1,-2\n", r"hard\.csv, line 3: -2 is no id"),
+        ('{"a": 0}', "0,1\n1.5,2\n", r"hard\.csv, line 2: '1\.5' is no id"),
+        ('{"a": 0}', "\n", "lists no hard pairs"),
+        ('{"a": 0}', "0,1\n", "no target of .* has a row in .*: these are other data"),
+        ('{"http://u/0": 0}', "0\n", "lists no hard pairs"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, index: ShardIndex, urls: str, hard: str, sentence: str) -> None:
+    (tmp_path / "urls.json").write_text(urls)
+    (tmp_path / "hard.csv").write_text(hard)
+    with pytest.raises(HelipError, match=sentence):
+        from_released(tmp_path / "hard.csv", index, tmp_path / "ours", tmp_path / "urls.json")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_more_that_cannot_be_read(tmp_path: Path, index: ShardIndex) -> None:
+    (tmp_path / "hard.csv").write_bytes(b"0,\xff\n")
+    (tmp_path / "hard.json").write_text('{"0": [1, 2.5]}')
+    (tmp_path / "lists.json").write_text('{"0": 1}')
+    for name, sentence in (
+        ("hard.csv", "is not UTF-8"),
+        ("hard.json", r"target '0': '2\.5' is no id"),
+        ("lists.json", "target '0' has no list"),
+        ("none.csv", "cannot be read"),
+    ):
+        with pytest.raises(HelipError, match=sentence):
+            from_released(tmp_path / name, index, tmp_path / "ours", order="row")
+    with pytest.raises(HelipError, match="give --url-index, or say --order row"):
+        from_released(tmp_path / "hard.csv", index, tmp_path / "ours")
+
+
+def test_their_loader_reads_the_pairs_that_were_mined(tmp_path: Path, index: ShardIndex, training_list: Path) -> None:
+    """CsvDataset and CustomDistributedSampler of their data.py, restated: beside a target stands its hard pair."""
+    pairs = hard_pairs(len(index), 6, index.fingerprint)
+    to_released(pairs, training_list, tmp_path, "toy")
+    table = pandas.read_csv(training_list, sep=",")
+    titles, paths = table["title"].tolist(), table["filepath"].tolist()
+    with open(tmp_path / "toy_hard_sample.csv", newline="", encoding="utf-8") as file:
+        hard = {int(line[0]): [int(entry) for entry in line[1:]] for line in csv.reader(file)}
+    reader, generator = SampleReader(index), random.Random(0)
+    for target in generator.sample(range(len(table)), 30):
+        drawn = hard[target][generator.choice(range(50))]
+        assert drawn in pairs.rows[target]
+        assert titles[drawn] == reader.captions(drawn)[0]
+        stored = decode_image(reader.image_bytes(drawn))
+        assert not ImageChops.difference(Image.open(paths[drawn]).convert("RGB"), stored).getbbox()
+
+
+def test_lines_are_ids_where_rows_are_missing_or_urls_repeat(tmp_path: Path) -> None:
+    """Unreadable rows have no line; a repeated url is in the url index once; ids are lines all the same."""
+    count = 30
+    members = [sample(row, json=json.dumps({"url": f"u{row // 2}" if row else None}).encode()) for row in range(count)]
+    members[4]["jpg"], members[9]["txt"] = b"no image", b"\xff\xfe"
+    del members[12]["jpg"]
+    index = ShardIndex.build([write_tar(tmp_path / "0.tar", [(f"{row:04d}", m) for row, m in enumerate(members)])])
+    said = shards_to_csv(index, tmp_path / "list", "toy")
+    assert said[0].startswith("27 lines in") and said[1] == "3 rows cannot be read and have no line, such as:"
+    assert [line.split(": ")[0] for line in said[2:]] == [f"0.tar, key {row:04d} (row {row})" for row in (4, 9, 12)]
+    pairs = hard_pairs(count, 3, index.fingerprint)
+    pairs.rows[7] = -1
+    pairs.rows[8] = [4, 9, 12]
+    written = to_released(pairs, tmp_path / "list/toy.csv", tmp_path / "out", "toy", at_least=1)
+    assert (written.lines, written.targets, written.missing, written.repeated) == (27, 25, 1, 11)
+    assert "2 have none: their loader gives these a random partner" in written.sentences()
+    rows = pandas.read_csv(tmp_path / "list/toy.csv")["row"].tolist()
+    lists = json.loads((tmp_path / "out/toy_hard_sample_dict.json").read_text())
+    kept = {row: [other for other in pairs.rows[row].tolist() if other in rows] for row in rows}
+    assert {rows[int(line)]: [rows[other] for other in found] for line, found in lists.items()} == {
+        row: found for row, found in kept.items() if found
+    }
+    arguments = {"order": "row", "training_list": tmp_path / "list/toy.csv"}
+    from_released(tmp_path / "out/toy_hard_sample.csv", index, tmp_path / "ours", **arguments)
+    again = HardPairIndex.load(tmp_path / "ours")
+    assert {row: [o for o in again.rows[row].tolist() if o >= 0] for row in rows} == kept
+
+
+def test_a_list_of_other_shards_is_refused(tmp_path: Path, index: ShardIndex, training_list: Path) -> None:
+    other = ShardIndex.build(write_shards(tmp_path, [84]))
+    with pytest.raises(HelipError, match=r"was written from other shards .* than the hard pairs were mined on"):
+        to_released(hard_pairs(84, 3, other.fingerprint), training_list, tmp_path / "out", "toy")
+    with pytest.raises(HelipError, match="was written from other shards than those in"):
+        from_released(tmp_path / "x.csv", other, tmp_path / "o", order="row", training_list=training_list)
