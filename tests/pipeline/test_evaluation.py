@@ -1,0 +1,154 @@
+"""The evaluators on a real model: against open_clip's own functions, and two gloo processes against one."""
+
+import io
+import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from helip.artifacts.shards import ShardIndex
+from helip.evaluation.samples import Sampled
+from helip.evaluation.suite import build_evaluators, measure_all
+from helip.pipeline.dataset import DatasetSpec
+from helip.pipeline.evaluation import ClipEmbed, WholeBatches, inside_fit_drive
+from helip.pipeline.models import Clip, ModelSpec, create_clip
+from tests.evaluation.wds import encoded, write_classification, write_retrieval
+from tests.pipeline.conftest import MODEL
+
+NAMES = ["cat", "red fox", "owl", "hen", "cow", "eel"]
+TEMPLATES = ["a photo of a {c}.", "the {c}"]
+LABELS = [n % 6 for n in range(26)]
+CAPTIONS = [["one hen", "two hens", "a bird"], ["an owl"], ["a cow", "cattle"], ["an eel"], ["cats", "a cat"]]
+
+
+@pytest.fixture(scope="module")
+def clip(model_weights: Path) -> Clip:
+    made = create_clip(ModelSpec(MODEL, str(model_weights)))
+    made.model.eval()
+    return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_probes():
+    """Weak strengths take all iterations that they are given, here and in the forked ranks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("helip.evaluation.probe.ITERATIONS", 15)
+        yield
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("sets")
+    splits = {"test": LABELS, "train": [n % 6 for n in range(60)]}
+    fine = write_classification(folder / "wds_fine", NAMES, TEMPLATES, splits, "png")
+    found = write_retrieval(folder / "wds_found", CAPTIONS, "png")
+    return [
+        {"kind": "zeroshot", "name": "fine", "path": str(fine)},
+        {"kind": "probe", "name": "fine", "path": str(fine)},
+        {"kind": "retrieval", "name": "found", "path": str(found)},
+        {"kind": "retrieval", "name": "val", "part": "val", "captions": "captions"},
+    ]
+
+
+def measure(clip: Clip, shards: Path, lines: list[dict[str, Any]], scratch: Path, rank: int = 0, world: int = 1):
+    """All metrics with their samples, by batches of four."""
+    trainer = SimpleNamespace(
+        global_rank=rank,
+        world_size=world,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        precision_plugin=SimpleNamespace(predict_step_context=torch.inference_mode),
+    )
+    dataset = DatasetSpec("toy", str(shards), {"train": "0:3", "val": "3:4"})
+    index = ShardIndex.build(sorted(shards.glob("*.tar")))
+    drive = inside_fit_drive(cast(Any, trainer))
+    embed = ClipEmbed(clip, dataset, index, drive, scratch, torch.device("cpu"), rank, "txt", 4, 0)
+    return measure_all(build_evaluators(lines), embed)
+
+
+@pytest.fixture(scope="module")
+def alone(clip: Clip, shards: Path, lines: list[dict[str, Any]], tmp_path_factory) -> dict[str, Sampled]:
+    return measure(clip, shards, lines, tmp_path_factory.mktemp("alone"))
+
+
+def embedded(clip: Clip, count: int) -> torch.Tensor:
+    """(n, d) by open_clip itself, one picture at a time."""
+    pictures = [Image.open(io.BytesIO(encoded(n, "png"))).convert("RGB") for n in range(count)]
+    with torch.no_grad():
+        model = cast(Any, clip.model)
+        return torch.cat([model.encode_image(clip.eval_transform(one)[None], normalize=True) for one in pictures])
+
+
+def test_zero_shot_equals_open_clips_own_functions(clip: Clip, alone: dict[str, Sampled]) -> None:
+    prompts = [lambda name, line=line: line.format(c=name) for line in TEMPLATES]
+    weights = open_clip.build_zero_shot_classifier(clip.model, clip.tokenize, NAMES, prompts)  # type: ignore[arg-type]
+    logits = 100.0 * embedded(clip, len(LABELS)) @ weights
+    label = torch.tensor(LABELS)
+    for key, k in (("top1", 1), ("top5", 5)):
+        expected = (logits.topk(k).indices == label[:, None]).any(1)
+        assert np.array_equal(alone[f"fine/zeroshot_{key}"].values, expected.numpy())
+    assert 0 < alone["fine/zeroshot_top1"].value < alone["fine/zeroshot_top5"].value < 1
+
+
+def test_retrieval_equals_clip_benchmarks_definition(clip: Clip, alone: dict[str, Sampled]) -> None:
+    """recall@k by a matrix of positives: whether any right item is among the first k."""
+    owner = [image for image, several in enumerate(CAPTIONS) for _ in several]
+    with torch.no_grad():
+        tokens = clip.tokenize([caption for several in CAPTIONS for caption in several])
+        text = cast(Any, clip.model).encode_text(tokens, normalize=True)
+    scores = text @ embedded(clip, len(CAPTIONS)).T  # (texts, images)
+    positive = torch.zeros_like(scores, dtype=torch.bool)
+    positive[torch.arange(len(owner)), owner] = True
+    for k in (1, 5):
+        images = torch.stack([positive[i, scores[i].topk(k).indices].any() for i in range(len(owner))])
+        texts = torch.stack([positive[scores[:, i].topk(k).indices, i].any() for i in range(len(CAPTIONS))])
+        assert np.array_equal(alone[f"found/t2i_recall@{k}"].values, images.numpy())
+        assert np.array_equal(alone[f"found/i2t_recall@{k}"].values, texts.numpy())
+    assert len(alone["val/i2t_recall@1"].values) == 8 and len(alone["val/t2i_recall@1"].values) == 16
+
+
+def rank_of_two(rank: int, store: Path, *arguments: Any) -> None:
+    """What one of two processes does."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    found = measure(*arguments, rank=rank, world=2)
+    values: Any = {name.replace("/", ":"): sampled.values for name, sampled in found.items()}
+    np.savez(f"{store}-{rank}.npz", **values)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_equal_one_exactly(
+    clip: Clip, shards: Path, lines: list[dict[str, Any]], alone: dict[str, Sampled], tmp_path: Path
+) -> None:
+    """Every sample of every metric, the probe included: batches are dealt whole, so embeddings agree to the bit."""
+    fork = multiprocessing.get_context("fork")  # torch is imported already: 20 s less than a fresh interpreter
+    store, scratch = tmp_path / "store", tmp_path / "scratch"
+    arguments = (clip, shards, lines, scratch)
+    ranks = [fork.Process(target=rank_of_two, args=(rank, store, *arguments)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    for rank in range(2):
+        with np.load(f"{store}-{rank}.npz") as found:
+            assert set(found) == {name.replace("/", ":") for name in alone}
+            for name, sampled in alone.items():
+                assert np.array_equal(found[name.replace("/", ":")], sampled.values), name
+    assert not list(scratch.glob("*"))
+
+
+@pytest.mark.parametrize(("count", "world"), [(10, 2), (12, 3), (3, 2), (4, 2), (9, 4)])
+def test_batches_are_dealt_whole(count: int, world: int) -> None:
+    def batches(rank: int, of: int) -> list[list[int]]:
+        own = list(WholeBatches(count, 4, rank, of))
+        return [own[begin : begin + 4] for begin in range(0, len(own), 4)]
+
+    dealt = [batch for rank in range(world) for batch in batches(rank, world)]
+    assert sorted(dealt) == sorted(batches(0, 1)) if len(batches(0, 1)) >= world else batches(0, 1)[-1] in dealt
+    assert all(batches(rank, world) for rank in range(world))
+    assert {row for batch in dealt for row in batch} == set(range(count))
