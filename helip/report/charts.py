@@ -101,7 +101,8 @@ def histogram_chart(
     """
     values = [value for value, _ in limits]
     x_range = float(min([edges[0], *values])), float(max([edges[-1], *values]))
-    y_range = 0.0, 100 * max(max((float(v.max()) for v in shares.values()), default=0.0), 1e-4) * 1.06
+    room = 1.25 if limits else 1.06  # for the names of the limits
+    y_range = 0.0, 100 * max(max((float(v.max()) for v in shares.values()), default=0.0), 1e-4) * room
     lines = []
     for place, (name, share) in enumerate(shares.items()):
         px = _place_x(np.repeat(edges, 2)[1:-1], x_range)

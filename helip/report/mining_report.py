@@ -21,12 +21,11 @@ from helip.report.lines import Line
 from helip.report.overlap import chance, overlaps
 from helip.report.page import write_page
 from helip.report.plots import chosen_degrees, histograms, hubness, score_histograms
-from helip.report.tables import Table, removed_table, score_table, shortage_table
+from helip.report.tables import RULES, Table, removed_table, score_table, shortage_table
 
 BINS = 60
 SHEET = 8  # lines of a PNG
 HEADS = {"hubs": ("HUB", "TARGETS THAT CHOSE IT, HARDEST FIRST"), "suspicion": ("TARGET", "SUSPECT FIRST")}
-NAMES = ("joint", "image", "text")
 Limits = dict[str, tuple[float | None, float | None]]
 
 
@@ -64,7 +63,7 @@ def rule_tables(index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | None
     tables = [score_table(index, topk), shortage_table(index, topk, valid), removed_table(index, removed)]
     shares = dict(statistics.get("removed_share_of_pairs", {}))
     if sampled := shares.pop("sampled_pairs", 0):
-        lines = [[name.replace("_", " "), f"{100 * share:.3f} %"] for name, share in shares.items()]
+        lines = [[RULES.get(name, name.replace("_", " ")), f"{100 * share:.3f} %"] for name, share in shares.items()]
         tables.append(
             Table(f"Share of all pairs that each rule rules out ({sampled:,} sampled)", ["rule", "share"], lines)
         )
@@ -113,16 +112,13 @@ def mining_report(
 
 def _histogram_charts(index: HardPairIndex) -> list[Chart]:
     found = []
-    for number, (name, scores) in enumerate(
-        zip(NAMES, (index.scores, index.scores_image, index.scores_text), strict=True)
-    ):
-        edges, every, first = histograms(index.rows, scores, BINS)
+    scores = {"joint": (2, index.scores), "image": (0, index.scores_image), "text": (1, index.scores_text)}
+    for name, (colour, values) in scores.items():
+        edges, every, first = histograms(index.rows, values, BINS)
         limits = zip(limits_of(index).get(name, ()), ("min_similarity", "near_duplicate"), strict=False)
         drawn = [(limit, f"{what} {limit:g}") for limit, what in limits if limit is not None]
         shares = {f"all {index.depth} stored pairs": every, "first pair of each row": first}
-        found.append(
-            histogram_chart(f"{name} score" if name == "joint" else f"{name} similarity", edges, shares, drawn, number)
-        )
+        found.append(histogram_chart(f"{name} score: share of pairs", edges, shares, drawn, colour))
     return found
 
 
@@ -151,9 +147,8 @@ def overlap_tables(arms: Mapping[str, HardPairIndex], topk: int) -> list[Table]:
     for k in dict.fromkeys((1, depth)):
         shares = overlaps(arms, k)
         lines = [[a, *(f"{100 * shares[a, b]:.1f} %" for b in arms)] for a in arms]
-        what = "first pair" if k == 1 else f"first {k} pairs"
-        title = f"{what} of the row arm that the column arm has too (two random arms: {100 * chance(k, usable):.2g} %)"
-        tables.append(Table(title[0].upper() + title[1:], ["", *arms], lines))
+        what = "First pair" if k == 1 else f"First {k} pairs"
+        tables.append(Table(f"{what} (arms drawn at random: {100 * chance(k, usable):.2g} %)", ["", *arms], lines))
     return tables
 
 

@@ -12,7 +12,17 @@ from helip.report.captions import readable
 from helip.report.plots import Columns, read_metrics
 
 WHERE = ("paths", "logger", "mine", "hydra")  # settings of where and how, not of what
-FIRST = ("helip.", "train.", "optim.", "model.", "dataset.", "data.", "search.")  # of equal columns the first is named
+FIRST = (
+    "helip.score",
+    "helip.topk",
+    "helip.",
+    "train.",
+    "optim.",
+    "model.",
+    "dataset.",
+    "data.",
+    "search.",
+)  # of equal columns the first is named
 COLUMNS = ("before", "after")  # of results.json, whose keys are sorted
 LONGEST = 60  # characters of a label
 
@@ -133,9 +143,24 @@ def differing(runs: Sequence[Run]) -> list[str]:
     return list(found.values())
 
 
+def telling(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """Of such settings those that no earlier one decides: the margin weight says nothing that the score does not."""
+    kept: list[str] = []
+    for name in names:
+        for other in kept:
+            if len({(run.config.get(other), run.config.get(name)) for run in runs}) == len(
+                {run.config.get(other) for run in runs}
+            ):
+                break
+        else:
+            kept.append(name)
+    return kept
+
+
 def labels(runs: Sequence[Run]) -> list[str]:
     """A short and unique name of each run: what sets it apart, else its folder."""
-    names = differing([run for run in runs if run.config])
+    known = [run for run in runs if run.config]
+    names = telling(known, differing(known))
     out: list[str] = []
     for run in runs:
         parts = [f"{name.rpartition('.')[2]}={run.config[name]}" for name in names if name in run.config]

@@ -53,6 +53,9 @@ def test_what_sets_runs_apart(tmp_path):
     for run in runs:
         run.config["model.lr"] = run.config["optim.lr"] = f"1e-{run.config['seed']}"
     assert differing(runs) == ["optim.lr", "seed"]  # model.lr has the values of optim.lr
+    for run, score in zip(runs, ("joint", "off"), strict=True):
+        run.config.update({"helip.score": score, "helip.margin_weight": str(score == "joint")})
+    assert "helip.margin_weight" not in labels(runs)[0] and labels(runs)[0].startswith("score=joint")
     twice = [read_run(make_run(tmp_path / "deep" / str(n))) for n in range(2)]
     assert labels(twice) == ["deep/0", "deep/1"]
 
@@ -115,7 +118,7 @@ def test_mining_report_with_arms(tmp_path, index_folder, capsys):
     assert capsys.readouterr().out == f"report: {report_folder(index_folder)}/index.html\n"
     page = Page(report_folder(index_folder) / "index.html")
     assert page.is_harmless()
-    assert "First 4 pairs of the row arm that the column arm has too (two random arms: 14 %)" in page.text
+    assert "First 4 pairs (arms drawn at random: 14 %)" in page.text
     assert "near_duplicate 0.98" in page.text and "min_similarity 0.5" in page.text and EVIL[:60] in page.text
 
 
