@@ -19,7 +19,7 @@ from helip.report.plots import PALETTE, _panels, _save
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and half the width of its 95 % interval (None for a single value)."""
+    """A mean and half the width of its interval (None for a single value)."""
 
     values: tuple[float, ...]
     mean: float
@@ -30,19 +30,19 @@ class Estimate:
         return f"{self.mean:{sign}.2f}" + ("" if self.half is None else f" ± {self.half:.2f}")
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Of at least one value."""
+def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """Of at least one value; `level` is the interval's."""
     count = len(values)
-    half = t_95(count) * stdev(values) / math.sqrt(count) if count > 1 else None
+    half = students_t(count, level) * stdev(values) / math.sqrt(count) if count > 1 else None
     return Estimate(tuple(values), mean(values), half)
 
 
-def t_95(count: int) -> float:
-    """Student's t for `count` >= 2 values: two-sided, 95 %; by bisection of its distribution function."""
-    low, high = 0.0, 13.0  # 12.706 for two values is the largest
+def students_t(count: int, level: float = 0.95) -> float:
+    """Student's t for `count` >= 2 values, two-sided; by bisection of its distribution function."""
+    low, high = 0.0, 1000.0  # 63.7 for two values at 99 %
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, count - 1) < 0.95 else (low, middle)
+        low, high = (middle, high) if _within(middle, count - 1) < level else (low, middle)
     return high
 
 

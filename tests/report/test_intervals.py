@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from helip.report.intervals import estimate, interval_plot, t_95
+from helip.report.intervals import estimate, interval_plot, students_t
 
 # two-sided 5 %, from printed tables, by degrees of freedom
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 7: 2.365, 8: 2.306, 10: 2.228, 15: 2.131, 30: 2.042, 120: 1.980}
@@ -13,12 +13,12 @@ TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 7: 2.365, 8: 2.306, 10: 2.228,
 
 @pytest.mark.parametrize("freedom", TABLE)
 def test_students_t(freedom: int) -> None:
-    assert t_95(freedom + 1) == pytest.approx(TABLE[freedom], abs=5e-4)
+    assert students_t(freedom + 1) == pytest.approx(TABLE[freedom], abs=5e-4)
 
 
 def test_students_t_is_scipys() -> None:
     stats = pytest.importorskip("scipy.stats")
-    assert max(abs(t_95(count) - stats.t.ppf(0.975, count - 1)) for count in range(2, 100)) < 1e-9
+    assert max(abs(students_t(count) - stats.t.ppf(0.975, count - 1)) for count in range(2, 100)) < 1e-9
 
 
 def test_mean_and_interval() -> None:
