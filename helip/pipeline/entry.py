@@ -210,6 +210,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     loggers = make_loggers(config["logger"], folder, config) if session.rank == 0 else []
     seen = SeenRows(len(rows.wanted))
     callbacks = [*ema, seen, evaluation, *best]
+    pl.seed_everything(config["seed"], verbose=False)  # what came before depends on what was found on the disk
     trainer = fit(module, data, session.common.trainer, settings, callbacks, loggers, folder)
     columns = {"before": before, **best_column(best, evaluation.history), "after": evaluation.last}
     if start is not None:
