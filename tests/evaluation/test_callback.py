@@ -87,6 +87,20 @@ def test_every_so_many_steps_and_once_at_the_end(tmp_path):
     assert [entry["step"] for entry in fit(tmp_path / "c", steps=2, every=0)[0].history] == [2]
 
 
+def test_an_evaluator_may_have_an_interval_of_its_own(tmp_path):
+    module = Module()
+    callback = EvaluationCallback(
+        [Probe("often", every=2), Probe("rare", every=4), Probe("common")], lambda _, m: cast(Any, Peek(m)), every=3
+    )
+    trainer = pl.Trainer(max_steps=7, accelerator="cpu", logger=False, callbacks=[callback], enable_checkpointing=False)
+    trainer.fit(module, DataLoader(torch.ones(20, 4), batch_size=2))  # type: ignore[arg-type]
+    ran = {entry["step"]: {name.split("/")[0] for name in entry if name != "step"} for entry in callback.history}
+    every = {"often", "rare", "common"}
+    assert ran == {2: {"often"}, 3: {"common"}, 4: {"often", "rare"}, 6: {"often", "common"}, 7: every}
+    assert set(callback.last) == {"often/weight", "rare/weight", "common/weight"}
+    assert trainer.callback_metrics["rare/weight"].item() == callback.last["rare/weight"]
+
+
 def test_training_does_not_notice(tmp_path):
     with_evaluation = fit(tmp_path / "a", steps=6, every=1)[1]
     without = fit(tmp_path / "b", steps=6, every=None)[1]
@@ -105,6 +119,10 @@ def test_drift_alarm():
     assert drift(start, {"test/zeroshot_group_top1": 0.46, "test/t2i_recall@1": 0.1}, 0.05) == []
     (line,) = drift(start, {"test/zeroshot_group_top1": 0.44, "imagenet/zeroshot_top1": 0.0}, 0.05)
     assert line.startswith("test/zeroshot_group_top1 fell from 50.0 to 44.0 %")
+    start |= {"dtd/zeroshot_top1": 0.3, "cars/zeroshot_top1": 0.2, "dtd/probe_top1": 0.5}
+    now = {"dtd/zeroshot_top1": 0.24, "cars/zeroshot_top1": 0.1, "dtd/probe_top1": 0.0, "test/t2i_recall@1": 0.0}
+    assert [line.split(" fell")[0] for line in drift(start, now, 0.05)] == ["dtd/zeroshot_top1", "cars/zeroshot_top1"]
+    assert drift(start, now, 0.1) == []  # by more than the margin, not by the margin
 
 
 def test_drift_is_warned_about(tmp_path):

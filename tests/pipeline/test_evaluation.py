@@ -1,6 +1,7 @@
 """The evaluators on a real model: against open_clip's own functions, and two gloo processes against one."""
 
 import io
+import json
 import multiprocessing
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from helip.pipeline.dataset import DatasetSpec
 from helip.pipeline.evaluation import ClipEmbed, WholeBatches, inside_fit_drive
 from helip.pipeline.models import Clip, ModelSpec, create_clip
 from tests.evaluation.wds import encoded, write_classification, write_retrieval
-from tests.pipeline.conftest import MODEL
+from tests.pipeline.conftest import MODEL, Result, World
 
 NAMES = ["cat", "red fox", "owl", "hen", "cow", "eel"]
 TEMPLATES = ["a photo of a {c}.", "the {c}"]
@@ -152,3 +153,57 @@ def test_batches_are_dealt_whole(count: int, world: int) -> None:
     assert sorted(dealt) == sorted(batches(0, 1)) if len(batches(0, 1)) >= world else batches(0, 1)[-1] in dealt
     assert all(batches(rank, world) for rank in range(world))
     assert {row for batch in dealt for row in batch} == set(range(count))
+
+
+def test_checkpoints_side_by_side(world: World, trained: Result, lines: list[dict[str, Any]], tmp_path: Path) -> None:
+    """One table with intervals, and clip-benchmark's JSON for every set; what is not on disk is one line, once."""
+    paths = {"fine": lines[0]["path"], "dtd": f"{tmp_path}/wds_vtab-dtd"}
+    sets = [f"+evaluation.sets.{name}={{kind: zeroshot, path: {path}}}" for name, path in paths.items()]
+    sets += [f"+evaluation.sets.found={{kind: retrieval, path: {lines[2]['path']}}}", "evaluation.batch_size=7"]
+    result = world.run("evaluate", f"checkpoint=[{world.weights},{trained.folder}]", *sets)
+    assert result.status == 0, result.err
+    (skipped,) = [line for line in result.out.splitlines() if line.startswith("skipped")]
+    assert skipped.startswith("skipped dtd: there is nothing at") and "huggingface-cli download" in skipped
+
+    first = f"{world.weights.parent.name}/weights.pt"
+    content = json.loads((result.folder / "results.json").read_text())
+    intervals = content["difference_intervals"]
+    (second,) = intervals["columns"]
+    assert intervals["first"] == first and set(content["metrics"]) == {first, second}
+    one, two = content["metrics"][first], content["metrics"][second]
+    assert intervals["columns"][second].keys() == one.keys() == two.keys()
+    assert all(low <= high for low, high in intervals["columns"][second].values())
+    line = next(line for line in (result.folder / "metrics.md").read_text().splitlines() if "t2i_mean_rank" in line)
+    low, high = intervals["columns"][second]["val/t2i_mean_rank"]
+    assert f"[{low:+.2f}, {high:+.2f}]" in line
+
+    files = [json.loads(path.read_text()) for path in sorted((result.folder / "clip_benchmark").iterdir())]
+    assert len(files) == 6  # three sets, two checkpoints
+    by_task = {(one["task"], one["dataset"]): one for one in files}
+    fine = by_task["zeroshot_classification", "wds/fine"]
+    assert set(fine) == {"dataset", "model", "pretrained", "task", "metrics", "language"}
+    assert set(fine["metrics"]) == {"acc1", "acc5", "mean_per_class_recall"}
+    assert fine["model"] == MODEL and fine["language"] == "en" and Path(fine["pretrained"]).is_file()
+    found = by_task["zeroshot_retrieval", "wds/found"]["metrics"]
+    assert {"image_retrieval_recall@5", "text_retrieval_recall@5"} < set(found)
+    assert ("zeroshot_retrieval", "folder/val") in by_task
+
+
+def test_training_keeps_its_best_by_a_validation_metric(world: World, trained: Result) -> None:
+    best = ["train.best=val/i2t_mean_rank", "train.evaluate=1", "train.log_every=1", "optim.lr=1e-2"]
+    result = world.run("train", "train.max_steps=3", *best)
+    assert result.status == 0, result.err
+    record = torch.load(result.folder / "checkpoints" / "best.ckpt", weights_only=True)
+    step = record["global_step"]
+    content = json.loads((result.folder / "results.json").read_text())["metrics"]
+    assert set(content) == {"before", f"best (step {step})", "after"}
+    assert content[f"best (step {step})"]["val/i2t_mean_rank"] == record["callbacks"]["BestCheckpoint"]["value"]
+    again = world.run("evaluate", f"checkpoint={result.folder}/best.pt", "trainer.precision=32-true")
+    measured = json.loads((again.folder / "results.json").read_text())["metrics"]
+    assert next(iter(measured.values())) == content[f"best (step {step})"]
+    refused = world.run("train", "train.best=test/i2t_recall@1", "+dataset.parts.test=3:4", "train.max_steps=1",
+                        "dataset.evaluators=[{kind: retrieval, part: test}]")  # fmt: skip
+    assert refused.errors == [
+        "error: train.best=test/i2t_recall@1 would choose the checkpoint on 'test', which is reported: "
+        "choose on a part whose name begins with val"
+    ]
