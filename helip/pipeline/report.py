@@ -1,7 +1,7 @@
 """What mining and training print and draw."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,6 @@ from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.mining.settings import SCORES
 from helip.pipeline.mining import Mined, MiningRequest, Rows, find_hard_pairs
-from helip.pipeline.run import write_text
 from helip.report.contact_sheet import contact_sheet
 from helip.report.gallery import FORMAT, gallery, read_gallery, sections
 from helip.report.labels import label_rates
@@ -30,7 +29,7 @@ from helip.report.mining_report import (
     report_folder,
     rule_tables,
 )
-from helip.report.tables import comparison, mining_tables
+from helip.report.tables import mining_tables
 
 MANY_ROWS = 200_000  # labels live in the json members; above it reading them all takes longer than the user would wait
 
@@ -155,15 +154,3 @@ def _caption(reader: SampleReader) -> Callable[[int], str]:
             return f"({error})"
 
     return caption
-
-
-def print_metrics(columns: Mapping[str, Mapping[str, float]], folder: Path, console: Console) -> None:
-    """The table of metrics on the console and in metrics.md; each column after the first with its difference."""
-    if not any(columns.values()):
-        console.print(
-            "no metric was computed: the dataset names no evaluation part, see conf/dataset and evaluation.imagenet"
-        )
-        return
-    table = comparison(columns)
-    console.print(table.rich())
-    write_text(folder / "metrics.md", table.markdown())
