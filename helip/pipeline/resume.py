@@ -13,7 +13,7 @@ AUTO = "auto"
 # Settings of how a run is carried out, not of what it computes: a run goes on under others.
 CHECKPOINTS = ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints")
 OPERATION = {
-    "train": ("resume", "skip_finished", "allow_change", "log_every", *CHECKPOINTS),
+    "train": ("resume", "skip_finished", "allow_change", "log_every", "accum_freq", *CHECKPOINTS),
     "data": ("workers", "prefetch"),
     "trainer": ("accelerator", "devices", "num_nodes", "strategy"),  # precision is another result
 }

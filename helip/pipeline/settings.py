@@ -66,6 +66,7 @@ class TrainSettings:
     ema: float | None = None
     best: str | None = None
     skip_finished: bool | str = "auto"
+    accum_freq: int = 1
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
@@ -75,7 +76,7 @@ class TrainSettings:
             raise HelipError(f"train.skip_finished={self.skip_finished} is not one of auto, true, false")
         if self.loss not in LOSSES:
             raise HelipError(f"train.loss={self.loss} is not one of {', '.join(LOSSES)}")
-        for name in ("epochs", "max_steps", "checkpoint_every", "log_every"):
+        for name in ("epochs", "max_steps", "checkpoint_every", "log_every", "accum_freq"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")
         if self.keep_checkpoints < -1 or self.keep_checkpoints == 0:

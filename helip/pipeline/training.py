@@ -199,5 +199,12 @@ def build_module(
     if settings:
         prepare_towers(clip.model, settings.towers)
     return HelipModule(
-        clip.model, loss, optim, steps, clip.description, fixed, settings.allow_change if settings else False
+        clip.model,
+        loss,
+        optim,
+        steps,
+        clip.description,
+        fixed,
+        settings.allow_change if settings else False,
+        settings.accum_freq if settings else 1,
     )

@@ -20,6 +20,7 @@ from helip.errors import HelipError
 from helip.training.gather import gather_rows
 from helip.training.losses import HelipLoss
 from helip.training.optim import OptimSettings, build_optimizer, build_schedule, overrule
+from helip.training.towers import forward_in_parts
 
 MAX_LOGIT_SCALE = math.log(100)  # CLIP, arXiv 2103.00020, section 2.5
 CHECKPOINT_KEY = "helip"
@@ -41,6 +42,7 @@ class HelipModule(pl.LightningModule):
         description: what evaluation needs to rebuild the model; JSON types only. Stored in checkpoints as "helip".
         fixed: settings that a resumed run must share, by their name in the configuration; the schedule's are added.
         allow_change: a resumed run may change them: it goes on under its own learning rate, decay and schedule.
+        accum_freq: parts in which the batch of a rank passes the towers, to save memory; the loss sees all of it.
 
     Raises:
         HelipError: if the model does not return a dict, or the description is more than JSON can hold.
@@ -55,6 +57,7 @@ class HelipModule(pl.LightningModule):
         description: dict[str, Any],
         fixed: Mapping[str, Any] | None = None,
         allow_change: bool = False,
+        accum_freq: int = 1,
     ) -> None:
         super().__init__()
         if not getattr(model, "output_dict", False):
@@ -71,7 +74,7 @@ class HelipModule(pl.LightningModule):
         self.loss = loss
         self.optim = optim
         self.max_steps = max_steps
-        self.allow_change = allow_change
+        self.allow_change, self.accum_freq = allow_change, accum_freq
         self._rng: dict[str, torch.Tensor] | None = None
 
     def setup(self, stage: str) -> None:
@@ -79,14 +82,15 @@ class HelipModule(pl.LightningModule):
         if stage == "fit" and self.trainer.accumulate_grad_batches != 1:
             raise HelipError(
                 f"accumulate_grad_batches is {self.trainer.accumulate_grad_batches}: it averages the losses of small"
-                " batches, which is no large contrastive batch; leave it at 1 and raise data.batch_size"
+                " batches, which is no large contrastive batch; leave it at 1, raise data.batch_size, and set"
+                " train.accum_freq where memory does not hold it"
             )
         self.loss.rank, self.loss.world_size = self.trainer.global_rank, self.trainer.world_size
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One forward of targets and hard pairs together; returns this rank's part of the loss."""
         log_now = self._logs_this_step()
-        features = self.model(image=batch["image"], text=batch["text"])
+        features = forward_in_parts(self.model, batch["image"], batch["text"], self.accum_freq)
         result = self.loss(
             features["image_features"],
             features["text_features"],
@@ -110,7 +114,7 @@ class HelipModule(pl.LightningModule):
         if self._logs_this_step():
             gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
             self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
-            self.log("train/lr", optimizer.param_groups[0]["lr"])
+            self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
 
     def optimizer_step(
         self,
@@ -150,6 +154,8 @@ class HelipModule(pl.LightningModule):
             for name, now in self.fixed.items()
             if before.get(name, now) != now
         ]
+        if any(line.startswith("optim.layer_decay ") for line in changed):
+            raise HelipError("train.resume: optim.layer_decay cannot change, for the moments are kept by its groups")
         if changed and not self.allow_change:
             raise HelipError(
                 f"train.resume: {'; '.join(changed)}: the rest of the run would follow another schedule than its start;"

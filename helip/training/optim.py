@@ -5,6 +5,8 @@ ViT 0.9, 0.98, 1e-6; ResNet 0.9, 0.999, 1e-8 (open_clip_train/params.py 3.3.0).
 """
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,10 @@ import torch
 from torch import nn
 
 from helip.errors import HelipError
+
+# resblocks of open_clip; blocks, layers and stages of timm; layerN of ResNets; layer of Hugging Face's text towers
+BLOCK = re.compile(r"\.(?:resblocks|blocks|layers|stages|layer)\.?(\d+)\.")
+EMBEDDING = re.compile(r"^(?!.*attn_?pool).*(?:embed|visual\.conv\d|visual\.bn\d|ln_pre|stem|patch|cls_token)")
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class OptimSettings:
         warmup: optimizer steps if an int, a share of max_steps in [0, 1) if a float.
         weight_decay: of matrices; vectors, biases, norms and the temperature have none. 0.2 is open_clip's.
         beta1: decay of AdamW's mean; beta2: of its mean square; eps: its denominator's floor.
+        layer_decay: factor of the learning rate from each block of a tower to the one below it; 1: the same for all.
+            Embeddings lie below the first block, projections and last norms have the full rate (arXiv 2106.08254).
     """
 
     lr: float = 1e-5
@@ -31,10 +39,13 @@ class OptimSettings:
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-6
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise HelipError(f"optim.lr is {self.lr}: give a positive learning rate")
+        if not 0 < self.layer_decay <= 1:
+            raise HelipError(f"optim.layer_decay is {self.layer_decay}: give a factor above 0, at most 1")
         if self.warmup < 0 or (isinstance(self.warmup, float) and self.warmup >= 1):
             raise HelipError(f"optim.warmup is {self.warmup}: give whole steps, or a share of training in [0, 1)")
 
@@ -61,16 +72,54 @@ def has_decay(name: str, parameter: torch.Tensor) -> bool:
     return parameter.ndim >= 2 and not any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups, without and with decay; groups are never empty."""
-    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+def layer_depths(names: Iterable[str]) -> dict[str, int]:
+    """How far each parameter lies below the end of its tower, in blocks: 0 for what follows the last block.
+
+    Knows the transformers and staged networks of open_clip and timm by the numbers in their names.
+    """
+    block = {name: (_tower(name), int(match[1]) if (match := BLOCK.search(name)) else None) for name in names}
+    numbers = {
+        tower: sorted({n for own, n in block.values() if own == tower and n is not None})
+        for tower in ("visual", "text")
+    }
+
+    def depth(name: str) -> int:
+        tower, number = block[name]
+        if number is not None:
+            return len(numbers[tower]) - numbers[tower].index(number)
+        return len(numbers[tower]) + 1 if EMBEDDING.search(name) and numbers[tower] else 0
+
+    return {name: depth(name) for name in block}
+
+
+def _tower(name: str) -> str:
+    return "visual" if name.startswith("visual.") else "text"
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+    """Trainable parameters by decay (first without, then with) and by depth; groups are never empty.
+
+    Returns:
+        Groups with `params`, `weight_decay` and `lr_scale`, the factor of the learning rate.
+
+    Raises:
+        HelipError: nothing is trainable, or layers are asked for and a tower has none that are known.
+    """
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trainable:
         raise HelipError("the model has no trainable parameter: unlock at least one tower")
-    groups = [
-        {"params": [p for name, p in trainable if not has_decay(name, p)], "weight_decay": 0.0},
-        {"params": [p for name, p in trainable if has_decay(name, p)], "weight_decay": weight_decay},
+    scale = dict.fromkeys(trainable, 1.0)
+    if layer_decay != 1:
+        depths = layer_depths(name for name, _ in model.named_parameters())
+        if not any(depths.values()):
+            raise HelipError(f"optim.layer_decay={layer_decay}: the blocks of this model are not known; leave it at 1")
+        scale = {name: layer_decay ** depths[name] for name in trainable}
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in trainable.items():
+        groups.setdefault((has_decay(name, parameter), -scale[name]), []).append(parameter)
+    return [
+        {"params": groups[key], "weight_decay": weight_decay * key[0], "lr_scale": -key[1]} for key in sorted(groups)
     ]
-    return [group for group in groups if group["params"]]
 
 
 def build_optimizer(model: nn.Module, settings: OptimSettings, fused: bool = True) -> torch.optim.AdamW:
@@ -80,7 +129,9 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, fused: bool = Tru
         fused: one kernel reads and writes each weight once (a fifth of the time on a CPU core, docs/training.md), where
             the device has it. Not with a gradient scaler: it would unscale inside, after the norm is logged.
     """
-    groups = parameter_groups(model, settings.weight_decay)
+    groups = parameter_groups(model, settings.weight_decay, settings.layer_decay)
+    for group in groups:
+        group["lr"] = settings.lr * group["lr_scale"]
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     return torch.optim.AdamW(
         groups,
@@ -102,14 +153,15 @@ def build_schedule(
 def overrule(checkpoint: dict[str, Any], settings: OptimSettings, max_steps: int) -> None:
     """Put these settings in the place of a checkpoint's own, in place: only the moments and the step are resumed."""
     steps = warmup_steps(settings.warmup, max_steps)
-    for schedule in checkpoint.get("lr_schedulers", []):
-        schedule["base_lrs"] = [settings.lr] * len(schedule["base_lrs"])
-        factor = lr_factor(schedule["last_epoch"], max_steps, steps)
-        schedule["_last_lr"] = [settings.lr * factor] * len(schedule["base_lrs"])
+    peaks = []
     for optimizer in checkpoint.get("optimizer_states", []):
         for group in optimizer["param_groups"]:
-            group["initial_lr"] = settings.lr
-            group["lr"] = settings.lr * lr_factor(checkpoint["global_step"], max_steps, steps)
+            peak = settings.lr * group.get("lr_scale", 1.0)
+            peaks.append(peak)
+            group["initial_lr"], group["lr"] = peak, peak * lr_factor(checkpoint["global_step"], max_steps, steps)
             group["betas"], group["eps"] = (settings.beta1, settings.beta2), settings.eps
             if group["weight_decay"]:
                 group["weight_decay"] = settings.weight_decay
+    for schedule in checkpoint.get("lr_schedulers", []):
+        factor = lr_factor(schedule["last_epoch"], max_steps, steps)
+        schedule["base_lrs"], schedule["_last_lr"] = peaks, [peak * factor for peak in peaks]

@@ -1,7 +1,10 @@
-"""What of a model is trained and how its forward runs: locked towers, gradient checkpointing, torch.compile."""
+"""What of a model is trained and how its forward runs: locked towers, gradient checkpointing, torch.compile, parts."""
 
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
 
 from helip.errors import HelipError
 
@@ -57,3 +60,33 @@ def prepare_towers(model: Any, settings: TowerSettings) -> None:
             ) from error
     if settings.compile:
         model.compile()  # in place: torch.compile(model) would put _orig_mod. before every name
+
+
+def forward_in_parts(model: Any, image: torch.Tensor, text: torch.Tensor, parts: int) -> dict[str, torch.Tensor]:
+    """The features of a batch whose activations do not fit in memory at once, for one loss over all of them.
+
+    Each part passes the towers twice, without activations and again in the backward pass (GradCache, arXiv 2101.06983;
+    open_clip's --accum-freq): here torch's checkpoint, whose unit is the part, so that there is one loss, one backward
+    pass and one reduction over ranks, and dropout draws the same both times. BatchNorm sees parts, not the batch.
+
+    Args:
+        model: an open_clip model made with output_dict=True.
+        image: (B, 3, H, W).
+        text: (B, L).
+        parts: 1 is the plain forward.
+
+    Returns:
+        What the model returns, features (B, D).
+    """
+    if parts == 1:
+        return model(image=image, text=text)
+
+    def features(images: torch.Tensor, texts: torch.Tensor) -> dict[str, torch.Tensor]:
+        return model(image=images, text=texts)
+
+    outputs: list[dict[str, torch.Tensor]] = [
+        checkpoint(features, images, texts, use_reentrant=False)  # type: ignore[misc]
+        for images, texts in zip(image.chunk(parts), text.chunk(parts), strict=True)
+    ]
+    joined = {name: torch.cat([output[name] for output in outputs]) for name in ("image_features", "text_features")}
+    return outputs[0] | joined

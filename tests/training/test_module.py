@@ -219,6 +219,20 @@ def test_a_changed_schedule_is_refused_unless_asked_for(tmp_path):
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.1]
 
 
+def test_layers_keep_their_learning_rates_through_a_resume_and_a_change(tmp_path):
+    fit(tiny_module(tmp_path, max_steps=4, layer_decay=0.5), tmp_path, 2).save_checkpoint(tmp_path / "a.ckpt")
+    module = tiny_module(tmp_path, max_steps=8, lr=2e-3, layer_decay=0.5)
+    module.allow_change = True
+    trainer = fit(module, tmp_path, 3, start=2, ckpt_path=tmp_path / "a.ckpt")
+    factor = 0.5 * (1 + math.cos(math.pi * 1 / 6))
+    rates = sorted({group["lr"] for group in trainer.optimizers[0].param_groups}, reverse=True)
+    assert rates == pytest.approx([2e-3 * factor * 0.5**depth for depth in range(4)])
+    other = tiny_module(tmp_path, max_steps=4, layer_decay=0.7)
+    other.allow_change = True
+    with pytest.raises(HelipError, match=r"optim\.layer_decay cannot change"):
+        fit(other, tmp_path, 3, start=2, ckpt_path=tmp_path / "a.ckpt")
+
+
 def test_other_settings_that_a_resumed_run_must_share(tmp_path):
     module = tiny_module(tmp_path)
     own = HelipModule(module.model, HelipLoss(), OptimSettings(), 8, DESCRIPTION, {"data.batch_size": 8})

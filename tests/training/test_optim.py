@@ -1,3 +1,4 @@
+import open_clip
 import pytest
 import torch
 
@@ -6,6 +7,7 @@ from helip.training.optim import (
     OptimSettings,
     build_optimizer,
     build_schedule,
+    layer_depths,
     lr_factor,
     parameter_groups,
     warmup_steps,
@@ -61,6 +63,67 @@ def test_groups_follow_open_clips_rule(tmp_path):
     assert (without["weight_decay"], decayed["weight_decay"]) == (0.0, 0.2)
     assert any(p is model.logit_scale for p in without["params"])
     assert not any(p is named["visual.conv1.weight"] for p in decayed["params"])  # locked
+
+
+@pytest.mark.parametrize(
+    ("name", "depths"),
+    [
+        (
+            "ViT-B-32",
+            {
+                "visual.conv1.weight": 13, "visual.class_embedding": 13, "visual.ln_pre.bias": 13,
+                "visual.transformer.resblocks.0.ln_1.weight": 12, "visual.transformer.resblocks.11.mlp.c_fc.bias": 1,
+                "visual.ln_post.weight": 0, "visual.proj": 0, "positional_embedding": 13, "token_embedding.weight": 13,
+                "transformer.resblocks.3.attn.in_proj_bias": 9, "text_projection": 0, "logit_scale": 0,
+            },
+        ),
+        (
+            "RN50",
+            {
+                "visual.conv1.weight": 5, "visual.bn3.bias": 5, "visual.layer1.0.conv1.weight": 4,
+                "visual.layer4.2.bn3.bias": 1, "visual.attnpool.positional_embedding": 0,
+            },
+        ),
+        (
+            "ViT-B-16-SigLIP",
+            {
+                "visual.trunk.patch_embed.proj.bias": 13, "visual.trunk.blocks.11.norm1.weight": 1,
+                "visual.trunk.attn_pool.mlp.fc2.bias": 0, "text.token_embedding.weight": 13,
+                "text.transformer.resblocks.0.ln_1.weight": 12, "text.text_projection.bias": 0, "logit_bias": 0,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_depths_of_known_models(name, depths):
+    config = open_clip.get_model_config(name)
+    make = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    with torch.device("meta"):
+        model = make(**config)
+    found = layer_depths(name for name, _ in model.named_parameters())
+    assert {name: found[name] for name in depths} == depths
+
+
+def test_each_layer_has_its_learning_rate(tmp_path):
+    model = tiny_model(tmp_path)  # two blocks a tower
+    optimizer = build_optimizer(model, OptimSettings(lr=0.1, layer_decay=0.5))
+    schedule = build_schedule(optimizer, 0.0, 4)
+    optimizer.step()
+    schedule.step()
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    own = {name: rate[id(parameter)] / lr_factor(1, 4, 0) for name, parameter in model.named_parameters()}
+    assert own["logit_scale"] == own["visual.proj"] == pytest.approx(0.1)
+    assert own["visual.transformer.resblocks.1.ln_1.weight"] == pytest.approx(0.05)
+    assert own["transformer.resblocks.0.mlp.c_fc.weight"] == pytest.approx(0.025)
+    assert own["visual.conv1.weight"] == own["token_embedding.weight"] == pytest.approx(0.0125)
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert {decays[id(p)] for p in model.parameters() if p.ndim < 2} == {0.0}
+
+
+def test_layers_of_an_unknown_model_are_refused():
+    with pytest.raises(HelipError, match=r"optim\.layer_decay=0\.5"):
+        build_optimizer(torch.nn.Linear(2, 2), OptimSettings(layer_decay=0.5))
+    with pytest.raises(HelipError, match=r"optim\.layer_decay is 1\.5"):
+        OptimSettings(layer_decay=1.5)
 
 
 def test_optimizer_takes_betas_and_eps_from_the_settings():

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from helip.errors import HelipError
+from helip.training.averaging import Ema
+from helip.training.saving import Checkpoints
 from helip.training.towers import TowerSettings, prepare_towers
 from tests.training.tiny import batch_of, fit, tiny_model, tiny_module
 
@@ -54,6 +56,26 @@ def test_a_compiled_model_trains_to_the_same_weights_under_the_same_names(tmp_pa
         fit(module, tmp_path, 2)
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(compiled.model.state_dict()[name], value, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile builds C++ on the CPU")
+def test_a_compiled_model_has_an_average_and_goes_on_in_parts(tmp_path):
+    """torch.compile, EMA and parts together: the average that the plain model has, and a checkpoint that resumes."""
+    averages = []
+    for compile in (False, True):
+        module, ema = tiny_module(tmp_path, dropout=0.0, eps=1e-3), Ema(0.5)
+        module.accum_freq = 3 if compile else 1
+        prepare_towers(module.model, TowerSettings(compile=compile))
+        saving = Checkpoints(tmp_path / str(compile), 2, keep=9)
+        fit(module, tmp_path, 4, callbacks=[ema, saving])
+        averages.append({name: value.clone() for name, value in module.model.state_dict().items()})
+    again = tiny_module(tmp_path, dropout=0.0, eps=1e-3)
+    prepare_towers(again.model, TowerSettings(compile=True))
+    fit(again, tmp_path, 4, start=2, ckpt_path=tmp_path / "True" / "step-000002.ckpt", callbacks=[Ema(0.5)])
+    for name, value in averages[0].items():
+        torch.testing.assert_close(averages[1][name], value, rtol=0, atol=1e-4)
+        torch.testing.assert_close(again.model.state_dict()[name], averages[1][name], rtol=0, atol=1e-4)
 
 
 def test_compiling_is_asked_of_the_model(tmp_path, monkeypatch):

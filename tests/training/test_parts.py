@@ -1,0 +1,83 @@
+"""A batch that passes the towers in parts: one loss over all of it, the gradients of the whole batch."""
+
+import pytest
+import torch
+from torch.multiprocessing.spawn import spawn
+
+from helip.training.losses import HelipLoss
+from helip.training.towers import forward_in_parts
+from tests.training.parts import gradients, worker
+from tests.training.tiny import CONFIG, both_ranks, fit, tiny_model, tiny_module
+
+
+@pytest.fixture
+def model(tmp_path):
+    """In float64, and without dropout, whose draws follow the parts."""
+    return tiny_model(tmp_path, vision_cfg=CONFIG["vision_cfg"] | {"patch_dropout": 0.0}).double()
+
+
+@pytest.mark.parametrize("parts", [2, 4, 9])  # of nine pairs: uneven, uneven, one by one
+def test_gradients_are_those_of_the_whole_batch(model, parts):
+    terms, whole = gradients(model, HelipLoss(), both_ranks(0), 1)
+    assert terms["margin_loss"] > 0
+    found_terms, found = gradients(model, HelipLoss(), both_ranks(0), parts)
+    assert found.keys() == whole.keys()
+    for name, value in terms.items():
+        torch.testing.assert_close(found_terms[name], value, rtol=1e-10, atol=0)
+    largest = max((found[name] - value).abs().max().item() for name, value in whole.items())
+    print(f"{parts} parts: largest difference of a gradient {largest:.1e}")
+    for name, value in whole.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-12)
+
+
+def test_two_ranks_in_parts_are_one_process_with_the_whole_batch(model, tmp_path):
+    spawn(worker, args=(f"file://{tmp_path / 'store'}", tmp_path), nprocs=2)
+    terms, whole = gradients(model, HelipLoss(), both_ranks(0), 1)
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    for name in ("clip_loss", "margin_loss"):
+        mean = torch.stack([own_terms[name] for own_terms, _ in ranks]).mean()
+        torch.testing.assert_close(mean, terms[name], rtol=1e-10, atol=0)
+    for _, own in ranks:
+        for name, value in whole.items():
+            torch.testing.assert_close(own[name], value, rtol=1e-5, atol=1e-12)
+
+
+def test_parts_pass_one_after_the_other_and_twice(model, monkeypatch):
+    """Nine pairs in three parts: no call sees more than three, three calls without and three with activations."""
+    sizes, recorded = [], type(model).forward
+
+    def forward(self, image, text):
+        sizes.append((len(image), torch.is_grad_enabled()))
+        return recorded(self, image, text)
+
+    monkeypatch.setattr(type(model), "forward", forward)
+    gradients(model, HelipLoss(), both_ranks(0), 6)
+    assert [size for size, _ in sizes] == [3] * 12
+
+
+def test_dropout_draws_the_same_both_times(tmp_path):
+    """With patch dropout the second pass must see the patches of the first: the gradient of what was computed."""
+    model = tiny_model(tmp_path).double().train()
+    batch = both_ranks(0)
+    image, text = batch["image"].double(), batch["text"]
+    torch.manual_seed(3)
+    joined = forward_in_parts(model, image, text, 3)
+    joined["image_features"].square().sum().mul(2).add(joined["image_features"].sum()).backward()
+    found = model.visual.conv1.weight.grad.clone()
+    model.zero_grad()
+    torch.manual_seed(3)
+    outputs = [model(image=i, text=t) for i, t in zip(image.chunk(3), text.chunk(3), strict=True)]
+    features = torch.cat([output["image_features"] for output in outputs])
+    features.square().sum().mul(2).add(features.sum()).backward()
+    torch.testing.assert_close(found, model.visual.conv1.weight.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_a_training_in_parts(tmp_path):
+    weights = []
+    for parts in (1, 3):
+        module = tiny_module(tmp_path, dropout=0.0, eps=1e-3)
+        module.accum_freq = parts
+        fit(module, tmp_path, 4)
+        weights.append(module.model.state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-5)
