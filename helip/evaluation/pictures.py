@@ -149,7 +149,7 @@ def is_wds(folder: Path) -> bool:
 def require(folder: Path) -> None:
     """Raises Absent, with the command that fetches a set of clip-benchmark, when there is nothing at `folder`."""
     if not folder.is_dir():
-        get = f"huggingface-cli download clip-benchmark/{folder.name} --repo-type dataset --local-dir {folder}"
+        get = f"hf download clip-benchmark/{folder.name} --repo-type dataset --local-dir {folder}"
         how = get if folder.name.startswith("wds_") else "put its folders there, or give another path"
         raise Absent(f"there is nothing at {folder}: {how}")
 

@@ -46,7 +46,7 @@ def test_shards_are_found_without_their_count(tmp_path):
 
 
 def test_what_is_missing_or_damaged_is_one_sentence(tmp_path):
-    with pytest.raises(Absent, match=r"huggingface-cli download clip-benchmark/wds_vtab-dtd --repo-type dataset"):
+    with pytest.raises(Absent, match=r"hf download clip-benchmark/wds_vtab-dtd --repo-type dataset"):
         require(tmp_path / "wds_vtab-dtd")
     folder = write_classification(tmp_path / "wds_x", ["a", "b"], ["{c}"], {"test": [0, 1] * 9})
     with pytest.raises(Absent, match=r"the train split in .* lacks all of its shards: fetch them from .*/wds_x"):

@@ -163,7 +163,7 @@ def test_checkpoints_side_by_side(world: World, trained: Result, lines: list[dic
     result = world.run("evaluate", f"checkpoint=[{world.weights},{trained.folder}]", *sets)
     assert result.status == 0, result.err
     (skipped,) = [line for line in result.out.splitlines() if line.startswith("skipped")]
-    assert skipped.startswith("skipped dtd: there is nothing at") and "huggingface-cli download" in skipped
+    assert skipped.startswith("skipped dtd: there is nothing at") and "hf download" in skipped
 
     first = f"{world.weights.parent.name}/weights.pt"
     content = json.loads((result.folder / "results.json").read_text())
