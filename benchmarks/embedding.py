@@ -1,6 +1,6 @@
 """The embedding pass beside the bare encoder loop: images per second, interleaved.
 
-    python benchmarks/embedding.py --rows 512 --runs 5 --encoders effnet --out experiments/bench/embedding.json
+    python -m benchmarks.embedding --rows 512 --runs 5 --encoders effnet --out experiments/bench/embedding.json
 
 Ours: shards on disk, one loader process that reads, decodes and tokenizes, Lightning's predict loop, the store on
 disk. The bare loop: the same batches, decoded beforehand and held in memory, through the same two encoders. The ratio
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from rig import environment, spread, write_photos
 from torch.utils.data import DataLoader
 
+from benchmarks.rig import environment, spread, write_photos
 from helip.artifacts.atomic import write_json
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.shards import ShardIndex

@@ -1,10 +1,10 @@
 """How fast pairs reach the model: the loader alone, what each part of a sample costs, and random reads beside `wids`.
 
-    python benchmarks/loader.py OUT              five interleaved runs on the photos of benchmarks/training.py
-    python benchmarks/loader.py OUT --side 512   larger photos: what draft decoding is for
+    python -m benchmarks.loader OUT              five interleaved runs on the photos of benchmarks/training.py
+    python -m benchmarks.loader OUT --side 512   larger photos: what draft decoding is for
 
 Random reads are what partners cost: any row of any shard, undecoded, from a warm page cache. One thread per process.
- Prints a table and writes OUT/loader.json.
+Prints a table and writes OUT/loader.json.
 """
 
 import argparse
@@ -26,8 +26,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 from torchvision.io import decode_jpeg
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.rig import MODEL, ROOT, environment, install_rivals, spread, write_model, write_photos
+from benchmarks.rig import MODEL, environment, install_rivals, spread, write_model, write_photos
 from helip.artifacts.shards import ShardIndex
 from helip.data.batch import pack
 from helip.data.order import TargetOrder
@@ -207,5 +206,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

@@ -7,9 +7,9 @@ Every round times a slice of each, in turn, so that a noisy machine is noisy for
 targets, and the table says from how many. Recall of shortcuts is against the exact search of other rows than those they
 probe themselves.
 
-    python benchmarks/mining.py image.npy text.npy --k 50 --rounds 5
-    python benchmarks/mining.py --synthetic 200000 --image 384 --text 384 --backends exact approximate
-    python benchmarks/mining.py image.npy text.npy --device cuda --json experiments/bench/h100.json
+    python -m benchmarks.mining image.npy text.npy --k 50 --rounds 5
+    python -m benchmarks.mining --synthetic 200000 --image 384 --text 384 --backends exact approximate
+    python -m benchmarks.mining image.npy text.npy --device cuda --json experiments/bench/h100.json
 """
 
 import argparse

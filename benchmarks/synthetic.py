@@ -3,7 +3,7 @@
 Real image and text embeddings are dense around many centres of very different size, and contain copies. Gaussian noise
 has none of that: every index looks perfect on it, or useless.
 
-    python benchmarks/synthetic.py OUT --count 1000000 --image 128 --text 128 --dtype float16 --seed 0
+    python -m benchmarks.synthetic OUT --count 1000000 --image 128 --text 128 --dtype float16 --seed 0
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Run one program and record when each of its optimiser steps ended.
 
-    python benchmarks/timed.py RECORD.json bare|open_clip|ours ARGUMENTS
+    python benchmarks/timed.py RECORD.json bare|open_clip|ours ARGUMENTS        (benchmarks/training.py calls it)
 
 The clock is a hook that torch calls after every step of every optimiser: the same for all programs.
 """
@@ -27,8 +27,8 @@ def _stamp(*_: object) -> None:
     CPU.append(time.process_time())
 
 
-def bare(config: str, batch_size: str, steps: str) -> None:
-    """The model's own forward, loss, backward and AdamW on one batch that is already there."""
+def bare(config: str, batch_size: str, steps: str, fused: str) -> None:
+    """The model's own forward, loss, backward and AdamW (`fused`, or "" as in open_clip) on a batch that is there."""
     import open_clip
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,7 +39,7 @@ def bare(config: str, batch_size: str, steps: str) -> None:
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": others, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.2}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.98), eps=1e-6)
+    optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.98), eps=1e-6, fused=bool(fused) or None)
     side = model.visual.image_size[0]
     image = torch.randn(int(batch_size), 3, side, side, device=device)
     text = torch.randint(1, model.vocab_size - 1, (int(batch_size), model.context_length), device=device)
