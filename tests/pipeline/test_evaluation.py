@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 
 from helip.artifacts.shards import ShardIndex
-from helip.evaluation.samples import Sampled
+from helip.evaluation.results import clip_benchmark_records
+from helip.evaluation.samples import Sampled, values_of
 from helip.evaluation.suite import build_evaluators, measure_all
 from helip.pipeline.dataset import DatasetSpec
 from helip.pipeline.evaluation import ClipEmbed, WholeBatches, inside_fit_drive
 from helip.pipeline.models import Clip, ModelSpec, create_clip
 from tests.evaluation.wds import encoded, write_classification, write_retrieval
-from tests.pipeline.conftest import MODEL, Result, World
+from tests.pipeline.conftest import MODEL, Result, World, compose
 
 NAMES = ["cat", "red fox", "owl", "hen", "cow", "eel"]
 TEMPLATES = ["a photo of a {c}.", "the {c}"]
@@ -113,6 +114,31 @@ def test_retrieval_equals_clip_benchmarks_definition(clip: Clip, alone: dict[str
     assert len(alone["val/i2t_recall@1"].values) == 8 and len(alone["val/t2i_recall@1"].values) == 16
 
 
+@pytest.mark.slow
+def test_clip_benchmark_itself_reads_the_directories_and_agrees(
+    clip: Clip, lines: list[dict[str, Any]], alone: dict[str, Sampled]
+) -> None:
+    """Its own loader and metrics (1.6.2), where it is installed: pip install --no-deps clip-benchmark."""
+    builder = pytest.importorskip("clip_benchmark.datasets.builder")
+    from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval  # type: ignore[import-not-found]
+
+    model = cast(Any, clip.model)
+    fine = builder.build_wds_dataset("fine", clip.eval_transform, "test", lines[0]["path"])
+    assert (fine.classes, fine.templates) == (NAMES, TEMPLATES)
+    weights = zeroshot_classification.zero_shot_classifier(model, clip.tokenize, NAMES, TEMPLATES, "cpu", amp=False)
+    batches = torch.utils.data.DataLoader(fine.batched(4), batch_size=None)
+    logits, label = zeroshot_classification.run_classification(model, weights, batches, "cpu", amp=False)
+    for key, k in (("top1", 1), ("top5", 5)):
+        assert np.array_equal(alone[f"fine/zeroshot_{key}"].values, (logits.topk(k).indices == label[:, None]).any(1))
+
+    found = builder.build_wds_dataset("found", clip.eval_transform, "test", lines[2]["path"])
+    batches = torch.utils.data.DataLoader(found.batched(4), batch_size=None)
+    theirs = zeroshot_retrieval.evaluate(model, batches, clip.tokenize, "cpu", amp=False, recall_k_list=[1, 5])
+    ours = clip_benchmark_records(values_of(alone), dataset="toy", model="m", pretrained="p")
+    (record,) = (one["metrics"] for one in ours if one["dataset"] == "toy/found")
+    assert theirs == pytest.approx({name: record[name] for name in theirs}) and len(theirs) == 4
+
+
 def rank_of_two(rank: int, store: Path, *arguments: Any) -> None:
     """What one of two processes does."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
@@ -153,6 +179,17 @@ def test_batches_are_dealt_whole(count: int, world: int) -> None:
     assert sorted(dealt) == sorted(batches(0, 1)) if len(batches(0, 1)) >= world else batches(0, 1)[-1] in dealt
     assert all(batches(rank, world) for rank in range(world))
     assert {row for batch in dealt for row in batch} == set(range(count))
+
+
+def test_presets_are_the_sets_of_the_papers_tables() -> None:
+    """By the names of clip-benchmark's directories (benchmark/webdatasets.txt; Food101 is beside them)."""
+    evaluation = compose("evaluate", "evaluation=[imagenet,fine_grained,retrieval]", "paths.data=/d")["evaluation"]
+    names = {Path(line["path"]).name.removeprefix("wds_") for line in evaluation["sets"].values()}
+    vtab = {f"vtab-{name}" for name in ("cifar10", "cifar100", "caltech101", "pets", "flowers", "dtd")}
+    others = {"food101", "sun397", "cars", "fgvc_aircraft", "imagenet1k", "mscoco_captions", "flickr30k"}
+    assert names == vtab | others
+    probes = compose("evaluate", "evaluation=linear_probe")["evaluation"]["sets"]
+    assert len(probes) == 10 and {line["kind"] for line in probes.values()} == {"probe"}
 
 
 def test_checkpoints_side_by_side(world: World, trained: Result, lines: list[dict[str, Any]], tmp_path: Path) -> None:
