@@ -83,7 +83,7 @@ def test_two_ranks_do_what_one_does(make_world, folder_model: Path, tmp_path: Pa
     """`train.py trainer=ddp_cpu` mines and trains on two gloo ranks; then one rank, from the same embeddings."""
     shared = [f"model.name=local-dir:{folder_model}", "model.pretrained=null", "data.embed_batch_size=5"]
     shared += ["evaluation.batch_size=3"]  # several batches for each rank
-    training = ["train.max_steps=4", "optim.lr=1e-3", "optim.eps=1e-3"]
+    training = ["train.max_steps=4", "optim.lr=1e-3", "optim.eps=1e-3", "train.best=val/t2i_mean_rank"]
     two, one = make_world(tmp_path / "two", shared), make_world(tmp_path / "one", shared)
     (tmp_path / "train_recorded.py").write_text(RECORDED)
     folder = tmp_path / "run"
@@ -118,6 +118,9 @@ def test_two_ranks_do_what_one_does(make_world, folder_model: Path, tmp_path: Pa
     assert alone.status == 0, alone.err
     one_results = json.loads((alone.folder / "results.json").read_text())
     assert one_results["metrics"]["before"] == two_results["metrics"]["before"]  # to the last bit
+    best = [torch.load(path / "checkpoints" / "best.ckpt", weights_only=True) for path in (folder, alone.folder)]
+    assert [one["callbacks"]["BestCheckpoint"]["step"] for one in best] == [4, 4]
+    assert (folder / "best.pt").is_file() and (folder / "final.pt").is_file()
     final = [torch.load(path / "final.pt", weights_only=True) for path in (folder, alone.folder)]
     difference = {name: (value - final[1][name]).abs().max().item() for name, value in final[0].items()}
     assert max(difference.values()) < 1e-5, difference
