@@ -12,13 +12,14 @@ from helip.errors import HelipError
 from helip.formats.arrays import holds_both
 from helip.mining.settings import SearchSettings
 from helip.pipeline.arrays import Precomputed
+from helip.pipeline.dashboards import WandbSettings
 from helip.pipeline.dataset import DatasetSpec
 from helip.pipeline.embeddings import EmbeddingRequest
 from helip.pipeline.mining import MiningRequest
 from helip.pipeline.models import ModelSpec, create_clip
 from helip.pipeline.run import without_environment
 from helip.pipeline.runtime import TrainerSpec, loader_workers
-from helip.pipeline.settings import PairSettings, StreamSettings, TrainSettings
+from helip.pipeline.settings import EvaluationSettings, PairSettings, StreamSettings, TrainSettings
 from helip.pipeline.typed import fits, typed
 from helip.training.optim import OptimSettings
 
@@ -35,6 +36,7 @@ class Common:
     model: ModelSpec
     trainer: TrainerSpec
     stream: StreamSettings
+    evaluation: EvaluationSettings
     artifacts: Path
 
 
@@ -45,6 +47,7 @@ def common(config: Config) -> Common:
         model=typed(ModelSpec, "model", config["model"]),
         trainer=trainer,
         stream=typed(StreamSettings, "data", config["data"] | {"workers": _workers(config, trainer)}),
+        evaluation=typed(EvaluationSettings, "evaluation", config["evaluation"]),
         artifacts=Path(config["paths"]["artifacts"]),
     )
 
@@ -137,6 +140,12 @@ def export_alpha(config: Config) -> float:
     if not fits(alpha, float) or not 0 <= alpha <= 1:
         raise HelipError(f"export.alpha={alpha} must be a number from 0 (the start) to 1 (the end)")
     return float(alpha)
+
+
+def wandb_settings(config: Config) -> WandbSettings | None:
+    """Raises HelipError for a setting of the wrong type."""
+    asked = config["logger"]["wandb"]
+    return typed(WandbSettings, "logger.wandb", asked) if asked else None
 
 
 def fixed_settings(config: Config, fingerprint: str) -> Config:

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
@@ -23,11 +23,12 @@ from helip.evaluation.best import BestCheckpoint, check_choice
 from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.results import results
 from helip.evaluation.samples import values_of
-from helip.evaluation.suite import build_evaluators, measure_all
+from helip.evaluation.suite import measure_all
 from helip.pipeline import build
 from helip.pipeline.arrays import Precomputed
 from helip.pipeline.build import Common, Config, Instantiate
-from helip.pipeline.compare import benchmark_names, print_metrics, write_comparison
+from helip.pipeline.compare import benchmark_names, best_column, print_metrics, write_comparison
+from helip.pipeline.dashboards import Dashboard, start_dashboard
 from helip.pipeline.dataset import open_index, shard_weights
 from helip.pipeline.evaluation import ClipEmbed, Drive, inside_fit_drive, predict_drive
 from helip.pipeline.jobs import job_settings
@@ -85,9 +86,17 @@ class Session:
             device,
             self.rank,
             self.common.stream.caption,
-            self.config["evaluation"]["batch_size"],
+            self.common.evaluation.batch_size,
             self.common.stream.workers,
         )
+
+    def dashboard(self, job_type: str) -> Dashboard:
+        """The W&B run, on rank 0 and where it is asked for."""
+        if self.rank != 0:
+            return Dashboard()
+        asked = build.wandb_settings(self.config)
+        group = self.config["logger"]["group"]
+        return start_dashboard(asked, group, job_type, self.folder, self.config, self.console)
 
     def agreed(self, decision: Any) -> Any:
         """What rank 0 decided, on all ranks."""
@@ -122,8 +131,7 @@ class Session:
     @cached_property
     def evaluators(self) -> tuple[Evaluator, ...]:
         """What conf/evaluation and the dataset ask for."""
-        evaluation = self.config["evaluation"]
-        return build_evaluators(evaluation["evaluators"], evaluation["imagenet"], evaluation["sets"])
+        return self.common.evaluation.build()
 
     def measure(self, clip: Clip, index: ShardIndex | None) -> Found:
         """All metrics of a model with their samples, by predict loops."""
@@ -155,12 +163,14 @@ def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
         if session.rank == 0:
             verify(request, rows, what, config["seed"], session.console)
         return
+    board = session.dashboard("mine")
     if config["reuse"]:
         mined = reuse_hard_pairs(request, rows, Path(config["reuse"]), session.trainer, session.console)
     else:
         mined = ensure_hard_pairs(request, rows, session.trainer, session.console)
     if session.rank == 0:
-        print_mining(request, rows, mined, session.common.stream.caption, folder, session.console)
+        report = print_mining(request, rows, mined, session.common.stream.caption, folder, session.console)
+        board.mined(mined, report)
 
 
 def _bare_rows(arrays: Precomputed) -> Rows:
@@ -204,10 +214,13 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
 
     per_epoch = max(1, math.ceil(rows.usable / stream.batch_size))
     averaged = ema[0].averaged if ema else nullcontext
-    max_drop = config["evaluation"]["max_drop"]
+    max_drop = session.common.evaluation.max_drop
     evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before, averaged, max_drop)
     best = [BestCheckpoint(folder / "checkpoints", settings.best)] if settings.best else []
-    loggers = make_loggers(config["logger"], folder, config) if session.rank == 0 else []
+    board = session.dashboard("train")
+    board.uses(mined)
+    board.starts_from(before)
+    loggers = [*make_loggers(config["logger"]["csv"], folder), *board.loggers()] if session.rank == 0 else []
     seen = SeenRows(len(rows.wanted))
     callbacks = [*ema, seen, evaluation, *best]
     pl.seed_everything(config["seed"], verbose=False)  # what came before depends on what was found on the disk
@@ -228,6 +241,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
             "hard_pairs": str(mined.folder) if mined else None,
         }
         _finish(session, module, trainer, columns, about)
+    board.trained(columns)
 
 
 def _finish(
@@ -260,19 +274,10 @@ def _finish(
     session.console.print(f"run folder: {folder} (final.pt, results.json, metrics.csv, checkpoints)")
 
 
-def best_column(best: Sequence[BestCheckpoint], history: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """All metrics of the best checkpoint under its heading; nothing where none was kept."""
-    return {
-        f"best (step {one.step})": {name: value for name, value in entry.items() if name != "step"}
-        for one in best
-        for entry in history
-        if one.value is not None and entry["step"] == one.step
-    }
-
-
 def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Metrics of one or several checkpoints, or of ${model}, side by side."""
     session = Session(config, folder)
+    board = session.dashboard("evaluate")
     index = session.open_index() if session.common.dataset.path is not None else None
     asked = config["checkpoint"]
     models = [
@@ -286,6 +291,7 @@ def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
         specs[name], measured[name] = spec, session.measure(create_clip(spec), index)
     if session.rank == 0:
         write_comparison(measured, specs, session.evaluators, session.common.dataset.name, folder, session.console)
+        board.evaluated({name: values_of(found) for name, found in measured.items()})
 
 
 def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:

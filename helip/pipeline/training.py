@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_warn
 from rich.console import Console
 
@@ -25,7 +25,6 @@ from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.embed import Evaluator
 from helip.pipeline.models import Clip
 from helip.pipeline.resume import find_checkpoint
-from helip.pipeline.run import without_secrets
 from helip.pipeline.runtime import TrainerSpec, describe_loader, loader_prefetch
 from helip.pipeline.settings import LOSSES, PairSettings, StreamSettings, TrainSettings
 from helip.training.module import HelipModule
@@ -156,14 +155,9 @@ def read_rate(data: HelipDataModule) -> float | None:
     return random_read_rate(data.read.reader, np.flatnonzero(partners.eligible)) * max(1, data.workers)
 
 
-def make_loggers(config: dict[str, Any], folder: Path, description: dict[str, Any]) -> list[Logger]:
-    """metrics.csv in the run folder, and W&B where it is asked for."""
-    loggers: list[Logger] = []
-    if config["csv"]:
-        loggers.append(CSVLogger(folder, name="", version=""))
-    if config["wandb"]:
-        loggers.append(WandbLogger(save_dir=folder, config=without_secrets(description), **config["wandb"]))
-    return loggers
+def make_loggers(csv: bool, folder: Path) -> list[Logger]:
+    """metrics.csv in the run folder."""
+    return [CSVLogger(folder, name="", version="")] if csv else []
 
 
 def evaluation_callback(

@@ -11,9 +11,11 @@ import pytest
 from hydra.utils import get_method
 
 from helip.cli import ROOT, Config
+from helip.errors import HelipError
 from helip.evaluation.suite import build_evaluators
 from helip.pipeline import build
 from helip.pipeline.arrays import Precomputed
+from helip.pipeline.build import wandb_settings
 from helip.pipeline.training import make_loggers
 from tests.pipeline.conftest import compose
 
@@ -25,7 +27,7 @@ GIVEN = {
     "experiment=cc3m_rn50": ["model.pretrained=own.pt"],
     "experiment=cc3m_vit_b_16": ["model.pretrained=own.pt"],
 }
-TRAIN_ONLY = {"optim", "logger"}
+TRAIN_ONLY = {"optim"}
 
 
 def options() -> list[str]:
@@ -109,12 +111,15 @@ def test_arms_of_the_method() -> None:
     assert compose("train")["helip"]["margin_weight"] == 1.0 and compose("train")["helip"]["p"] == 1
 
 
-def test_loggers(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    csv = make_loggers(compose("train")["logger"], tmp_path, {})
-    both = make_loggers(compose("train", "logger=wandb")["logger"], tmp_path, {})
-    assert [type(logger).__name__ for logger in csv] == ["CSVLogger"]
-    assert [type(logger).__name__ for logger in both] == ["CSVLogger", "WandbLogger"]
+def test_loggers(tmp_path: Path) -> None:
+    config = compose("train")
+    assert [type(logger).__name__ for logger in make_loggers(config["logger"]["csv"], tmp_path)] == ["CSVLogger"]
+    assert make_loggers(False, tmp_path) == [] and wandb_settings(config) is None
+    for program in ("mine", "train", "evaluate"):
+        settings = wandb_settings(compose(program, "logger=wandb", "logger.wandb.tags=[a]"))
+        assert settings is not None and (settings.project, settings.tags) == ("helip", ["a"])
+    with pytest.raises(HelipError, match=r"logger\.wandb\.project"):
+        wandb_settings(compose("train", "logger=wandb", "logger.wandb.project=3"))
 
 
 def test_help_reads_well_without_torch() -> None:

@@ -1,0 +1,287 @@
+"""W&B: a run of each program, linked by the group of the study, with the hard pairs and the index that training used.
+
+A run never waits for W&B and never asks: without login or network it is kept on disk, and a sentence says how to send
+it later. Nothing of the environment is recorded: no command line, no git remote, no console (wandb's own metadata is
+off), and the configuration without secrets.
+"""
+
+import base64
+import io
+import netrc
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from PIL import Image
+from pytorch_lightning.loggers import Logger, WandbLogger
+from rich.console import Console
+
+from helip.errors import HelipError
+from helip.pipeline.mining import Mined
+from helip.pipeline.run import provenance, without_secrets
+from helip.report.gallery import read_gallery
+
+PATIENCE = 5  # seconds for the server to answer at all
+SENDING = 600.0  # seconds at the end of a run for what has not been sent; it stays on disk
+UPLOADED = 256 << 20  # bytes; a larger index is recorded by reference, with its checksums
+TABLE = (12, 4)  # lines of each section and partners of each line in the table of pairs
+STEP = "trainer/global_step"  # Lightning's name of the horizontal axis
+SWEEP = "multirun.yaml"  # what Hydra writes into the folder of a sweep
+ONLINE = ("online", "shared")
+
+
+@dataclass(frozen=True)
+class WandbSettings:
+    """logger.wandb: where runs go; `name` null lets W&B invent one."""
+
+    project: str
+    entity: str | None = None
+    name: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+class Dashboard:
+    """A W&B run, or none: then every method does nothing."""
+
+    def __init__(self, run: Any = None, folder: Path = Path()) -> None:
+        """A run of wandb.init, and the folder of ours that it lies in."""
+        self.run, self.folder = run, folder
+
+    def loggers(self) -> list[Logger]:
+        """For Lightning's Trainer."""
+        return [WandbLogger(experiment=self.run)] if self.run else []
+
+    def uses(self, mined: Mined | None) -> None:
+        """Record the index as an input of this run: the same files give the same version that mine.py logged."""
+        if not self.run or mined is None:
+            return
+        # What run.use_artifact does with an artifact that is not logged yet; but that waits for the upload, and refuses
+        # offline although the record is carried out when the run is synced.
+        if hasattr(self.run, "_log_artifact"):
+            self.run._log_artifact(index_artifact(mined), is_user_created=True, use_after_commit=True)
+
+    def starts_from(self, metrics: Mapping[str, float]) -> None:
+        """The metrics before training, at step 0 of the same panels."""
+        if self.run and metrics:
+            self.run.log({**metrics, STEP: 0})
+
+    def trained(self, columns: Mapping[str, Mapping[str, float]]) -> None:
+        """Summary: `before/NAME`, `gain/NAME` and other columns; NAME itself is the last that was logged."""
+        if not self.run:
+            return
+        before, after = columns.get("before", {}), columns.get("after", {})
+        found = {f"gain/{name}": value - before[name] for name, value in after.items() if name in before}
+        for column, metrics in columns.items():
+            if column != "after":
+                found |= {f"{column}/{name}": value for name, value in metrics.items()}
+        self.run.summary.update(found)
+
+    def evaluated(self, columns: Mapping[str, Mapping[str, float]]) -> None:
+        """One checkpoint under the names that training logs; several as a table."""
+        if not self.run:
+            return
+        import wandb
+
+        if len(columns) == 1:
+            self.run.log(dict(*columns.values()))
+            return
+        names = list(dict.fromkeys(name for metrics in columns.values() for name in metrics))
+        rows: list[Any] = [[name, *(metrics.get(name) for metrics in columns.values())] for name in names]
+        self.run.log({"comparison": wandb.Table(columns=["metric", *columns], data=rows)})
+
+    def mined(self, mined: Mined, report: Path) -> None:
+        """The index as an output, its statistics, and of the report the pairs, the plots and the page."""
+        if not self.run:
+            return
+        self.run.log_artifact(index_artifact(mined))
+        self.run.summary.update({"mining": mined.index.meta.get("statistics", {}), "seconds": mined.seconds})
+        with _staged_in(self.folder):
+            self._log_report(report)
+
+    def _log_report(self, report: Path) -> None:
+        import wandb
+
+        logged: dict[str, Any] = {}
+        if content := read_gallery(report / "gallery.json"):
+            logged["hard_pairs"] = pair_table(content)
+        for name in ("scores", "in_degree", "hardness", "suspicion", "hubs"):
+            if (report / f"{name}.png").is_file():
+                logged[f"report/{name}"] = wandb.Image(str(report / f"{name}.png"))
+        if (report / "index.html").is_file():
+            logged["report/page"] = wandb.Html(str(report / "index.html"), inject=False)
+        self.run.log(logged)
+
+
+@contextmanager
+def _staged_in(folder: Path) -> Iterator[None]:
+    """W&B copies the pictures of tables into a folder of its own: let that be the run's, which may be moved."""
+    own = "WANDB_DATA_DIR" not in os.environ
+    if own:
+        os.environ["WANDB_DATA_DIR"] = str((folder / "wandb" / "data").absolute())
+    try:
+        yield
+    finally:
+        if own:
+            del os.environ["WANDB_DATA_DIR"]
+
+
+def index_artifact(mined: Mined) -> Any:
+    """The folder of hard pairs as a W&B artifact of type `hard_pairs`, named by dataset and index."""
+    import wandb
+
+    meta = mined.index.meta
+    name = re.sub(r"[^\w.-]", "-", f"hard-pairs-{meta.get('dataset', 'data')}-{mined.folder.name}")[:128]
+    about = {key: meta.get(key) for key in ("request", "search", "statistics", "fingerprint", "count", "depth")}
+    artifact = wandb.Artifact(name, "hard_pairs", metadata=without_secrets(about))
+    files = sorted(path for path in mined.folder.iterdir() if path.is_file())
+    large = sum(path.stat().st_size for path in files) > UPLOADED
+    for path in files:
+        if large:
+            artifact.add_reference(path.absolute().as_uri(), path.name)
+        else:
+            artifact.add_file(str(path), path.name, policy="immutable", skip_cache=True)
+    return artifact
+
+
+def pair_table(content: Mapping[str, Any]) -> Any:
+    """A line for each pair of a gallery: section, both pictures and captions, scores, and what is said of it."""
+    import wandb
+
+    pictures: dict[int, Any] = {}
+
+    def picture(row: int) -> Any:
+        if row not in pictures:
+            uri = content["thumbs"].get(str(row))
+            raw = base64.b64decode(uri.partition(",")[2]) if uri else b""
+            pictures[row] = wandb.Image(Image.open(io.BytesIO(raw))) if raw else None
+        return pictures[row]
+
+    headers: list[Any] = ["section", "place", "target", "target row", "target caption", "partner", "partner row"]
+    headers += ["partner caption", "joint", "image", "text", "note", "mark"]
+    table = wandb.Table(columns=headers)
+    for section in content["sections"]:
+        for place, line in enumerate(section["lines"][: TABLE[0]], 1):
+            target = line["target"]
+            said = content["captions"][str(target)]
+            marks = line["marks"] or [""] * len(line["partners"])
+            pairs = zip(line["partners"], line["scores"], marks, strict=True)
+            for partner, scores, mark in list(pairs)[: TABLE[1]]:
+                other = content["captions"][str(partner)]
+                cells = [section["key"], place, picture(target), target, said, picture(partner), partner, other]
+                table.add_data(*cells, *scores, line["note"], mark)
+    return table
+
+
+def start_dashboard(
+    settings: WandbSettings | None,
+    group: str | None,
+    job_type: str,
+    folder: Path,
+    config: Mapping[str, Any],
+    console: Console,
+) -> Dashboard:
+    """Begin the W&B run of a program; call it on rank 0 only.
+
+    Args:
+        settings: None: no W&B.
+        group: of the study; None: the name of the sweep's folder if the run folder lies in one.
+        job_type: mine, train or evaluate.
+        folder: of the run; W&B's files go below it.
+        config: resolved; recorded without secrets, nested as it is.
+        console: where W&B is said to be off.
+
+    Raises:
+        HelipError: W&B refuses the settings.
+    """
+    if settings is None:
+        return Dashboard()
+    import wandb
+    from wandb.errors import CommError, Error
+
+    mode, why = choose_mode()
+    said = {**asdict(settings), "group": group or sweep_of(folder)}
+    said["config"] = {**config, "provenance": provenance(), "run_folder": str(folder)}
+    arguments = without_secrets(said) | {"job_type": job_type, "dir": str(folder)}
+    arguments["settings"] = wandb.Settings(**_quiet_settings())
+    run = None
+    try:
+        run = wandb.init(mode=mode, **arguments)  # pyright: ignore[reportArgumentType]
+    except CommError as error:
+        why = f"W&B cannot be used ({' '.join(str(error).split())})"
+        run = wandb.init(mode="offline", **arguments)
+    except (Error, ValueError) as error:
+        raise HelipError(f"W&B refuses logger.wandb: {' '.join(str(error).split())}") from error
+    if why:
+        console.print(f"{why}: this run is kept on disk, `wandb sync {folder}/wandb/offline-run-*` sends it later")
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
+    return Dashboard(run, folder)
+
+
+def sweep_of(folder: Path) -> str | None:
+    """A name for the sweep that a run folder belongs to; None for a single run."""
+    sweep = folder.absolute().parent
+    return f"{sweep.parent.name} {sweep.name}"[:128] if (sweep / SWEEP).is_file() else None
+
+
+def choose_mode() -> tuple[str, str]:
+    """W&B's mode, and why it is not the one that was asked for; never blocks for longer than a lookup and PATIENCE."""
+    import wandb
+
+    shared = wandb.setup().settings
+    mode = os.environ.get("WANDB_MODE") or getattr(shared, "mode", None) or "online"
+    if mode not in ONLINE:
+        return mode, ""
+    address = os.environ.get("WANDB_BASE_URL") or shared.base_url
+    if not _logged_in(address, getattr(shared, "api_key", None)):
+        return "offline", "W&B: nobody is logged in on this machine (`wandb login`, or WANDB_API_KEY)"
+    if not _reachable(address):
+        return "offline", f"W&B: no connection to {urlsplit(address).hostname}"
+    return mode, ""
+
+
+def _logged_in(address: str, key: str | None) -> bool:
+    if key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    files = [os.environ["NETRC"]] if "NETRC" in os.environ else [str(Path.home() / n) for n in (".netrc", "_netrc")]
+    for file in files:
+        with suppress(OSError, netrc.NetrcParseError):
+            if netrc.netrc(file).authenticators(urlsplit(address).netloc):
+                return True
+    return False
+
+
+def _reachable(address: str) -> bool:
+    """Whether the server accepts a connection; behind a proxy that is left to W&B."""
+    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy")):
+        return True
+    parts = urlsplit(address)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    with suppress(OSError):
+        socket.create_connection((parts.hostname or "", port), PATIENCE).close()
+        return True
+    return False
+
+
+def _quiet_settings() -> dict[str, Any]:
+    """What keeps W&B from recording the machine, and from holding a finished run; older versions lack some of it."""
+    import wandb
+
+    wanted = {
+        "x_disable_meta": True,  # command line, git remote, host and user
+        "x_save_requirements": False,
+        "disable_git": True,
+        "disable_code": True,
+        "save_code": False,
+        "console": "off",
+        "quiet": True,
+        "init_timeout": 30.0,
+        "finish_timeout": SENDING,
+    }
+    return {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
