@@ -33,8 +33,13 @@ class TrainerSpec:
     precision: str = "auto"
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of pl.Trainer. Raises HelipError for float16 on the CPU."""
+        """Keyword arguments of pl.Trainer. Raises HelipError for float16 on the CPU, and for FSDP."""
         precision = self.precision
+        if "fsdp" in self.strategy:
+            raise HelipError(
+                f"trainer.strategy={self.strategy}: torch's FSDP refuses parameters without a dimension, and CLIP's"
+                " temperature is one; take ddp, with train.grad_checkpointing=true and train.accum_freq to save memory"
+            )
         if precision.startswith("16") and (self.accelerator == "cpu" or not torch.cuda.is_available()):
             raise HelipError(
                 f"trainer.precision={precision} needs a GPU: on the CPU take bf16-mixed, which needs no scaling of the"

@@ -117,6 +117,17 @@ def describe_length(
     )
 
 
+class StepBar(RichProgressBar):
+    """Counts the steps of the whole training, in a resumed run as well."""
+
+    @property
+    def total_train_batches(self) -> int:
+        return self.trainer.max_steps
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "Training"
+
+
 def fit(
     module: HelipModule,
     data: HelipDataModule,
@@ -136,7 +147,7 @@ def fit(
         max_steps=data.steps,
         max_epochs=-1 if resume else 1,  # the loader is as long as the training; a finished one may go on for longer
         logger=list(loggers),
-        callbacks=[SpeedMonitor(read_rate(data)), RichProgressBar(), *callbacks, checkpoints],
+        callbacks=[SpeedMonitor(read_rate(data)), StepBar(), *callbacks, checkpoints],
         log_every_n_steps=max(1, min(settings.log_every, data.steps)),
         use_distributed_sampler=False,
         enable_model_summary=False,

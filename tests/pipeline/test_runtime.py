@@ -32,6 +32,8 @@ def test_precision_follows_the_hardware(monkeypatch) -> None:
     assert TrainerSpec("gpu", precision="16-mixed").arguments()["precision"] == "16-mixed"
     with pytest.raises(HelipError, match=r"trainer\.precision=16-mixed needs a GPU: .* bf16-mixed"):
         TrainerSpec("cpu", precision="16-mixed").arguments()
+    with pytest.raises(HelipError, match=r"trainer\.strategy=fsdp: .* take ddp"):
+        TrainerSpec("gpu", strategy="fsdp").arguments()
 
 
 def test_workers_share_the_cores_of_a_gpu_machine(monkeypatch) -> None:

@@ -116,8 +116,9 @@ def test_the_same_seed_gives_the_same_weights(run: Path, world: World) -> None:
 def test_resuming_from_a_run_folder(run: Path, world: World, tmp_path: Path) -> None:
     """From step 3 of 6 the weights of the unbroken run, bit for bit; from the folder itself there is nothing left."""
     checkpoint = run / "checkpoints" / "step-000003.ckpt"
-    _, resumed = short(world, "train.max_steps=6", f"train.resume={checkpoint}")
+    said, resumed = short(world, "train.max_steps=6", f"train.resume={checkpoint}")
     assert sorted(losses(resumed)) == [3, 4, 5]
+    assert "Training" in said.out and "6/6" in said.out  # of the whole training, not of the rest
     assert {step: loss for step, loss in losses(run).items() if step > 2} == losses(resumed)
     assert same_weights(resumed, run)
     _, nothing = short(world, "train.max_steps=6", f"train.resume={run}")
