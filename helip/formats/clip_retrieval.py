@@ -157,18 +157,18 @@ def _short(value: str | None) -> str:
 
 
 def _describe(index: ShardIndex, names: list[str]) -> pa.Table:
-    """`row` with what `names` asks for, from the shards; what a row lacks is null, and matches nothing."""
+    """`row` with what `names` asks for, from the shards; "" for what a row lacks, as in `_read`."""
     columns: dict[str, pa.Array] = {"row": pa.array(np.arange(len(index)))}
     columns["key"] = pa.array([_base(key) for key in index.keys.to_pylist()], pa.large_string())
     reader = SampleReader(index)
     for name, read in (("url", url_of), ("caption", caption_of)):
         if name in names:
-            columns[name] = pa.array((read(reader, row) for row in range(len(index))), pa.large_string())
+            columns[name] = pa.array((read(reader, row) or "" for row in range(len(index))), pa.large_string())
     return pa.table(columns)
 
 
 def _read(path: Path) -> pa.Table:
-    """`key`, `url` and `caption` of one part, as far as they are there."""
+    """`key`, `url`, `caption` of one part, as far as they are there; "" for a missing one: no join matches null."""
     try:
         there = pq.read_schema(path).names
         table = pq.read_table(path, columns=[name for name in ("image_path", "key", "url", "caption") if name in there])
@@ -182,7 +182,7 @@ def _read(path: Path) -> pa.Table:
     ):
         if source in there:
             values = table[source].cast(pa.large_string()).to_pylist()
-            columns[name] = pa.array([None if value is None else clean(value) for value in values], pa.large_string())
+            columns[name] = pa.array([clean(value or "") for value in values], pa.large_string())
     return pa.table(columns)
 
 

@@ -104,7 +104,7 @@ def test_equal_keys_of_another_dataset_are_refused(tmp_path: Path) -> None:
     for name, others, urls, sentence in (
         ("urls", captions, [f"other{n}" for n in range(10)], "whose url is 'u0' here and 'other0' there"),
         ("captions", captions[::-1], None, "whose caption is 'picture number 0' here and 'picture number 9' there"),
-        ("none", captions, [None] * 10, "whose url is 'u0' here and None there"),
+        ("none", captions, [None] * 10, "whose url is 'u0' here and '' there"),
     ):
         folder = write_folder(tmp_path / name, vectors(10), vectors(10), keys, others, urls)
         with pytest.raises(HelipError, match=sentence):
