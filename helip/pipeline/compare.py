@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from helip.artifacts.atomic import write_json
+from helip.evaluation.best import BestCheckpoint
 from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.results import clip_benchmark_records, file_name, results
 from helip.evaluation.samples import RESAMPLES, difference_intervals, values_of
@@ -93,6 +94,16 @@ def write_benchmark_files(
     for record in records:
         write_json(folder / file_name(record, column), record)
     return len(records)
+
+
+def best_column(best: Sequence[BestCheckpoint], history: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """All metrics of the best checkpoint under its heading; nothing where none was kept."""
+    return {
+        f"best (step {one.step})": {name: value for name, value in entry.items() if name != "step"}
+        for one in best
+        for entry in history
+        if one.value is not None and entry["step"] == one.step
+    }
 
 
 def benchmark_names(evaluators: Sequence[Evaluator]) -> dict[str, str]:

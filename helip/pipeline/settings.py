@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from helip.data.schedules import SCHEDULES
 from helip.errors import HelipError
+from helip.evaluation.embed import Evaluator
+from helip.evaluation.suite import build_evaluators
 from helip.training.losses import HelipLoss, HelipSigLipLoss
 from helip.training.towers import TowerSettings
 
@@ -117,3 +120,25 @@ class StreamSettings:
         for name in ("window", "embed_batch_size"):
             if getattr(self, name) < 1:
                 raise HelipError(f"data.{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is evaluated, on batches of how many rows (conf/evaluation)."""
+
+    evaluators: list[dict[str, Any]]
+    sets: dict[str, dict[str, Any]]
+    batch_size: int
+    imagenet: str | None
+    max_drop: float
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        if self.batch_size < 1:
+            raise HelipError(f"evaluation.batch_size={self.batch_size} must be at least 1")
+        if not 0 <= self.max_drop <= 1:
+            raise HelipError(f"evaluation.max_drop={self.max_drop} must be a share from 0 to 1")
+
+    def build(self) -> tuple[Evaluator, ...]:
+        """The evaluators; raises HelipError as `build_evaluators`."""
+        return build_evaluators(self.evaluators, self.imagenet, self.sets)
