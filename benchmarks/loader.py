@@ -1,7 +1,7 @@
 """How fast pairs reach the model: the loader alone, what each part of a sample costs, and random reads beside `wids`.
 
-    python -m benchmarks.loader OUT              five interleaved runs on the photos of benchmarks/training.py
-    python -m benchmarks.loader OUT --side 512   larger photos: what draft decoding is for
+    python -m benchmarks.loader OUT                            five interleaved runs, the photos of training.py
+    python -m benchmarks.loader OUT --side 512 --size 224      larger photos and a larger model
 
 Random reads are what partners cost: any row of any shard, undecoded, from a warm page cache. One thread per process.
 Prints a table and writes OUT/loader.json.
@@ -62,14 +62,14 @@ print(done / (time.perf_counter() - began))
 """
 
 
-def open_clip_transform() -> Any:
-    """The training transform of the rig's model."""
-    return open_clip.image_transform(MODEL["vision_cfg"]["image_size"], is_train=True)
+def open_clip_transform(size: int) -> Any:
+    """The training transform of a model that takes images of `size` pixels."""
+    return open_clip.image_transform(size, is_train=True)
 
 
-def unit_reader(index: ShardIndex, model: Path, hard: bool) -> UnitReader:
+def unit_reader(index: ShardIndex, model: Path, hard: bool, size: int) -> UnitReader:
     """The training stream's reader with open_clip's transforms; hard: 20 random rows stand for mined ones."""
-    transform = open_clip_transform()
+    transform = open_clip_transform(size)
     valid, partners = np.ones(len(index), bool), None
     if hard:
         rows = np.random.default_rng(0).integers(0, len(index), (len(index), 20), dtype=np.int32)
@@ -110,10 +110,10 @@ def part_costs(read: UnitReader, theirs: Callable[[Any], Any], count: int) -> di
     units = [read(position) for position in range(32)]
 
     def each(call: Callable[[int], Any]) -> float:
-        began = time.perf_counter()
+        began = time.process_time()  # of this process alone, which neighbours on a shared machine disturb least
         for position in range(count):
             call(position)
-        return (time.perf_counter() - began) / count * 1e6
+        return (time.process_time() - began) / count * 1e6
 
     pairs = sum(1 + len(unit.slots) for unit in units)
     return {
@@ -151,12 +151,12 @@ def wids_reads(photos: Path, rivals: Path, tries: int, seconds: float, **options
     return float(done.stdout.split()[-1])
 
 
-def measure(folder: Path, runs: int, side: int, steps: int) -> dict[str, dict[str, dict[str, float]]]:
+def measure(folder: Path, runs: int, side: int, size: int, steps: int) -> dict[str, dict[str, dict[str, float]]]:
     """Interleaved: block -> name -> spread."""
     photos, (_, model), rivals = write_photos(folder, side=side), write_model(folder, MODEL), install_rivals(folder)
     index = ShardIndex.build(sorted(photos.glob("*.tar")))
-    theirs = open_clip_transform()
-    plain, hard = unit_reader(index, model, hard=False), unit_reader(index, model, hard=True)
+    theirs = open_clip_transform(size)
+    plain, hard = unit_reader(index, model, hard=False, size=size), unit_reader(index, model, hard=True, size=size)
     calls: dict[str, dict[str, Callable[[], float]]] = {
         "pairs per second of the loader": {
             f"{'with' if read is hard else 'without'} hard pairs, {workers} workers": partial(
@@ -189,19 +189,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--side", type=int, default=256, help="pixels of a synthetic photo's side")
+    parser.add_argument("--size", type=int, default=64, help="pixels of the model's side")
     parser.add_argument("--steps", type=int, default=12, help="batches of 64 pairs per measurement")
     args = parser.parse_args()
     torch.set_num_threads(1)
     folder = args.folder.absolute()
-    result = measure(folder, args.runs, args.side, args.steps)
+    result = measure(folder, args.runs, args.side, args.size, args.steps)
     console = Console(highlight=False)
     for title, block in result.items():
         table = Table("", "median", "min", "max", title=title)
         for name, value in block.items():
             table.add_row(name, *(f"{value[part]:,.0f}" for part in ("median", "min", "max")))
         console.print(table)
-    out = folder / ("loader.json" if args.side == 256 else f"loader-{args.side}.json")
-    out.write_text(json.dumps({"blocks": result, "side": args.side, "environment": environment()}, indent=1))
+    out = folder / ("loader.json" if (args.side, args.size) == (256, 64) else f"loader-{args.side}-{args.size}.json")
+    out.write_text(
+        json.dumps({"blocks": result, "side": args.side, "size": args.size, "environment": environment()}, indent=1)
+    )
     print(f"written: {out}")
 
 

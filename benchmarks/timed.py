@@ -27,7 +27,7 @@ def _stamp(*_: object) -> None:
     CPU.append(time.process_time())
 
 
-def bare(config: str, batch_size: str, steps: str, fused: str) -> None:
+def bare(config: str, batch_size: str, steps: str, precision: str, fused: str) -> None:
     """The model's own forward, loss, backward and AdamW (`fused`, or "" as in open_clip) on a batch that is there."""
     import open_clip
 
@@ -48,7 +48,9 @@ def bare(config: str, batch_size: str, steps: str, fused: str) -> None:
     model.train()
     for _ in range(int(steps)):
         optimizer.zero_grad()
-        loss(**model(image, text), output_dict=True)["contrastive_loss"].backward()
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "amp_bf16"):
+            terms = loss(**model(image, text), output_dict=True)
+        terms["contrastive_loss"].backward()
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, 4.6052)
