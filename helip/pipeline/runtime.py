@@ -165,7 +165,9 @@ def describe_loader(workers: int, prefetch: int, batch_bytes: int) -> str:
     if not workers:
         return "loader: in the main process (data.workers=0)"
     size = workers * prefetch * batch_bytes
-    line = f"loader: {workers} workers a rank, each {prefetch} batches ahead, {size / 2**30:.2f} GiB in all"
+    several = "workers" if workers > 1 else "worker"
+    ahead = f"{prefetch} {'batches' if prefetch > 1 else 'batch'} ahead"
+    line = f"loader: {workers} {several} a rank, each {ahead}, {size / 2**30:.2f} GiB in all"
     if size > shared_memory():
         line += f"; only {shared_memory() / 2**30:.2f} GiB of shared memory are free: workers will die of it; lower"
         line += " data.workers or data.prefetch, or give a container more (docker run --shm-size)"

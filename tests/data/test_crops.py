@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision import transforms
 
 from helip.data.batch import Packed, pack, unpack
@@ -112,3 +113,11 @@ def test_a_packed_batch_is_the_batch(tmp_path: Path) -> None:
     assert all(same(unpack(one), other) for one, other in zip(packed, expected, strict=True))
     odd = expected[0] | {"image": torch.arange(15, dtype=torch.uint8).view(1, 3, 5, 1)}  # ends in the middle of a word
     assert same(unpack(pack(odd)), odd)  # type: ignore[arg-type]
+
+
+def test_a_packed_batch_survives_the_thread_that_pins_memory(tmp_path: Path, monkeypatch) -> None:
+    """Which takes tuples apart and makes lists of them; only a GPU's machine runs it."""
+    (batch,) = batches(unit_reader(write_shards(tmp_path, [7])), 1, 4)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self.clone())
+    pinned = pin_memory(pack(batch))
+    assert isinstance(pinned, Packed) and same(unpack(pinned), batch)

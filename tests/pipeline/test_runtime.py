@@ -57,7 +57,7 @@ def test_batches_ahead_fit_the_shared_memory(monkeypatch) -> None:
     assert loader_prefetch("auto", 8, 64 * 3 * 64 * 64) == 4
     assert loader_prefetch("auto", 8, batch) == 1 and loader_prefetch("auto", 4, batch) == 2
     assert loader_prefetch(3, 8, batch) == 3
-    assert describe_loader(8, 1, batch) == "loader: 8 workers a rank, each 1 batches ahead, 4.59 GiB in all"
+    assert describe_loader(8, 1, batch) == "loader: 8 workers a rank, each 1 batch ahead, 4.59 GiB in all"
     assert "only 12.00 GiB of shared memory are free" in describe_loader(8, 3, batch)
     assert describe_loader(0, 1, batch) == "loader: in the main process (data.workers=0)"
 
