@@ -1,6 +1,6 @@
 """HELIP: mine hard pairs from the data a CLIP model was trained on, and boost the model by training on them.
 
-arXiv 2305.05208. The four names below are the public interface; they are loaded when first used, because the shard
+arXiv 2305.05208. The five names below are the public interface; they are loaded when first used, because the shard
 index must not wait for torch.
 """
 
@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from helip.artifacts.hard_pairs import HardPairIndex
     from helip.artifacts.shards import ShardIndex
+    from helip.data.loader import hard_pair_loader
     from helip.mining.miner import mine_hard_pairs
     from helip.training.losses import HelipLoss
 
-__all__ = ["HardPairIndex", "HelipLoss", "ShardIndex", "mine_hard_pairs"]
+__all__ = ["HardPairIndex", "HelipLoss", "ShardIndex", "hard_pair_loader", "mine_hard_pairs"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "HardPairIndex": "helip.artifacts.hard_pairs",
     "HelipLoss": "helip.training.losses",
     "ShardIndex": "helip.artifacts.shards",
+    "hard_pair_loader": "helip.data.loader",
     "mine_hard_pairs": "helip.mining.miner",
 }
 

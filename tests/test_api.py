@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import helip
+from helip.errors import HelipError
 from tests.samples import write_shards
 
 EXAMPLES = re.findall(
@@ -37,6 +38,19 @@ def test_rows_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     names = run(EXAMPLES[2], tmp_path, monkeypatch)
     assert torch.isfinite(names["total"])
+
+
+def test_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_shards(tmp_path, [5, 4])
+    names = run(EXAMPLES[3], tmp_path, monkeypatch)
+    batch = names["batch"]
+    assert len(names["loader"]) == 5 and batch["target"].tolist() == [0, 1, 0, 1]
+    rows = batch["row"].tolist()
+    assert all(partner in names["pairs"].rows[target] for target, partner in zip(rows[:2], rows[2:], strict=True))
+    other = names["pairs"]
+    other.meta["fingerprint"] = "other"
+    with pytest.raises(HelipError, match="mined on other shards"):
+        helip.hard_pair_loader(names["shards"], other, torch.as_tensor, torch.as_tensor, batch_size=4, steps=1)
 
 
 def test_the_public_names_are_documented_and_load():

@@ -21,7 +21,7 @@ from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.rows import caption_of, url_of
 
-GROUP = 1000  # rows written together; with images of 30 kB that is 30 MB
+GROUP = 100  # rows written together: with images of 30 kB 3 MB, and 2 GB is the most that a column of bytes holds
 SCORES = ("scores", "scores_image", "scores_text")
 PAIRS = pa.schema(
     [("row", pa.int64()), ("key", pa.large_string()), ("url", pa.large_string())]
@@ -126,8 +126,8 @@ def _image(reader: SampleReader, row: int) -> dict[str, Any] | None:
 
 def _with_pictures(names: list[str], pictures: list[str]) -> pa.Schema:
     """The columns, with the note by which `datasets` decodes its Image columns."""
-    cell = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
-    fields = [(name, cell if name in pictures else pa.large_string()) for name in names]
+    cell = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # exactly its types, or it ignores the note
+    fields = [(name, cell if name in pictures else pa.string()) for name in names]
     kinds = {name: {"_type": "Image"} if name in pictures else {"dtype": "string", "_type": "Value"} for name in names}
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": kinds}})})
 

@@ -1,0 +1,84 @@
+"""The loader for somebody else's training loop: targets with their hard pairs, from shards and an index alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
+from helip.data.batch import Batch
+from helip.data.datamodule import outlive_sigterm, targets_per_step
+from helip.data.order import TargetOrder
+from helip.data.partners import MinedPartners
+from helip.data.pipeline import StepPositions, TrainingStream
+from helip.data.reader import SampleReader
+from helip.data.transforms import ImageTransform
+from helip.data.units import UnitReader
+from helip.errors import HelipError
+
+
+def hard_pair_loader(
+    shards: ShardIndex,
+    pairs: HardPairIndex,
+    transform: ImageTransform,
+    tokenize: Callable[[list[str]], torch.Tensor],
+    *,
+    batch_size: int,
+    steps: int,
+    topk: int = 20,
+    p: int = 1,
+    caption: str = "txt",
+    seed: int = 0,
+    window: int = 8,
+    first_step: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+) -> DataLoader:
+    """Batches of helip.data.batch.Batch: the targets first, then the hard pairs of each.
+
+    Args:
+        shards: the data.
+        pairs: mined on these shards; only their rows with hard pairs are targets.
+        transform: image to (3, H, W) tensor.
+        tokenize: captions to (n, L) int64.
+        batch_size: pairs of a step over all ranks, targets and hard pairs together.
+        steps: batches until the loader ends, `first_step` included.
+        topk: hardest pairs of a target among which `p` are drawn at every visit.
+        caption: as data.caption.
+        seed: of order, crops and draws; with the step it is the whole state.
+        window: shards whose rows are mixed.
+        first_step: where a resumed run goes on.
+        rank, world_size: of this process.
+        workers: loader processes of this rank.
+
+    Raises:
+        HelipError: the index is of other shards, or the numbers do not divide.
+    """
+    if pairs.meta.get("fingerprint") != shards.fingerprint:
+        raise HelipError(
+            f"the hard pairs were mined on other shards (fingerprint {str(pairs.meta.get('fingerprint'))[:8]}) than "
+            f"these ({shards.fingerprint[:8]}): mine again, or name the shards that were mined"
+        )
+    valid = shards.valid & (pairs.counts() > 0)  # a score is symmetric: who is a partner has one
+    partners = MinedPartners(pairs.topk(topk).rows, valid, p, seed, "drop", 1)
+    order = TargetOrder(partners.eligible, shards.starts, seed, window)
+    read = UnitReader(SampleReader(shards, caption), order, partners, transform, tokenize, seed)
+    positions = StepPositions(first_step, steps, targets_per_step(batch_size, partners, world_size), rank, world_size)
+    stream = TrainingStream(positions, read)
+    finish = _Normalise(read.normalize)
+    return DataLoader(stream, None, num_workers=workers, worker_init_fn=outlive_sigterm, collate_fn=finish)
+
+
+class _Normalise:
+    """Float pixels for a loop that knows nothing of bytes; in the worker."""
+
+    def __init__(self, normalize: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+        self.normalize = normalize
+
+    def __call__(self, batch: Any) -> Batch:  # a DataLoader has no type for what it is given
+        if self.normalize is not None:
+            batch["image"] = self.normalize(batch["image"])
+        return batch

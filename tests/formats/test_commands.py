@@ -1,0 +1,59 @@
+"""python -m helip.formats: each command from files to files, and faults as one sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
+from helip.formats.__main__ import main
+from tests.formats.test_released import hard_pairs
+from tests.samples import write_shards
+
+
+def test_all_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards = ShardIndex.build(write_shards(tmp_path / "tars", [40, 20]))
+    hard_pairs(60, 9, shards.fingerprint).save(tmp_path / "index")
+    tars, out = ["--shards", f"{tmp_path}/tars/{{00000..00001}}.tar"], str(tmp_path / "out")
+
+    def run(*arguments: str) -> str:
+        main(list(arguments))
+        return capsys.readouterr().out
+
+    assert run("shards-to-csv", f"{out}/list", *tars, "--name", "toy").startswith("60 lines in")
+    said = run("to-released", f"{tmp_path}/index", f"{out}/list/toy.csv", f"{out}/theirs", "--name", "toy")
+    assert said == "60 of 60 lines have hard pairs\n"
+    urls, hard = f"{out}/theirs/url_index/toy_url_index.json", f"{out}/theirs/toy_hard_sample.csv"
+    assert "60 targets with 540 hard pairs" in run("from-released", hard, f"{out}/ours", "--url-index", urls, *tars)
+    np.save(tmp_path / "e.npy", np.random.default_rng(0).normal(size=(60, 4)))
+    sides = [f"--image={tmp_path}/e.npy", f"--text={tmp_path}/e.npy"]
+    run(
+        "from-released",
+        hard,
+        f"{out}/listed",
+        "--order",
+        "row",
+        "--training-list",
+        f"{out}/list/toy.csv",
+        *tars,
+        *sides,
+    )
+    first, second = (HardPairIndex.load(Path(out) / name) for name in ("ours", "listed"))
+    assert (np.asarray(first.rows) == second.rows).all()
+    said = run("csv-to-shards", f"{out}/list/toy.csv", f"{out}/tars", "--separator", ",", "--per-shard", "25")
+    assert said == "60 samples in 3 shards\n"
+    assert run("to-parquet", f"{tmp_path}/index", f"{out}/pairs.parquet", *tars).startswith("60 rows in")
+    said = run("to-sentence-transformers", f"{tmp_path}/index", f"{out}/t.parquet", *tars, "--negatives", "9")
+    assert said.startswith("60 tuples in")
+
+
+def test_faults_are_one_sentence(tmp_path: Path) -> None:
+    write_shards(tmp_path, [3])
+    for arguments, sentence in (
+        (["to-parquet", f"{tmp_path}/none", "x", "--shards", str(tmp_path)], "error: no hard-pair index at"),
+        (["shards-to-csv", "x", "--shards", f"{tmp_path}/none", "--name", "n"], "error: no shards at"),
+        (["csv-to-shards", f"{tmp_path}/none.csv", f"{tmp_path}/x"], r"error: .*none\.csv cannot be read"),
+    ):
+        with pytest.raises(SystemExit, match=sentence):
+            main(arguments)
