@@ -39,6 +39,13 @@ class Encoders:
     text: TextEncoder
 
 
+def compile_encoders(encoders: Encoders) -> None:
+    """torch.compile in place, so that weights keep their names; what is no module stays as it is."""
+    for encoder in (encoders.image, encoders.text):
+        if isinstance(encoder, nn.Module):
+            encoder.compile()
+
+
 class ClipImageEncoder(nn.Module):
     """The image tower of an open_clip model."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from helip.artifacts.atomic import file_digest
-from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders
+from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, compile_encoders
 from helip.errors import HelipError
 from helip.formats.arrays import holds_both
 from helip.mining.settings import SearchSettings
@@ -84,6 +84,8 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
         raise HelipError(
             "dataset=none has no images to embed: give encoders=precomputed with encoders.image and encoders.text"
         )
+    if not isinstance(encoders["compile"], bool):
+        raise HelipError(f"encoders.compile={encoders['compile']} must be true or false")
     clip = encoders["name"] == "clip"
     sides = {"image": encoders["image"], "text": encoders["text"]}
     weights = (
@@ -96,8 +98,12 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
         if clip:
             made = create_clip(ModelSpec(**encoders["image"]))
             image, text = ClipImageEncoder(made.model, made.eval_transform), ClipTextEncoder(made.model, made.tokenize)
-            return Encoders("clip", image, text)
-        return Encoders(encoders["name"], instantiate(sides["image"]), instantiate(sides["text"]))
+            found = Encoders("clip", image, text)
+        else:
+            found = Encoders(encoders["name"], instantiate(sides["image"]), instantiate(sides["text"]))
+        if encoders["compile"]:
+            compile_encoders(found)
+        return found
 
     return EmbeddingRequest(
         name=encoders["name"],

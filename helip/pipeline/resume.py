@@ -15,6 +15,7 @@ CHECKPOINTS = ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints")
 OPERATION = {
     "train": ("resume", "skip_finished", "allow_change", "log_every", "accum_freq", *CHECKPOINTS),
     "data": ("workers", "prefetch"),
+    "encoders": ("compile",),
     "trainer": ("accelerator", "devices", "num_nodes", "strategy"),  # precision is another result
 }
 OPERATION_GROUPS = ("logger", "paths", "mine")

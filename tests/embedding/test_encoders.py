@@ -1,5 +1,6 @@
 """Encoders with random or packaged weights: shapes, lengths, and no trace left in the model."""
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from helip.embedding.encoders import (
     Encoders,
     SentenceEncoder,
     TimmEncoder,
+    compile_encoders,
     embedding_dims,
     evaluation_mode,
     to_device,
@@ -143,3 +145,28 @@ def test_packaged_efficientnet() -> None:
         embeddings = encoder(pixels)
     assert embeddings.shape == (2, 1280) and unit_length(embeddings)
     assert not encoder.network.training and embeddings[0] @ embeddings[1] < 0.9
+
+
+def test_compiling_leaves_names_and_foreign_encoders_alone(monkeypatch) -> None:
+    encoders, asked = fake_encoders(), []
+    monkeypatch.setattr(type(encoders.image), "compile", lambda self: asked.append(self))
+    compile_encoders(encoders)
+    assert asked == [encoders.image]  # the text encoder is no module
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile builds C++ on the CPU")
+def test_compiled_encoders_give_the_same_embeddings() -> None:
+    """To the last bits, also for a last batch of another size; under the same names."""
+    model = small_resnet().eval()
+    encoders: Any = clip_encoders(model)
+    names = list(model.state_dict())
+    pixels, tokens = torch.rand(5, 3, 32, 32), encoders.text.tokenize(CAPTIONS)
+    with torch.inference_mode():
+        plain = encoders.image(pixels), encoders.text(tokens), encoders.image(pixels[:3])
+        compile_encoders(encoders)
+        compiled = encoders.image(pixels), encoders.text(tokens), encoders.image(pixels[:3])
+    assert list(model.state_dict()) == names
+    difference = max(float((one - other).abs().max()) for one, other in zip(plain, compiled, strict=True))
+    print(f"largest difference {difference:.1e}")
+    assert difference < 1e-6
