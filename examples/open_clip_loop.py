@@ -12,6 +12,7 @@ import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -58,7 +59,7 @@ class Loss(torch.nn.Module):
 
 
 @torch.no_grad()
-def mine(model: torch.nn.Module, transform, tokenize, shards: ShardIndex, folder: Path) -> HardPairIndex:
+def mine(model: Any, transform: Any, tokenize, shards: ShardIndex, folder: Path) -> HardPairIndex:
     """Embed all rows with the model itself and mine; for real data `python mine.py dataset=...` does this at scale."""
     reader, image, text = SampleReader(shards), [], []
     for start in range(0, len(shards), 256):
@@ -76,9 +77,8 @@ def main(folder: Path) -> list[float]:
     """Train; returns the losses of the batches."""
     open_clip.add_model_config(EMOJI.parent / "emoji_tiny.json")
     torch.manual_seed(0)
-    model, train_transform, transform = open_clip.create_model_and_transforms(
-        "emoji_tiny", pretrained=str(WEIGHTS), output_dict=True
-    )
+    created: Any = open_clip.create_model_and_transforms("emoji_tiny", pretrained=str(WEIGHTS), output_dict=True)
+    model, train_transform, transform = created
     tokenize = open_clip.get_tokenizer("emoji_tiny")
     shards = ShardIndex.build(emoji_shards("val"))
     index = folder / "hard_pairs"
@@ -87,7 +87,7 @@ def main(folder: Path) -> list[float]:
     data = Data(hard_pair_loader(shards, pairs, train_transform, tokenize, batch_size=BATCH, steps=STEPS, topk=TOPK))
     loss = Loss(data)
     losses: list[float] = []
-    loss.register_forward_hook(lambda *call: losses.append(float(sum(call[-1].values()).detach())))
+    loss.register_forward_hook(lambda *call: losses.append(sum(float(part.detach()) for part in call[-1].values())))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2)
     flags = Namespace(
         device="cpu", precision="fp32", distill=False, accum_freq=1, skip_scheduler=True, grad_clip_norm=None
