@@ -93,7 +93,7 @@ def interval_plot(
                 panel,
                 {positions[p] + shift: e for p, e in found.items()},
                 number,
-                label if len(series) > 1 else "",
+                label,
                 numeric,
             )
         if heading in (lines or {}):
