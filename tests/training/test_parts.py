@@ -1,13 +1,24 @@
-"""A batch that passes the towers in parts: one loss over all of it, the gradients of the whole batch."""
+"""A batch that passes the towers in parts: one loss over all of it, the gradients of the whole batch.
+
+On several ranks: test_two_ranks.py.
+"""
 
 import pytest
 import torch
-from torch.multiprocessing.spawn import spawn
 
 from helip.training.losses import HelipLoss
 from helip.training.towers import forward_in_parts
-from tests.training.parts import gradients, worker
 from tests.training.tiny import CONFIG, both_ranks, fit, tiny_model, tiny_module
+
+
+def gradients(model, loss, batch, parts):
+    """(terms, gradients by name) of one backward pass."""
+    model.train().zero_grad()
+    features = forward_in_parts(model, batch["image"].double(), batch["text"], parts)
+    terms = loss(**features, **{name: batch[name] for name in ("target", "identity", "mined")})
+    (terms["clip_loss"] + terms["margin_loss"]).backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return {name: value.detach() for name, value in terms.items()}, found
 
 
 @pytest.fixture
@@ -28,18 +39,6 @@ def test_gradients_are_those_of_the_whole_batch(model, parts):
     print(f"{parts} parts: largest difference of a gradient {largest:.1e}")
     for name, value in whole.items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-12)
-
-
-def test_two_ranks_in_parts_are_one_process_with_the_whole_batch(model, tmp_path):
-    spawn(worker, args=(f"file://{tmp_path / 'store'}", tmp_path), nprocs=2)
-    terms, whole = gradients(model, HelipLoss(), both_ranks(0), 1)
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    for name in ("clip_loss", "margin_loss"):
-        mean = torch.stack([own_terms[name] for own_terms, _ in ranks]).mean()
-        torch.testing.assert_close(mean, terms[name], rtol=1e-10, atol=0)
-    for _, own in ranks:
-        for name, value in whole.items():
-            torch.testing.assert_close(own[name], value, rtol=1e-5, atol=1e-12)
 
 
 def test_parts_pass_one_after_the_other_and_twice(model, monkeypatch):

@@ -36,11 +36,19 @@ def test_four_ranks_as_well(four_ranks, case):
     compare(four_ranks, case)
 
 
-def compare(ranks, case):
+@pytest.mark.parametrize("case", ["margin", "siglip"])
+def test_batches_in_parts(ranks, four_ranks, case):
+    """Gradients of the whole global batch, in float64, while each rank's ten pairs pass the towers by threes."""
+    compare(ranks, case, f"{case} in parts")
+    compare(four_ranks, case, f"{case} in parts")
+
+
+def compare(ranks, case, found=None):
+    found = found or case
     make, settings, _ = CASES[case]
     terms, gradients = run_case(case, Towers(), make(**settings), global_batch(case, len(ranks)))
     for name, value in terms.items():
-        parts = torch.stack([rank[case][0][name] for rank in ranks])
+        parts = torch.stack([rank[found][0][name] for rank in ranks])
         if name.endswith("_loss"):
             torch.testing.assert_close(parts.mean(), value, rtol=1e-10, atol=1e-12)
         if name in COUNTS:
@@ -48,7 +56,7 @@ def compare(ranks, case):
     for name, gradient in gradients.items():
         assert name == "logit_bias" or gradient.abs().max() > 1e-3  # the softmax does not see a bias
         for rank in ranks:
-            torch.testing.assert_close(rank[case][1][name], gradient, rtol=1e-5, atol=1e-12)
+            torch.testing.assert_close(rank[found][1][name], gradient, rtol=1e-5, atol=1e-12)
 
 
 def test_the_batches_hold_what_must_be_tested():

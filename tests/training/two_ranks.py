@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from helip.training.losses import HelipLoss, HelipSigLipLoss
+from helip.training.towers import forward_in_parts
 from tests.training.batches import roles
 
 WIDTH = 12
@@ -36,6 +37,23 @@ class Towers(nn.Module):
         normalize = nn.functional.normalize
         features = normalize(self.image(image), dim=1), normalize(self.text(text), dim=1)
         return (*features, self.logit_scale.exp(), self.logit_bias)
+
+
+class InParts(nn.Module):
+    """The same towers, which the ten pairs of a rank pass by three, three, three and one."""
+
+    NAMES = ("image_features", "text_features", "logit_scale", "logit_bias")
+
+    def __init__(self):
+        super().__init__()
+        self.towers = Towers()
+
+    def forward(self, image, text):
+        def named(image, text):
+            return dict(zip(self.NAMES, self.towers(image, text), strict=True))
+
+        features = forward_in_parts(named, image, text, 4)
+        return tuple(features[name] for name in self.NAMES)
 
 
 def rank_batch(case, rank):
@@ -67,7 +85,11 @@ def run_case(case, towers, loss, batch):
     image_features, text_features, scale, bias = towers(image, text)
     terms = loss(image_features, text_features, scale, *layout, logit_bias=bias)
     torch.stack([value for name, value in terms.items() if name.endswith("_loss")]).sum().backward()
-    gradients = {n.removeprefix("module."): p.grad for n, p in towers.named_parameters() if p.grad is not None}
+    gradients = {
+        n.removeprefix("module.").removeprefix("towers."): p.grad
+        for n, p in towers.named_parameters()
+        if p.grad is not None
+    }
     return {name: value.detach() for name, value in terms.items()}, gradients
 
 
@@ -79,5 +101,9 @@ def worker(rank, address, folder, world=2):
     for case, (make, settings, _) in CASES.items():
         towers = DistributedDataParallel(Towers())
         results[case] = run_case(case, towers, make(**settings, rank=rank, world_size=world), rank_batch(case, rank))
+    for case in ("margin", "siglip"):
+        make, settings, _ = CASES[case]
+        loss = make(**settings, rank=rank, world_size=world)
+        results[f"{case} in parts"] = run_case(case, DistributedDataParallel(InParts()), loss, rank_batch(case, rank))
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
