@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from helip.artifacts.atomic import atomic_folder, digest
+from helip.artifacts.atomic import atomic_folder, digest, file_digest
 from helip.artifacts.hard_pairs import ARRAYS, write_meta
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
@@ -130,8 +130,10 @@ def from_released(
         for array in arrays.values():
             array.flush()
         facts = {name: value for name, value in vars(report).items() if name != "examples"}
+        source = file_digest(hard_samples)
         imported = {"from": [path.name for path in (hard_samples, url_index) if path], "order": order, "report": facts}
-        meta = {"fingerprint": index.fingerprint, "imported": imported, "hash": digest(imported), "statistics": {}}
+        meta = {"fingerprint": index.fingerprint, "imported": imported, "request": {"imported": source}}
+        meta |= {"hash": digest([imported, source]), "statistics": {}}
         write_meta(temporary, meta, len(index), width)
     return report
 

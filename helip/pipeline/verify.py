@@ -63,6 +63,11 @@ def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: i
         raise HelipError(
             f"there are no hard pairs in {request.folder(rows)}: run mine.py with the same overrides first"
         )
+    if "imported" in index.meta:
+        raise HelipError(
+            f"the hard pairs in {request.folder(rows)} were imported: no settings say what they should be, "
+            "`sha256sum -c SHA256SUMS` in that folder checks its files"
+        )
     targets = np.flatnonzero(rows.wanted)
     if settings.rows < len(targets):
         targets = np.sort(np.random.default_rng(seed).choice(targets, settings.rows, replace=False))

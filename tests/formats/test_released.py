@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,15 @@ import pandas
 import pytest
 from PIL import Image, ImageChops
 
+from helip import mine_hard_pairs
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.from_released import from_released
-from helip.formats.kinship import by_embeddings
+from helip.formats.kinship import by_captions, by_embeddings, kinship
+from helip.formats.rows import url_of
 from helip.formats.to_released import to_released
 from helip.formats.training_list import shards_to_csv
 from tests.samples import sample, write_shards, write_tar
@@ -285,3 +288,27 @@ def test_a_list_of_other_shards_is_refused(tmp_path: Path, index: ShardIndex, tr
         to_released(hard_pairs(84, 3, other.fingerprint), training_list, tmp_path / "out", "toy")
     with pytest.raises(HelipError, match="was written from other shards than those in"):
         from_released(tmp_path / "x.csv", other, tmp_path / "o", order="row", training_list=training_list)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not {"HELIP_DATA", "HELIP_REAL_EMBEDDINGS"} <= os.environ.keys(), reason="needs real data")
+def test_on_real_pairs(tmp_path: Path) -> None:
+    """Flickr8k, ids dealt by 8 workers: captions alone tell the right reading of the ids from the wrong one."""
+    index = ShardIndex.build(sorted(Path(os.environ["HELIP_DATA"], "flickr8k").glob("*.tar")))
+    sides = [np.load(Path(os.environ["HELIP_REAL_EMBEDDINGS"]) / f"{name}.npy") for name in ("image", "text")]
+    pairs = mine_hard_pairs(*sides, k=50)
+    order, reader = loader_order(index, 8, 100), SampleReader(index)
+    ids, urls = np.argsort(order).tolist(), [url_of(reader, row) or "" for row in range(len(index))]
+    write_theirs(tmp_path / "ids", pairs, ids, urls)
+    write_theirs(tmp_path / "rows", pairs, range(len(index)), urls)
+    url_index = tmp_path / "ids/url_index/toy_url_index.json"
+    from_released(tmp_path / "ids/toy_hard_sample.csv", index, tmp_path / "ours", url_index)
+    assert (np.asarray(HardPairIndex.load(tmp_path / "ours").rows) == pairs.rows).all()
+    with pytest.raises(HelipError, match="read by row they do"):
+        from_released(tmp_path / "rows/toy_hard_sample.csv", index, tmp_path / "no", url_index)
+    targets, partners = np.arange(2000), pairs.rows[:2000, 0].astype(np.int64)
+    for measure in (by_captions(reader), by_embeddings(*sides)):
+        right = kinship(targets, partners, measure)
+        wrong = kinship(np.array(order)[targets], np.array(order)[partners], measure)
+        print(f"standard errors above chance: read right {right:.1f}, read wrong {wrong:.1f}")
+        assert right > 40 and abs(wrong) < 4

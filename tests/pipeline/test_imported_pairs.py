@@ -28,4 +28,6 @@ def test_imported_pairs_are_trained_on(fresh: World, tmp_path: Path) -> None:
         assert refused.status == 1 and sentence in refused.errors[0]
     shown = fresh.run("mine", f"paths.index={tmp_path}/index")
     assert shown.status == 0 and "nothing was mined" in shown.out, shown.err
+    checked = fresh.run("mine", f"paths.index={tmp_path}/index", "verify=true")
+    assert checked.status == 1 and "were imported: no settings say what they should be" in checked.errors[0]
     assert HardPairIndex.load(tmp_path / "index").meta["imported"]["from"] == ["hard.csv", "urls.json"]
