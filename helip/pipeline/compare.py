@@ -1,6 +1,7 @@
-"""What evaluate.py leaves behind: one table of all checkpoints, results.json, and clip-benchmark's files."""
+"""Checkpoints side by side: their models and headings, one table, results.json, and clip-benchmark's files."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.results import clip_benchmark_records, file_name, results
 from helip.evaluation.samples import RESAMPLES, difference_intervals, values_of
 from helip.pipeline.models import ModelSpec
+from helip.pipeline.resume import find_checkpoint
 from helip.pipeline.run import provenance, write_text
 from helip.report.tables import comparison
+from helip.training.checkpoints import read_checkpoint
+from helip.training.module import CHECKPOINT_KEY
 
 LEVEL = 0.95
 Intervals = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -109,3 +113,23 @@ def best_column(best: Sequence[BestCheckpoint], history: Sequence[dict[str, floa
 def benchmark_names(evaluators: Sequence[Evaluator]) -> dict[str, str]:
     """Evaluator -> clip-benchmark's own name of its data, where it has one."""
     return {one.name: one.benchmark for one in evaluators if one.benchmark}
+
+
+def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:
+    """The model of a checkpoint: by its own description if it is ours, else ${model} with these weights.
+
+    A run folder means its final weights.
+    """
+    if path.is_dir():
+        path = path / "final.pt" if (path / "final.pt").is_file() else find_checkpoint(path)
+    description = read_checkpoint(path).get(CHECKPOINT_KEY)
+    own = description if isinstance(description, dict) else {}
+    name, arguments = own.get("name", default.name), own.get("arguments", default.arguments)
+    return replace(default, name=name, pretrained=str(path), arguments=arguments)
+
+
+def column_name(pretrained: str, taken: dict[str, Any]) -> str:
+    """A short unique heading: the file's name and its folder, or the tag."""
+    path = Path(pretrained)
+    name = "/".join(path.parts[-2:]) if path.is_file() else pretrained
+    return name if name not in taken else f"{name} ({len(taken) + 1})"

@@ -27,7 +27,14 @@ from helip.evaluation.suite import measure_all
 from helip.pipeline import build
 from helip.pipeline.arrays import Precomputed
 from helip.pipeline.build import Common, Config, Instantiate
-from helip.pipeline.compare import benchmark_names, best_column, print_metrics, write_comparison
+from helip.pipeline.compare import (
+    benchmark_names,
+    best_column,
+    checkpoint_model,
+    column_name,
+    print_metrics,
+    write_comparison,
+)
 from helip.pipeline.dashboards import Dashboard, start_dashboard
 from helip.pipeline.dataset import open_index, shard_weights
 from helip.pipeline.evaluation import ClipEmbed, Drive, inside_fit_drive, predict_drive
@@ -53,7 +60,7 @@ from helip.pipeline.typed import typed
 from helip.pipeline.verify import VerifySettings, origin, verify
 from helip.training.averaging import Ema
 from helip.training.checkpoints import export_clip, interpolate, read_checkpoint
-from helip.training.module import CHECKPOINT_KEY, HelipModule
+from helip.training.module import HelipModule
 from helip.training.seen import SeenRows
 
 
@@ -292,26 +299,6 @@ def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
     if session.rank == 0:
         write_comparison(measured, specs, session.evaluators, session.common.dataset.name, folder, session.console)
         board.evaluated({name: values_of(found) for name, found in measured.items()})
-
-
-def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:
-    """The model of a checkpoint: by its own description if it is ours, else ${model} with these weights.
-
-    A run folder means its final weights.
-    """
-    if path.is_dir():
-        path = path / "final.pt" if (path / "final.pt").is_file() else find_checkpoint(path)
-    description = read_checkpoint(path).get(CHECKPOINT_KEY)
-    own = description if isinstance(description, dict) else {}
-    name, arguments = own.get("name", default.name), own.get("arguments", default.arguments)
-    return replace(default, name=name, pretrained=str(path), arguments=arguments)
-
-
-def column_name(pretrained: str, taken: dict[str, Any]) -> str:
-    """A short unique heading: the file's name and its folder, or the tag."""
-    path = Path(pretrained)
-    name = "/".join(path.parts[-2:]) if path.is_file() else pretrained
-    return name if name not in taken else f"{name} ({len(taken) + 1})"
 
 
 STAGES: dict[str, Callable[[Config, Path, Instantiate], None]] = {"mine": mine, "train": train, "evaluate": evaluate}
