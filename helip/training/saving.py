@@ -51,10 +51,10 @@ class Checkpoints(Checkpoint):
         self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give SIGTERM back."""
-        if self._before is not None:
+        """Give SIGTERM back; a fit that ended well has done so: Lightning restores it before it calls this."""
+        if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
             signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        self._before = None
 
     def _on_sigterm(self, number: int, frame: Any) -> None:
         self._terminated = True
