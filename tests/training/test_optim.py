@@ -1,3 +1,5 @@
+from typing import Any
+
 import open_clip
 import pytest
 import torch
@@ -95,7 +97,7 @@ def test_groups_follow_open_clips_rule(tmp_path):
     ],
 )  # fmt: skip
 def test_depths_of_known_models(name, depths):
-    config = open_clip.get_model_config(name)
+    config: Any = open_clip.get_model_config(name)
     make = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     with torch.device("meta"):
         model = make(**config)
