@@ -217,16 +217,17 @@ class ShardIndex:
             check_version(meta.get("version"), VERSION, "the shard index", folder, "delete it, the next run scans anew")
             shard_bytes, starts, offset, size = (open_array(folder / f"{name}.npy") for name in ARRAYS)
             keys = pa.ipc.open_file(pa.memory_map(str(folder / "keys.arrow"))).read_all()["key"].combine_chunks()
+            shards = [Path(path) for path in meta["shards"]]
+            fingerprints, problems, count = meta["shard_fingerprints"], meta["problems"], int(starts[-1])
         except HelipError:
             raise
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise HelipError(f"the shard index in {folder} cannot be read ({error}): delete the folder") from error
-        if not len(keys) == len(offset) == len(size) == int(starts[-1]):
+        if not len(keys) == count or not offset.shape == size.shape == (count, 3):
             raise HelipError(
-                f"the shard index in {folder} is damaged (its columns differ in length): delete the folder"
+                f"the shard index in {folder} is damaged (its columns differ in length or width): delete the folder"
             )
-        shards = [Path(path) for path in meta["shards"]]
-        return cls(shards, shard_bytes, starts, offset, size, keys, meta["shard_fingerprints"], meta["problems"])
+        return cls(shards, shard_bytes, starts, offset, size, keys, fingerprints, problems)
 
     def shard_of(self, rows: np.ndarray | int) -> np.ndarray:
         """Shard number of each row."""
