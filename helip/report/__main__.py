@@ -32,7 +32,7 @@ def runs(given: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="the page; default: report.html in the only run, or here")
     parser.add_argument("--title", default="", help="heading of the page")
     asked = parser.parse_args(given)
-    folders = list(dict.fromkeys(folder.absolute() for folder in asked.runs))
+    folders = list({folder.absolute(): folder for folder in asked.runs}.values())
     read = [read_run(folder) for folder in folders]
     out = asked.out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
     for problem in run_report(out, read, asked.title):

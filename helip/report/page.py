@@ -44,9 +44,9 @@ def _environment() -> Environment:
 
 
 def _breakable(text: str) -> Markup:
-    """Escaped, and allowed to break after /, _ and =, where names of metrics, settings and folders have joints."""
+    """Escaped, and allowed to break after / and _, where names of metrics, settings and folders have joints."""
     escaped = str(escape(text))
-    return Markup(re.sub(r"([/_=])(?=\w)", r"\1<wbr>", escaped))
+    return Markup(re.sub(r"([/_])(?=\w)", r"\1<wbr>", escaped))
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:

@@ -112,14 +112,14 @@ def test_mining_logs_its_pairs_with_pictures(runs: dict[str, Result]) -> None:
     found = records(folder)
     (logged,) = [row for row in history(found) if "hard_pairs/path" in row]
     (run,) = folder.glob("wandb/offline-run-*")
-    table = json.loads((run / "files" / logged["hard_pairs/path"]).read_text())
+    (stored,) = [one for one in artifacts(found) if one.type == "run_table"]
+    files = {entry.path: Path(entry.local_path) for entry in stored.manifest.contents}
+    table = json.loads(files["hard_pairs.table.json"].read_text())
     assert logged["hard_pairs/nrows"] == len(table["data"]) > 40
     place = {name: number for number, name in enumerate(table["columns"])}
     line = table["data"][0]
     assert line[place["section"]] == "hardness" and line[place["target caption"]].startswith("picture number")
     assert 0 < line[place["joint"]] <= 1 and {row[place["section"]] for row in table["data"]} >= {"hubs", "suspicion"}
-    (stored,) = [one for one in artifacts(found) if one.type == "run_table"]
-    files = {entry.path: Path(entry.local_path) for entry in stored.manifest.contents}
     picture = files[line[place["target"]]["path"]]
     assert picture.is_relative_to(folder) and picture.read_bytes().startswith(b"\x89PNG")
     assert list((run / "files/media/html").rglob("*.html"))
