@@ -16,6 +16,7 @@ from helip.report.intervals import Estimate, estimate, interval_plot
 from helip.report.tables import Table
 
 HERE = Path(__file__).parent
+SEEDS_OF_K = (1, 2, 3)
 BOTH = ("i2t_recall@1", "t2i_recall@1")
 PRIMARY, LEVEL = "test recall@1", 0.975  # two primary comparisons at 95 % together
 METRICS = {
@@ -135,25 +136,27 @@ def logged(arms: dict[Arm, dict[int, Run]]) -> Table:
     return Table("", ["arm", "seeds", *names], rows)
 
 
-def main() -> None:
-    arms = by_arm(load(sorted((HERE / "results").glob("*.json"))))
-    first, drawn = primary(arms)
-    by_k, lines = curve(arms, (1, 2, 3))
+def tables(arms: dict[Arm, dict[int, Run]]) -> str:
+    """All of them, in Markdown."""
     parts = {
-        "Primary: recall@1 on the unseen style, paired by seed": first,
+        "Primary: recall@1 on the unseen style, paired by seed": primary(arms)[0],
         "All arms from the early base (mean and 95 % interval over seeds, in %)": every_arm(arms, "early"),
         "Differences to random partners, early base (points, 95 %, paired by seed)": against_random(arms),
         "All arms from the late base": every_arm(arms, "late"),
-        "The curve over k: joint, margin 1, early base": by_k,
+        "The curve over k: joint, margin 1, early base": curve(arms, SEEDS_OF_K)[0],
         "What training saw (last logged of 51 steps, means)": logged(arms),
     }
-    text = "".join(f"## {heading}\n\n{table.markdown()}\n" for heading, table in parts.items())
+    return "\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in parts.items())
+
+
+def main() -> None:
+    arms = by_arm(load(sorted((HERE / "results").glob("*.json"))))
     with atomic_file(HERE / "tables.md") as temporary:
-        temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
-    heading = {f"{PRIMARY}: joint - random (points)": {"": drawn}}
+        temporary.write_text(tables(arms), encoding="utf-8")
+    heading = {f"{PRIMARY}: joint - random (points)": {"": primary(arms)[1]}}
     title = "Hard or random partners: 97.5 % intervals over 8 seeds"
     interval_plot(HERE / "differences.png", heading, title, "", dict.fromkeys(heading, 0.0), "no difference")
-    before = next(iter(arms[Arm("early", "joint", 1, 20)].values()))
+    before, lines = next(iter(arms[Arm("early", "joint", 1, 20)].values())), curve(arms, SEEDS_OF_K)[1]
     interval_plot(
         HERE / "k.png",
         {f"{metric} (%)": {"joint": found} for metric, found in lines.items()},
@@ -161,7 +164,7 @@ def main() -> None:
         "helip.topk",
         {f"{metric} (%)": value(before, metric, before=True) for metric in lines},
     )
-    print(text, end="")
+    print(tables(arms), end="")
 
 
 if __name__ == "__main__":
