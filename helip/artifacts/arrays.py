@@ -4,7 +4,7 @@ import os
 import tokenize
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -22,12 +22,12 @@ def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:
         ValueError: it is no .npy file of plain numbers, or is cut off.
     """
     try:
-        array = np.load(path, mmap_mode=mode, allow_pickle=False)
+        array: Any = np.load(path, mmap_mode=mode, allow_pickle=False)
     except DAMAGED as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
     if not isinstance(array, np.ndarray):  # an .npz archive
         raise ValueError(f"{path.name} is no .npy file")
-    return array
+    return cast(np.ndarray, array)
 
 
 def new_array(path: Path, dtype: np.dtype | type, shape: Sequence[int]) -> np.memmap:

@@ -10,7 +10,7 @@ Legend: N rows, K stored partners of each, hardest first.
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -106,11 +106,11 @@ def _read_meta(folder: Path) -> dict[str, Any]:
             f"no hard-pair index at {folder} (no meta.json): run `python mine.py` or give the folder of one."
         )
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        loaded: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise HelipError(f"{path} is not readable JSON ({error}): mine again.") from error
-    found = meta.get("format") if isinstance(meta, dict) else None
-    check_version(found, FORMAT, "the hard-pair index", folder, "mine again.")
+    meta = cast(dict[str, Any], loaded if isinstance(loaded, dict) else {})
+    check_version(meta.get("format"), FORMAT, "the hard-pair index", folder, "mine again.")
     if meta.get("complete") is not True or not {"count", "depth"} <= meta.keys():
         raise HelipError(f"the hard-pair index at {folder} is not complete: run the same `python mine.py` again.")
     return meta

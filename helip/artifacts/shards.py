@@ -1,3 +1,4 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
 """Which samples a dataset has and where their bytes lie: row <-> (shard, key, member offsets).
 
 A row number is the identity of a pair: its position in the ordered list of shards and in the shard. Keys and urls

@@ -1,1 +1,1 @@
-import torch  # noqa: F401  before faiss, whose GPU build finds the CUDA libraries that torch has loaded
+import torch  # noqa: F401  # pyright: ignore[reportUnusedImport]  before faiss, whose GPU build finds the CUDA libraries that torch has loaded

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """The cheap half of an exact search: cosines in low precision that are never too small.
 
 A unit row u is replaced by a rounded copy q, with |q - u| <= e measured for every row. By Cauchy-Schwarz
@@ -13,6 +14,7 @@ Legend: N rows, d width, D = d + 2 padded to a multiple of 32, R rows of a block
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -64,7 +66,8 @@ def round_rows(
     values[:, :width] = unit
     if error is None:
         # 4 roundings: two made `unit`, measuring |q - unit| adds its own; 2 more of `dtype`, in which e is stored
-        error = (unit - values[:, :width].float()).norm(dim=1) * 1.001 + 4 * ULP_FLOAT32
+        distance = cast(torch.Tensor, (unit - values[:, :width].float()).norm(dim=1))
+        error = distance * 1.001 + 4 * ULP_FLOAT32
         error = torch.where(valid, error * (1 + 2 * ulp_of(dtype)) + ULP_FLOAT32, torch.zeros(()))
     values[:, width] = torch.where(valid, error, torch.full((), ABSENT))
     values[:, width + 1] = valid.to(dtype)

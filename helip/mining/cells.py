@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """Rows grouped into cells of similar pairs: the inverted file of the approximate search.
 
 faiss clusters a sample of the concatenated vectors [a; b], whose inner product is the sum of both cosines and lists

@@ -91,7 +91,7 @@ class ExactSearch:
     def _blocks(self, places: np.ndarray) -> Iterator[Block]:
         order = self.source.order
         for part in cuts(self.source.count, self.settings, geometry(self.device)[1]):
-            rows = np.arange(part.start, part.stop) if order is None else order[part]
+            rows = np.arange(int(part.start), int(part.stop)) if order is None else order[part]
             yield Block(rows, self.source.rows(part), places - part.start)
 
 
@@ -100,10 +100,10 @@ def fast_dtype(device: torch.device, size: int = 1024) -> torch.dtype:
     if device.type == "cuda":  # sums in half precision would break the error bound
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    seconds = {}
+    seconds: dict[torch.dtype, float] = {}
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         matrix = torch.ones(size, size, dtype=dtype, device=device)
-        trials = []
+        trials: list[float] = []
         for _ in range(4):
             start = perf_counter()
             float((matrix @ matrix)[0, 0])  # reading one number waits for the device

@@ -1,3 +1,4 @@
+# pyright: basic
 """The fused CUDA pass (Triton): both cosines, the rules and the threshold in one kernel; only survivors reach memory.
 
 A program owns a tile of BM targets by BN candidates. It accumulates image and text products in registers, forms the

@@ -127,7 +127,7 @@ def mine(
     del search, source  # the rounded rows, before the index is put together
     barrier()
     if rank == 0:
-        known = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
+        known: dict[str, Any] = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
         known["groups"] = pairs.group_names
         partial.assemble({**known, **meta}, order, _statistics(pairs, settings, partial.folder, plan))
     barrier()

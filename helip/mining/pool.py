@@ -47,7 +47,7 @@ class PoolSearch:
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
         """The best partners that consecutive rows find in their pool."""
         every = self.settings.pool_redraw or len(self.pairs)
-        parts = []
+        parts: list[Ranked] = []
         for number in range(places.start // every, (places.stop - 1) // every + 1):
             pool, source = self._drawn(number)
             targets = np.arange(max(places.start, number * every), min(places.stop, (number + 1) * every))

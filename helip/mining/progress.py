@@ -1,6 +1,6 @@
 """How fast a search runs, and how long it still will."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -28,7 +28,7 @@ class Speed(ProgressColumn):
 
 
 @contextmanager
-def search_progress(label: str, pairs: float, operations: int, show: bool) -> Iterator[Callable[[int], None]]:
+def search_progress(label: str, pairs: float, operations: int, show: bool) -> Generator[Callable[[int], None]]:
     """A bar over the pairs that are to be scored.
 
     Yields:

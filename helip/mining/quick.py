@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """Most float64 cosines the fast way, and the proof of which ones that is good enough for.
 
 `folding.dots` gives the bits that are stored, in seven passes over its data. One pass is enough for a float64 sum in
@@ -13,6 +14,7 @@ Legend: B targets, C candidates of each, P (target, candidate) pairs in a flat l
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -43,7 +45,7 @@ def quick_cosines(pairs: Pairs, targets: np.ndarray, where: np.ndarray, right: n
         Image and text, (P,) each, clipped to [-1, 1].
     """
     rows, place = _distinct(right, len(pairs))
-    result = []
+    result: list[np.ndarray] = []
     for vectors in pairs.modalities:
         own = double(torch.from_numpy(np.take(vectors.array, targets, axis=0)))  # (B, d)
         size = max(1, BLOCK // vectors.width)
@@ -89,7 +91,8 @@ def _asked_dots(own: torch.Tensor, block: torch.Tensor, where: np.ndarray, colum
         size=(len(own), len(block)),
         check_invariants=False,  # rows and columns are made here, and checking costs more than the product
     )
-    return torch.sparse.sampled_addmm(asked, own, block.T, beta=0.0).values().numpy()
+    product = cast(torch.Tensor, torch.sparse.sampled_addmm(asked, own, block.T, beta=0.0))
+    return product.values().numpy()
 
 
 def tolerance(width: int) -> float:

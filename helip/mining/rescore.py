@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """The one place where thresholds, order and ties are decided.
 
 Whatever a backend proposes, and in whatever precision, its candidates come here: float64 cosines of the embeddings as
@@ -42,7 +43,7 @@ class Ranked:
     scores: np.ndarray
     scores_image: np.ndarray
     scores_text: np.ndarray
-    removed: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict[str, int])
     redone: int = 0
 
     @classmethod
@@ -185,7 +186,7 @@ def _select(
     removed = {name: int(counts[FILTERS.index(name)]) for name in COUNTED[:-1]}
     removed[COUNTED[-1]] = int(np.minimum((score > 0).sum(axis=1), skip).sum()) if skip else 0
 
-    def stored(values: np.ndarray, dtype: type, padding: float) -> np.ndarray:
+    def stored(values: np.ndarray, dtype: type[np.generic], padding: float) -> np.ndarray:
         full = np.full((len(candidates), depth), padding, dtype)
         full[:, : order.shape[1]] = np.where(kept, take_columns(values, order), padding)
         return full

@@ -118,7 +118,7 @@ def _filter(
 ) -> np.ndarray:
     """Write what is left of some stored lists; returns the rows that must be searched."""
     rows = np.asarray(index.rows[part])
-    first = part.start
+    first = int(part.start)
     live = rows >= 0
     full = live.all(axis=1) & (rows.shape[1] < int(pairs.valid.sum()) - 1)
     targets = np.arange(first, first + len(rows))

@@ -1,7 +1,7 @@
 """What a search is asked for, checked once."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from helip.errors import HelipError
 
@@ -83,14 +83,14 @@ class SearchSettings:
     @property
     def lows(self) -> tuple[float, float]:
         """min_similarity of (image, text); that of a similarity outside the score is minus infinity."""
-        low_image, low_text = self.min_similarity  # type: ignore[misc]
+        low_image, low_text = cast(tuple[float, float], self.min_similarity)
         never = float("-inf")
         return (never if self.score == "text" else low_image, never if self.score == "image" else low_text)
 
     @property
     def highs(self) -> tuple[float, float]:
         """near_duplicate of (image, text)."""
-        high_image, high_text = self.near_duplicate  # type: ignore[misc]
+        high_image, high_text = cast(tuple[float, float], self.near_duplicate)
         return high_image, high_text
 
     def unit(self, device: str) -> int:
@@ -108,7 +108,7 @@ class SearchSettings:
             del values["pool_size"], values["pool_redraw"]
         if self.backend == "exact":
             del values["seed"]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {name: list(cast(Any, value)) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """Candidates that may still be among the best K of their target, and the threshold that thins them.
 
 Legend: T targets, S of them in one call, C candidates of a block, K partners kept, F survivors in a flat list.
@@ -5,6 +6,7 @@ Legend: T targets, S of them in one call, C candidates of a block, K partners ke
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -219,7 +221,10 @@ class Survivors:
     def _grouped(self, target: torch.Tensor, column: torch.Tensor) -> torch.Tensor | None:
         """Whether rows `target` and `column` (broadcastable) share a group."""
         same = [(g[target] == g[column]) & (g[target] >= 0) for g in self.groups]
-        return None if not same else torch.stack(torch.broadcast_tensors(*same)).any(dim=0)
+        if not same:
+            return None
+        together = cast(list[torch.Tensor], torch.broadcast_tensors(*same))
+        return torch.stack(together).any(dim=0)
 
     def _cut(self, part: slice, target: torch.Tensor, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Give up targets with too many survivors in one block, before they fill the memory."""

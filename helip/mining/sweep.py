@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """The inner loop that all backends share: some targets against some candidates, block by block.
 
 Legend: T targets, S of them at a time, C candidates of a block, K partners.

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """The embeddings of a search: checked, never copied, never requantised.
 
 Legend: N rows, d width of one modality.

@@ -24,7 +24,7 @@ class Sampled:
     """What the sample showed; `recall` is the share of the true hard pairs that the index has."""
 
     rows: int
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list[str])
     recall: float = 1.0
     error: float = 0.0  # standard error of the recall
 
@@ -45,9 +45,10 @@ def check_form(index: HardPairIndex, usable: np.ndarray) -> list[str]:
 def _wrong_forms(index: HardPairIndex, usable: np.ndarray, part: slice) -> dict[str, Any]:
     """By kind, (R,) bool."""
     rows, scores = np.asarray(index.rows[part]).astype(np.int64), np.asarray(index.scores[part])
-    own, count = np.arange(part.start, part.start + len(rows))[:, None], len(index)
+    first, count = int(part.start), len(index)
+    own = np.arange(first, first + len(rows))[:, None]
     live, inside = rows >= 0, (rows >= -1) & (rows < count)
-    ordered = np.sort(np.where(live, rows, -1 - np.arange(rows.shape[1])), axis=1)
+    ordered = np.sort(np.where(live, rows, -1 - np.arange(int(rows.shape[1]))), axis=1)
     positive = np.isfinite(scores) & (scores > 0)
     return {
         f"have partners outside of 0 to {count - 1}": ~inside.all(axis=1),
@@ -145,7 +146,7 @@ def _missing(
     rows: list[list[np.ndarray]] = [[np.empty(0, np.int64)] for _ in targets]
     scores: list[list[np.ndarray]] = [[np.empty(0)] for _ in targets]
     for start, x, y in _blocks(pairs, targets):
-        others = np.arange(start, start + x.shape[1])[None]
+        others = np.arange(start, start + int(x.shape[1]))[None]
         score = _score(x, y, settings.score)
         better = (score > last + TIE) & _allowed(pairs, settings, targets, others, x, y, -TIE)
         t, k = np.nonzero((found >= start) & (found < start + x.shape[1]))
@@ -172,7 +173,7 @@ def _unskipped(
     missing: list[tuple[np.ndarray, np.ndarray]], targets: np.ndarray, live: np.ndarray, value: np.ndarray, skip: int
 ) -> list[str]:
     """Of an exact index, missing rows beyond the `skip` hardest ones that it leaves out."""
-    lacking = []
+    lacking: list[tuple[Any, Any, Any]] = []
     for t, (rows, scores) in enumerate(missing):
         first = value[t, 0] if live[t, 0] else 0.0
         if len(rows) > skip or (len(rows) and scores.min() < first - TIE):
