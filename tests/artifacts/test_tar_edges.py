@@ -1,4 +1,4 @@
-"""What the scan decides at its edges, on headers made by hand: what mutants of the walk showed to be untested."""
+"""What the scan decides at its edges, on headers made by hand; mutants of the walk must fail here (tests/mutation)."""
 
 from pathlib import Path
 

@@ -63,3 +63,10 @@ def test_read_rate(tmp_path) -> None:
     reader = SampleReader(ShardIndex.build(write_shards(tmp_path, [20])))
     assert random_read_rate(reader, np.arange(20)) > 100
     assert not reader._files  # the caller's reader opened nothing
+
+
+def test_a_shard_without_live_rows_has_no_visits_whatever_its_weight() -> None:
+    live = np.array([True, True, False, False, True])
+    for seed in range(6):  # in some of them the empty shards share a window with another
+        order = TargetOrder(live, np.array([0, 2, 4, 4, 5]), seed, window=2, weights=np.array([1.0, 3.0, 2.0, 2.0]))
+        assert sorted(order[position][1] for position in range(order.length)) == [0, 1, 4, 4]

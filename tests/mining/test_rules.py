@@ -1,11 +1,17 @@
-"""The rules of a pair, each at its very limit: what mutants of the masks showed to be untested elsewhere."""
+"""The rules of a pair, each at its very limit; mutants of the masks must fail here (tests/mutation)."""
+
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.synthetic import clustered
+from helip.mining.exact import ExactSearch
 from helip.mining.rescore import COUNTED, FILTERS, Ranked, failures, rescore, unfiltered
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, open_pairs
+from tests.reference import brute_hard_pairs
 
 
 def angles(*degrees: float) -> np.ndarray:
@@ -106,3 +112,16 @@ def test_equal_scores_keep_the_lower_row_first_whatever_order_they_come_in() -> 
     pairs = open_pairs(angles(0, *[30] * 40), angles(0, *[30] * 40))
     found = ranked([*range(40, 0, -1)], pairs, depth=7)
     assert found.rows.tolist() == [[1, 2, 3, 4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize("modality", ["image_group", "text_group"])
+def test_a_crowd_of_forbidden_copies_pushes_no_partner_out(monkeypatch, modality) -> None:
+    """Far more rows than the depth score higher than every allowed one: no threshold may be made from them."""
+    monkeypatch.setattr("helip.mining.sweep.BLOCK", 128)
+    image, text = clustered(500, 16, 12, seed=5)
+    image[::2] = image[0] + 0.05 * image[::2]
+    text[::2] = text[0] + 0.05 * text[::2]
+    groups: dict[str, Any] = {modality: np.where(np.arange(500) % 2, -1, 7)}
+    settings = SearchSettings(depth=10, near_duplicate=1.0)
+    found = ExactSearch(open_pairs(image, text, **groups), settings, dtype=torch.bfloat16).search(range(500))
+    assert np.array_equal(found.rows, brute_hard_pairs(image, text, 10, near_duplicate=1.0, **groups)[0])

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CPU_LIMIT = 60  # seconds: a mutant that loops is killed by the kernel, and counts as noticed
@@ -98,7 +99,7 @@ def _below(node: ast.AST) -> Iterator[Change]:
                 if isinstance(value, list) and _droppable(child):
                     yield (
                         f"drop `{ast.unparse(child)}`",
-                        child.lineno,
+                        getattr(child, "lineno", 0),
                         _setter(value, position, ast.copy_location(ast.Pass(), child)),
                     )
                 yield from _below(child)
@@ -112,10 +113,10 @@ def _droppable(node: ast.AST) -> bool:
     )
 
 
-def _setter(container: list[ast.AST] | ast.AST, key: int | str, value: object) -> Callable[[], None]:
+def _setter(container: Any, key: int | str, value: object) -> Callable[[], None]:
     def apply() -> None:
         if isinstance(container, list):
-            container[key] = value  # type: ignore[call-overload, index]
+            container[key] = value
         else:
             setattr(container, str(key), value)
 
@@ -143,7 +144,7 @@ def _of_node(node: ast.AST) -> Iterator[Change]:
             _setter(node, "op", ast.UAdd()) if isinstance(node.op, ast.USub) else _replace_by_operand(node),
         )
     if isinstance(node, ast.Constant) and type(node.value) in (int, float, bool, bytes) and not _in_place(node):
-        value = node.value
+        value: Any = node.value
         other = not value if isinstance(value, bool) else value + b"X" if isinstance(value, bytes) else value + 1
         yield f"{value!r} -> {other!r}", line, _setter(node, "value", other)
     if isinstance(node, ast.If | ast.IfExp | ast.While):
