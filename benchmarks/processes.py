@@ -93,7 +93,7 @@ def _stat(pid: int) -> list[str]:
 
 def _memory(pid: int) -> dict[str, float]:
     """MiB by name; zeros when the process is gone."""
-    found = dict.fromkeys(("Rss", "Pss_Anon", "Pss_Shmem"), 0.0)
+    found: dict[str, float] = dict.fromkeys(("Rss", "Pss_Anon", "Pss_Shmem"), 0.0)
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:

@@ -42,10 +42,9 @@ def test_a_similarity_at_its_limit_passes() -> None:
 @pytest.mark.parametrize(("score", "free"), [("image", 1), ("text", 0)])
 def test_the_minimum_of_a_similarity_outside_the_score_is_not_asked(score, free) -> None:
     settings = SearchSettings(depth=3, score=score, min_similarity=0.5, near_duplicate=0.75)
-    similar = [[0.6, 0.6], [0.6, 0.6]]
-    similar[free] = [-1.0, 0.8]
+    image, text = ([-1.0, 0.8] if free == modality else [0.6, 0.6] for modality in (0, 1))
     other = "near_duplicate_image" if free == 0 else "near_duplicate_text"
-    assert failed(*similar, settings) == ["", other]  # but its copies are
+    assert failed(image, text, settings) == ["", other]  # but its copies are
 
 
 def test_the_first_broken_rule_is_named_and_a_negative_group_is_none() -> None:

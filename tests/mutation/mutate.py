@@ -113,12 +113,12 @@ def _droppable(node: ast.AST) -> bool:
     )
 
 
-def _setter(container: Any, key: int | str, value: object) -> Callable[[], None]:
+def _setter(container: Any, key: Any, value: object) -> Callable[[], None]:
     def apply() -> None:
         if isinstance(container, list):
             container[key] = value
         else:
-            setattr(container, str(key), value)
+            setattr(container, key, value)
 
     return apply
 
