@@ -1,7 +1,8 @@
 """Header scan of one uncompressed tar: where each member's bytes lie, without reading them.
 
 Decision: our own walk over the 512-byte headers of a memory map instead of `tarfile`, because a scan of 3 M samples is
-9 M headers; it reads the same USTAR, GNU and PAX names (compared with `tarfile` in the tests).
+9 M headers; it reads the same USTAR, GNU and PAX names (compared with `tarfile` in the tests). Sparse members (what
+`tar --sparse` makes of files with holes) are refused: their stored bytes are not the file's.
 """
 
 import mmap
@@ -12,6 +13,7 @@ from pathlib import Path
 BLOCK = 512
 REGULAR = (b"0", b"\0", b"7")
 WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
+SPARSE = "sparse"  # set by the PAX records of GNU tar's versions 0.0, 0.1 and 1.0
 
 
 class TarError(ValueError):
@@ -33,8 +35,8 @@ def scan_tar(path: Path) -> Iterator[Member]:
     """Yield the regular files of an uncompressed tar in order.
 
     Raises:
-        TarError: no tar, a damaged header, a member that runs past the end of the file, or no end-of-archive mark;
-            the members yielded before it are whole.
+        TarError: no tar, a damaged header, a member that is sparse or runs past the end of the file, or no
+            end-of-archive mark; the members yielded before it are whole.
     """
     if path.stat().st_size == 0:
         raise TarError("the file is empty", 0)
@@ -52,6 +54,8 @@ def _walk(data: mmap.mmap) -> Iterator[Member]:
         if not header.strip(b"\0"):
             return
         size, kind = _checked_size(header, position), header[156:157]
+        if kind == b"S" or (SPARSE in overrides and kind in REGULAR):
+            raise TarError("a sparse member: pack the shard again without tar's --sparse", position)
         if "size" in overrides:
             size = int(overrides["size"])
         start = position + BLOCK
@@ -110,7 +114,7 @@ def _ustar_name(header: bytes) -> str:
 
 
 def _pax_records(raw: bytes, position: int) -> dict[str, str]:
-    """`LENGTH keyword=value\\n` records (POSIX.1-2001); only the path and the size matter here."""
+    """`LENGTH keyword=value\\n` records (POSIX.1-2001); only path and size matter here, and whether it is sparse."""
     records: dict[str, str] = {}
     while raw.strip(b"\0"):
         length, _, _ = raw.partition(b" ")
@@ -119,6 +123,8 @@ def _pax_records(raw: bytes, position: int) -> dict[str, str]:
         keyword, _, value = raw[len(length) + 1 : int(length) - 1].partition(b"=")
         if keyword in (b"path", b"size"):
             records[keyword.decode()] = value.decode("utf-8", "surrogateescape")
+        elif keyword.startswith(b"GNU.sparse."):
+            records[SPARSE] = ""
         raw = raw[int(length) :]
     if not records.get("size", "0").isdigit():
         raise TarError("a damaged PAX record", position)
