@@ -4,6 +4,7 @@ An encoder is a module that turns a batch into embeddings, with what the loader 
 `tokenize`). Legend: B samples, d embedding width.
 """
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,10 +85,17 @@ class TimmEncoder(nn.Module):
         import timm
         from timm.data.config import resolve_data_config
         from timm.data.transforms_factory import create_transform
+        from timm.models import load_checkpoint
 
         sized: dict[str, Any] = {"img_size": image_size} if model.startswith("vit") else {}
-        local: dict[str, Any] = {"checkpoint_path" if isinstance(pretrained, str) else "pretrained": pretrained}
-        self.network = _download(lambda: timm.create_model(model, num_classes=0, **sized, **local), model).eval()
+
+        def create() -> nn.Module:
+            network = timm.create_model(model, num_classes=0, pretrained=pretrained is True, **sized)
+            if isinstance(pretrained, str):  # create_model leaves it to timm's version whether a pickle is run
+                load_checkpoint(network, pretrained, weights_only=True)
+            return network
+
+        self.network = _download(create, model).eval()
         config = resolve_data_config({"input_size": (3, image_size, image_size)}, model=self.network)
         self.transform: Any = create_transform(**config, is_training=False)
 
@@ -119,7 +127,7 @@ def _download(create: Callable[[], Any], name: str) -> Any:
     """Create a model whose weights may have to come from a hub."""
     try:
         return create()
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise HelipError(f"the encoder {name} cannot be loaded ({reason}): check the name and the network") from error
 

@@ -1,5 +1,6 @@
 """Continued training from a request: partners, stream, module, callbacks, and the table of before and after."""
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -154,7 +155,10 @@ def fit(
         num_sanity_val_steps=0,
         default_root_dir=folder,
     )
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise HelipError(f"{resume} cannot be read without running code from it: no checkpoint of HELIP") from error
     return trainer
 
 

@@ -27,7 +27,7 @@ FULL: list[tuple[str, str, int, int]] = [
     ("shard index", "helip.artifacts.shards.write_sums", 1, 0),
     ("embedding, no room for the store", "helip.artifacts.embeddings.new_array", 2, 0),
     ("embedding, no room for its sums", "helip.artifacts.embeddings.write_sums", 1, 0),
-    ("mining, plan", "helip.mining.plan._save", 1, 0),
+    ("mining, plan", "helip.mining.plan.write_json", 1, 0),
     ("mining, a block", "helip.mining.partial.Partial.write", 2, 0),
     ("mining, no room for the index", "helip.mining.partial.new_array", 2, 0),
     ("mining, half assembled", "helip.mining.partial.write_meta", 1, 0),
