@@ -23,6 +23,7 @@ from benchmarks.rig import environment, spread, write_photos
 from helip.artifacts.atomic import write_json
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.shards import ShardIndex
+from helip.data.crops import split_still
 from helip.data.reader import SampleReader
 from helip.embedding.embedder import Embedder, row_loader
 from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, embedding_dims, to_device
@@ -73,7 +74,9 @@ def measure(encoders: Encoders, rows: int, runs: int, batch_size: int, workers: 
     quiet_lightning()
     index = ShardIndex.build(sorted(write_photos(folder, rows, SHARDS).glob("*.tar")))
     loader = row_loader(encoders, SampleReader(index), np.arange(len(index)), batch_size, workers, "fail")
-    batches = list(loader)
+    batches, normalize = list(loader), split_still(encoders.image.transform)[1]
+    if normalize is not None:
+        batches = [{**batch, "image": normalize(batch["image"])} for batch in batches]
     trainer = pl.Trainer(devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     device = trainer.strategy.root_device
     for encoder in (encoders.image, encoders.text):

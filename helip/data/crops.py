@@ -75,17 +75,26 @@ class ByteCrop:
         return (height - h) // 2, (width - w) // 2, h, w
 
 
+def split_still(transform: ImageTransform) -> tuple[ImageTransform, Normalization | None]:
+    """The two halves of a transform that draws nothing; the worker gives (3, H, W) bytes, or with None what it did."""
+    steps = transform.transforms if isinstance(transform, Compose) else []
+    if len(steps) < 2 or not isinstance(steps[-2], ToTensor) or not isinstance(steps[-1], Normalize):
+        return transform, None
+    *head, _, norm = steps
+    normalization = Normalization(tuple(map(float, norm.mean)), tuple(map(float, norm.std)))
+    return Compose([*head, PILToTensor()]), normalization
+
+
 def split_transform(transform: ImageTransform) -> tuple[SeededTransform, Normalization | None]:
     """The worker's half and the device's; None: the worker does all of it.
 
     Args:
         transform: image to (3, H, W). Only a Compose that ends in ToTensor and Normalize can be split.
     """
-    steps = transform.transforms if isinstance(transform, Compose) else []
-    if len(steps) < 2 or not isinstance(steps[-2], ToTensor) or not isinstance(steps[-1], Normalize):
+    still, normalization = split_still(transform)
+    if normalization is None:
         return partial(seeded_transform, transform), None
-    *head, _, norm = steps
-    normalization = Normalization(tuple(map(float, norm.mean)), tuple(map(float, norm.std)))
+    head = still.transforms[:-1]  # type: ignore[attr-defined]
     first = head[0] if head else None
     if (
         isinstance(first, RandomResizedCrop)
@@ -94,4 +103,4 @@ def split_transform(transform: ImageTransform) -> tuple[SeededTransform, Normali
         and all(type(step).__name__ == "MaybeConvertMode" for step in head[1:])  # images are RGB when they get here
     ):
         return ByteCrop(tuple(first.size), tuple(first.scale), tuple(first.ratio)), normalization  # type: ignore[arg-type]
-    return partial(seeded_transform, Compose([*head, PILToTensor()])), normalization
+    return partial(seeded_transform, still), normalization

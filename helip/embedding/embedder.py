@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from helip.artifacts.embeddings import EmbeddingStore
+from helip.data.crops import split_still
 from helip.data.reader import SampleReader, Unreadable, content_digest
 from helip.data.transforms import ImageTransform, decode_image
 from helip.embedding.encoders import Encoders
@@ -93,6 +94,7 @@ class Embedder(pl.LightningModule):
     def __init__(self, encoders: Encoders, store: EmbeddingStore, rows: np.ndarray | None = None) -> None:
         super().__init__()
         self.encoders, self.store, self.rows = encoders, store, rows
+        self.normalize = split_still(encoders.image.transform)[1]
         self.reasons: list[str] = []
         self.seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
         self._ended: float | None = None
@@ -105,7 +107,10 @@ class Embedder(pl.LightningModule):
         if self._ended is not None:
             self.seconds["read"] += began - self._ended
         if len(batch["row"]):
-            pixels = batch["image"].contiguous(memory_format=torch.channels_last)  # what convolutions want
+            pixels = batch["image"]  # (B, 3, H, W), uint8 where the worker left the normalising to us
+            if self.normalize is not None:
+                pixels = self.trainer.precision_plugin.convert_input(self.normalize(pixels))
+            pixels = pixels.contiguous(memory_format=torch.channels_last)  # what convolutions want
             image = self.encoders.image(pixels).float().cpu().numpy()  # (B, d_I)
             text = self.encoders.text(batch["text"]).float().cpu().numpy()  # (B, d_T)
             computed = perf_counter()
@@ -135,9 +140,12 @@ class PictureEmbedder(pl.LightningModule):
 def row_loader(
     encoders: Encoders, reader: SampleReader, rows: np.ndarray, batch_size: int, workers: int, on_error: str
 ) -> DataLoader:
-    """A loader of decoded rows for the predict loop, which splits it over ranks."""
+    """A loader of decoded rows for the predict loop, which splits it over ranks.
+
+    Images come as bytes where the transform ends in ToTensor and Normalize: `Embedder` does those, bit for bit.
+    """
     return DataLoader(
-        RowDataset(reader, rows, encoders.image.transform, on_error),
+        RowDataset(reader, rows, split_still(encoders.image.transform)[0], on_error),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=RowCollate(encoders),

@@ -14,7 +14,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision import transforms
 
 from helip.data.batch import Packed, pack, unpack
-from helip.data.crops import ByteCrop, split_transform
+from helip.data.crops import ByteCrop, split_still, split_transform
 from helip.data.pipeline import StepPositions, TrainingStream
 from helip.data.transforms import seeded_transform
 from tests.data.streams import batches, same, unit_reader
@@ -121,3 +121,13 @@ def test_a_packed_batch_survives_the_thread_that_pins_memory(tmp_path: Path, mon
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self.clone())
     pinned = pin_memory(pack(batch))
     assert isinstance(pinned, Packed) and same(unpack(pinned), batch)
+
+
+def test_a_still_transform_in_two_halves_is_the_whole_bit_for_bit() -> None:
+    whole: Any = open_clip.image_transform(SIZE, is_train=False)
+    half, normalize = split_still(whole)
+    assert normalize is not None
+    assert half(photo()).dtype == torch.uint8
+    assert torch.equal(normalize(half(photo())[None])[0], whole(photo()))
+    alone = transforms.ToTensor()
+    assert split_still(alone) == (alone, None)
