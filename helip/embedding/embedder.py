@@ -109,7 +109,9 @@ class Embedder(pl.LightningModule):
         if len(batch["row"]):
             pixels = batch["image"]  # (B, 3, H, W), uint8 where the worker left the normalising to us
             if self.normalize is not None:
-                pixels = self.trainer.precision_plugin.convert_input(self.normalize(pixels))
+                pixels = self.normalize(pixels)
+                if self._trainer is not None:  # inside a fit this runs by hand
+                    pixels = self._trainer.precision_plugin.convert_input(pixels)
             pixels = pixels.contiguous(memory_format=torch.channels_last)  # what convolutions want
             image = self.encoders.image(pixels).float().cpu().numpy()  # (B, d_I)
             text = self.encoders.text(batch["text"]).float().cpu().numpy()  # (B, d_T)
