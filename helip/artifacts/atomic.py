@@ -70,3 +70,11 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, as "sha256:<16 hexadecimal digits>"."""
     with open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
+def path_digest(path: Path) -> str:
+    """As file_digest, or for a folder a digest of the names and contents of all that it holds."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return f"folder:{digest([[str(file.relative_to(path)), file_digest(file)] for file in files], 16)}"

@@ -2,9 +2,8 @@
 """The one place where thresholds, order and ties are decided.
 
 Whatever a backend proposes, and in whatever precision, its candidates come here: float64 cosines of the embeddings as
-    given
-(see folding), method.md's rules on those float64 values, order by falling float64 score and then by the lower row. Only
-what is stored is float32: neighbours whose float32 scores are equal keep their float64 order.
+they are given (see folding), the rules on those float64 values, order by falling float64 score and then by the
+lower row. Only what is stored is float32: neighbours whose float32 scores are equal keep their float64 order.
 
 Legend: B targets, C candidates of each (-1 padded), P (target, candidate) pairs in a flat list, K partners kept.
 """

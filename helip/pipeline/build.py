@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from helip.artifacts.atomic import file_digest
+from helip.artifacts.atomic import path_digest
 from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, compile_encoders
 from helip.errors import HelipError
 from helip.formats.arrays import holds_both
@@ -15,8 +15,8 @@ from helip.pipeline.arrays import Precomputed
 from helip.pipeline.dashboards import WandbSettings
 from helip.pipeline.dataset import DatasetSpec
 from helip.pipeline.embeddings import EmbeddingRequest
-from helip.pipeline.mining import MiningRequest
 from helip.pipeline.models import ModelSpec, create_clip
+from helip.pipeline.request import MiningRequest
 from helip.pipeline.run import without_environment
 from helip.pipeline.runtime import TrainerSpec, loader_workers
 from helip.pipeline.settings import EvaluationSettings, PairSettings, StreamSettings, TrainSettings
@@ -88,11 +88,10 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
         raise HelipError(f"encoders.compile={encoders['compile']} must be true or false")
     clip = encoders["name"] == "clip"
     sides = {"image": encoders["image"], "text": encoders["text"]}
-    weights = (
-        typed(ModelSpec, "model", encoders["image"]).identity()
-        if clip
-        else {name: _by_content(side) for name, side in sides.items()}
-    )
+    weights: dict[str, Any] = {} if clip else {name: _by_content(side) for name, side in sides.items()}
+    if clip:
+        spec = typed(ModelSpec, "model", encoders["image"])
+        weights = spec.identity() | ({"seed": config["seed"]} if spec.random else {})
 
     def create() -> Encoders:
         if clip:
@@ -124,9 +123,9 @@ def _workers(config: Config, trainer: TrainerSpec) -> int:
 
 
 def _by_content(side: Config) -> Config:
-    """An encoder's settings with every file replaced by its content's hash."""
+    """An encoder's settings with every file and folder replaced by its content's hash."""
     return {
-        name: file_digest(Path(value)) if isinstance(value, str) and os.path.isfile(value) else value
+        name: path_digest(Path(value)) if isinstance(value, str) and os.path.exists(value) else value
         for name, value in side.items()
     }
 

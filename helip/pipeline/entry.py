@@ -1,32 +1,25 @@
 """The three programs, from a plain resolved configuration to files in the run folder."""
 
 import math
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from rich.console import Console
 
 from helip.artifacts.atomic import digest, write_json
-from helip.artifacts.shards import ShardIndex
 from helip.data.datamodule import targets_per_step
 from helip.errors import HelipError
 from helip.evaluation.best import FILE as BEST
 from helip.evaluation.best import BestCheckpoint, check_choice
-from helip.evaluation.embed import Evaluator, Found
+from helip.evaluation.embed import Found
 from helip.evaluation.results import results
 from helip.evaluation.samples import values_of
-from helip.evaluation.suite import measure_all
 from helip.pipeline import build
 from helip.pipeline.arrays import Precomputed
-from helip.pipeline.build import Common, Config, Instantiate
+from helip.pipeline.build import Config, Instantiate
 from helip.pipeline.compare import (
     benchmark_names,
     best_column,
@@ -35,18 +28,15 @@ from helip.pipeline.compare import (
     print_metrics,
     write_comparison,
 )
-from helip.pipeline.dashboards import Dashboard, start_dashboard
-from helip.pipeline.dataset import open_index, shard_weights
-from helip.pipeline.evaluation import ClipEmbed, Drive, inside_fit_drive, predict_drive
+from helip.pipeline.dataset import shard_weights
+from helip.pipeline.evaluation import ClipEmbed, inside_fit_drive
 from helip.pipeline.jobs import job_settings
-from helip.pipeline.mining import Mined, Rows, ensure_hard_pairs, reuse_hard_pairs, training_rows
-from helip.pipeline.models import Clip, ModelSpec, create_clip
+from helip.pipeline.mining import Mined, ensure_hard_pairs, reuse_hard_pairs
+from helip.pipeline.models import ModelSpec, create_clip
 from helip.pipeline.report import print_mining
-from helip.pipeline.resume import AUTO, auto_checkpoint, find_checkpoint
-from helip.pipeline.run import provenance, write_run
-from helip.pipeline.runtime import global_rank, predict_trainer
-from helip.pipeline.settings import TrainSettings
-from helip.pipeline.sweep import BEFORE, RESULTS, finished_run, note_job
+from helip.pipeline.request import Rows, training_rows
+from helip.pipeline.run import provenance
+from helip.pipeline.session import Session
 from helip.pipeline.training import (
     build_module,
     build_stream,
@@ -62,98 +52,6 @@ from helip.training.averaging import Ema
 from helip.training.checkpoints import export_clip, interpolate, read_checkpoint
 from helip.training.module import HelipModule
 from helip.training.seen import SeenRows
-
-
-class Session:
-    """What the programs begin with: rank, console, run folder, requests, and the processes started."""
-
-    def __init__(self, config: Config, folder: Path) -> None:
-        self.config, self.folder = config, folder
-        self.said: set[str] = set()
-        self.common: Common = build.common(config)
-        self.trainer = predict_trainer(self.common.trainer)
-        self.rank = global_rank()
-        width = None if sys.stdout.isatty() else 140  # a file has room for the names of metrics
-        self.console = Console(quiet=self.rank != 0, highlight=False, markup=False, soft_wrap=True, width=width)
-        if self.rank == 0:
-            write_run(folder, config)
-        pl.seed_everything(config["seed"], verbose=False)
-
-    def open_index(self) -> ShardIndex:
-        return open_index(self.common.dataset, self.common.artifacts, self.common.stream.on_error, self.console)
-
-    def embed(self, clip: Clip, index: ShardIndex | None, drive: Drive, device: torch.device) -> ClipEmbed:
-        """The model as evaluators see it."""
-        return ClipEmbed(
-            clip,
-            self.common.dataset,
-            index,
-            drive,
-            self.folder / "scratch",
-            device,
-            self.rank,
-            self.common.stream.caption,
-            self.common.evaluation.batch_size,
-            self.common.stream.workers,
-        )
-
-    def dashboard(self, job_type: str) -> Dashboard:
-        """The W&B run, on rank 0 and where it is asked for."""
-        if self.rank != 0:
-            return Dashboard()
-        asked = build.wandb_settings(self.config)
-        group = self.config["logger"]["group"]
-        return start_dashboard(asked, group, job_type, self.folder, self.config, self.console)
-
-    def agreed(self, decision: Any) -> Any:
-        """What rank 0 decided, on all ranks."""
-        return self.trainer.strategy.broadcast(decision) if self.trainer.world_size > 1 else decision
-
-    def resumed(self, settings: TrainSettings) -> TrainSettings:
-        """With the checkpoint that train.resume means; a mistyped path is an error now, not after the mining."""
-        warn = partial(self.console.print, "[yellow]warning:[/]")
-        if settings.resume not in (None, AUTO):
-            return replace(settings, resume=str(find_checkpoint(Path(settings.resume), warn)))
-        wanted = settings.resume == AUTO or settings.skip_finished is True
-        found = self.agreed(auto_checkpoint(self.folder, self.config, warn) if self.rank == 0 and wanted else None)
-        if wanted:
-            self.console.print(f"resume: {found or 'no unfinished run has these settings, from the start'}")
-        return replace(settings, resume=str(found) if found else None)
-
-    def finished(self, settings: TrainSettings, fingerprint: str) -> bool:
-        """Whether a run with these settings has finished and need not be repeated; says where it lies."""
-        done = None
-        if self.rank == 0 and settings.skip_finished is True:
-            own = job_settings(self.config, fingerprint)["settings"]
-            done = finished_run(own, self.folder, Path(self.config["paths"]["runs"]))
-        done = self.agreed(done)
-        if done is not None:
-            self.console.print(f"skipped: finished before in {done} (train.skip_finished=false repeats it)")
-        if self.rank == 0 and done is not None:
-            note_job(self.folder, status=BEFORE, run=str(done))
-        elif self.rank == 0:
-            (self.folder / RESULTS).unlink(missing_ok=True)  # of other settings: this run takes the folder over
-        return done is not None
-
-    @cached_property
-    def evaluators(self) -> tuple[Evaluator, ...]:
-        """What conf/evaluation and the dataset ask for."""
-        return self.common.evaluation.build()
-
-    def measure(self, clip: Clip, index: ShardIndex | None) -> Found:
-        """All metrics of a model with their samples, by predict loops."""
-        embed = self.embed(clip, index, predict_drive(self.trainer), self.trainer.strategy.root_device)
-        return measure_all(self.evaluators, embed, self.say_once)
-
-    def evaluate(self, clip: Clip, index: ShardIndex | None) -> dict[str, float]:
-        """All metrics of a model."""
-        return values_of(self.measure(clip, index))
-
-    def say_once(self, line: str) -> None:
-        """What is skipped for one checkpoint is skipped for all."""
-        if line not in self.said:
-            self.said.add(line)
-            self.console.print(line)
 
 
 def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:

@@ -1,6 +1,5 @@
 """From a dataset to its hard pairs: the index that fits is found, otherwise it is mined."""
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,91 +9,18 @@ import numpy as np
 import pytorch_lightning as pl
 from rich.console import Console
 
-from helip.artifacts.atomic import clear_stale, digest
+from helip.artifacts.atomic import clear_stale
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import HardPairIndex
-from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
 from helip.mining.miner import mine
 from helip.mining.reuse import reuse
-from helip.mining.settings import SearchSettings
 from helip.pipeline.arrays import Precomputed
-from helip.pipeline.dataset import DatasetSpec, usable_rows
-from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings
+from helip.pipeline.embeddings import ensure_embeddings
 from helip.pipeline.estimate import describe_cost
-from helip.pipeline.run import without_environment
+from helip.pipeline.find import find_hard_pairs, nothing_fits
+from helip.pipeline.request import MiningRequest, Rows
 from helip.pipeline.runtime import artefact_lock, barrier
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What may be mined: the training part of a dataset, or all rows of bare arrays.
-
-    Attributes:
-        wanted: (N,) bool, rows that may have and be hard pairs.
-        index: the shards; None for bare arrays.
-    """
-
-    wanted: np.ndarray
-    fingerprint: str
-    index: ShardIndex | None
-
-    @property
-    def usable(self) -> int:
-        return int(self.wanted.sum())
-
-
-def training_rows(index: ShardIndex, dataset: DatasetSpec) -> Rows:
-    return Rows(usable_rows(index, dataset, "train"), index.fingerprint, index)
-
-
-@dataclass(frozen=True)
-class MiningRequest:
-    """What is mined, and where it goes.
-
-    Attributes:
-        embedding: how embeddings are made, or arrays that are there already.
-        topk: hard pairs per target that training will use; search.depth are stored.
-        exclude_copies: pairs with the same image or caption bytes are no hard pairs of each other.
-        artifacts: the folder that all runs share.
-        index_folder: where the user wants the hard pairs; None names them by what made them.
-    """
-
-    dataset: DatasetSpec
-    embedding: EmbeddingRequest | Precomputed
-    search: SearchSettings
-    topk: int
-    artifacts: Path
-    index_folder: Path | None = None
-    exclude_copies: bool = True
-
-    def folder(self, rows: Rows) -> Path:
-        """Of the hard pairs."""
-        name = f"{self.search.score}-{digest(self.settings() | {'fingerprint': rows.fingerprint})}"
-        return self.index_folder or self.artifacts / self.dataset.name / "hard_pairs" / name
-
-    def embedding_folder(self, index: ShardIndex) -> Path:
-        """Of the embeddings of the shards; not for arrays that the user brings."""
-        assert isinstance(self.embedding, EmbeddingRequest)
-        name = f"{self.embedding.name}-{self.embedding.hash(index)}"
-        return self.artifacts / self.dataset.name / "embeddings" / name
-
-    def made_of(self, rows: Rows) -> dict[str, Any]:
-        """What an index says of its origin."""
-        made = {"fingerprint": rows.fingerprint, "dataset": self.dataset.name, "request": self.settings()}
-        return without_environment(made)
-
-    def settings(self) -> dict[str, Any]:
-        """All that decides the hard pairs, except the shards; JSON-like, for hashes and for naming differences."""
-        search = self.search.identity()
-        search.pop("depth")
-        return {
-            "encoders": self.embedding.name,
-            "embedding": self.embedding.identity,
-            "part": self.dataset.parts["train"],
-            "exclude_copies": self.exclude_copies,
-            "search": search,
-        }
 
 
 @dataclass(frozen=True)
@@ -104,32 +30,6 @@ class Mined:
     index: HardPairIndex
     folder: Path
     seconds: dict[str, float]
-
-
-def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
-    """The index of the same settings on the same shards, however deep.
-
-    Raises:
-        HelipError: the index in `paths.index` was built on other shards or settings.
-    """
-    folder = request.folder(rows)
-    if not (folder / "meta.json").exists():
-        return None
-    found = HardPairIndex.load(folder)
-    if found.meta.get("fingerprint") != rows.fingerprint:
-        raise HelipError(
-            f"the hard pairs in {folder} were mined on other shards (fingerprint "
-            f"{str(found.meta.get('fingerprint'))[:8]}) than dataset {request.dataset.name} has now "
-            f"({rows.fingerprint[:8]}): mine again, or name another paths.index"
-        )
-    if "imported" in found.meta:  # by python -m helip.formats: no settings of ours made it
-        if found.depth < request.topk:
-            depth = found.depth
-            raise HelipError(f"the imported hard pairs in {folder} are {depth} a row: set helip.topk={depth} or less")
-        return found
-    if differing := _differing(request.settings(), found.meta.get("request", {})):
-        raise HelipError(f"the hard pairs in {folder} were mined with other settings: {', '.join(differing)}")
-    return found
 
 
 def ensure_hard_pairs(
@@ -153,7 +53,7 @@ def ensure_hard_pairs(
     if found is not None and request.index_folder and auto_limit is not None:
         found.topk(request.topk)  # says what to run; training does not write into a folder that somebody named
     if auto_limit is not None and rows.usable > auto_limit:
-        raise HelipError(_nothing_fits(request, rows, auto_limit))
+        raise HelipError(nothing_fits(request, rows, auto_limit))
     console.print(
         f"mining {request.dataset.name}: {describe_cost(rows.usable, len(rows.wanted), request.search.depth, trainer)}"
     )
@@ -270,37 +170,3 @@ def check_topk(topk: int, rows: int) -> None:
         raise HelipError(
             f"helip.topk={topk} must be at least 1 and less than the {rows} usable rows of the training part"
         )
-
-
-def _nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
-    """Name the nearest index, the settings that differ, and the command that makes the right one."""
-    sentence = f"no hard pairs fit these settings, and {rows.usable:,} rows are more than mine.auto_limit={limit:,}"
-    candidates = []
-    own = request.settings() | {"fingerprint": rows.fingerprint}
-    for path in sorted((request.artifacts / request.dataset.name / "hard_pairs").glob("*/meta.json")):
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        candidates.append(
-            (path.parent, _differing(own, meta.get("request", {}) | {"fingerprint": meta.get("fingerprint")}))
-        )
-    if candidates:
-        folder, differing = min(candidates, key=lambda candidate: len(candidate[1]))
-        sentence += f"; the nearest index is {folder}, which differs in {', '.join(differing) or 'its depth'}"
-    return f"{sentence}: run mine.py with the same overrides first (it prints the estimated time)"
-
-
-def _differing(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Settings that differ, each with both values."""
-    mine, theirs = _flat(own), _flat(other)
-    return [
-        f"{name} ({theirs.get(name)} there, {mine.get(name)} here)"
-        for name in sorted(mine.keys() | theirs.keys())
-        if mine.get(name) != theirs.get(name)
-    ]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: json.dumps(value)}
-    return {
-        name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".strip(".")).items()
-    }

@@ -12,13 +12,14 @@ import open_clip
 import torch
 from torch import nn
 
-from helip.artifacts.atomic import file_digest
+from helip.artifacts.atomic import path_digest
 from helip.data.transforms import ImageTransform
 from helip.errors import HelipError
 from helip.pipeline.run import without_environment
 from helip.training.checkpoints import load_clip_weights
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
+LOCAL, HUB = "local-dir:", "hf-hub:"
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,24 @@ class ModelSpec:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """What the weights depend on: a file counts by its content, a tag by its name."""
-        weights = self.pretrained
-        if weights is not None and Path(weights).is_file():
-            weights = file_digest(Path(weights))
-        identity = {"name": self.name, "pretrained": weights}
+        """What the weights depend on: a file or folder counts by its content, a tag by its name."""
+        name, weights = self.name, self.pretrained
+        if (folder := self.folder) is not None:  # `pretrained` is ignored by open_clip
+            name, weights = LOCAL, path_digest(folder)
+        elif weights is not None and Path(weights).is_file():
+            weights = path_digest(Path(weights))
+        identity = {"name": name, "pretrained": weights}
         return identity | {"arguments": self.arguments} if self.arguments else identity
+
+    @property
+    def folder(self) -> Path | None:
+        """Of a name such as local-dir:FOLDER, open_clip's way to name a model with its weights on disk."""
+        return Path(self.name.removeprefix(LOCAL)) if self.name.startswith(LOCAL) else None
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights come from the seed alone."""
+        return self.pretrained is None and not self.name.startswith((LOCAL, HUB))
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ def create_clip(spec: ModelSpec) -> Clip:
         HelipError: an unknown name or tag, or a file that does not fit the model.
     """
     open_clip.add_model_config(EMBEDDED)
-    if not spec.name.startswith(("hf-hub:", "local-dir:")) and open_clip.get_model_config(spec.name) is None:
+    if not spec.name.startswith((HUB, LOCAL)) and open_clip.get_model_config(spec.name) is None:
         raise HelipError(f"open_clip has no model {spec.name!r}: see open_clip.list_models(){_nearest(spec.name)}")
     is_file = spec.pretrained is not None and Path(spec.pretrained).is_file()
     tag = None if is_file else spec.pretrained

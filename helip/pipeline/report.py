@@ -17,7 +17,9 @@ from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.mining.settings import SCORES
-from helip.pipeline.mining import Mined, MiningRequest, Rows, find_hard_pairs
+from helip.pipeline.find import find_hard_pairs
+from helip.pipeline.mining import Mined
+from helip.pipeline.request import MiningRequest, Rows
 from helip.report.contact_sheet import contact_sheet
 from helip.report.gallery import FORMAT, gallery, read_gallery, sections
 from helip.report.labels import label_rates

@@ -21,7 +21,9 @@ from helip.mining.verify import check_form, check_sample
 from helip.pipeline.arrays import Precomputed
 from helip.pipeline.dataset import index_folder
 from helip.pipeline.embeddings import EmbeddingRequest
-from helip.pipeline.mining import EmbeddedRows, MiningRequest, Rows, bare_arrays, find_hard_pairs, stored_rows
+from helip.pipeline.find import find_hard_pairs
+from helip.pipeline.mining import EmbeddedRows, bare_arrays, stored_rows
+from helip.pipeline.request import MiningRequest, Rows
 from helip.pipeline.resume import find_checkpoint
 from helip.training.checkpoints import read_checkpoint
 

@@ -10,6 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -91,7 +92,7 @@ def test_an_image_becomes_what_open_clip_makes_of_it(kind: str) -> None:
     But for palettes, which open_clip resizes as numbers of colours, without smoothing: ours are RGB before.
     """
     data = AS_OPEN_CLIP[kind]
-    transform = open_clip.image_transform(32, is_train=False)
+    transform: Any = open_clip.image_transform(32, is_train=False)
     opened = Image.open(io.BytesIO(data))
     theirs = transform(opened.convert("RGB") if opened.mode == "P" else opened)
     assert torch.equal(transform(decode_image(data)), theirs) and float(theirs.std()) > 0.1

@@ -40,7 +40,7 @@ class Target:
     tests: tuple[str, ...]
 
 
-MINING = ("tests/mining/test_rules.py", "tests/mining/test_bulk.py", "tests/mining/test_exact.py")
+MINING = tuple(f"tests/mining/test_{name}.py" for name in ("rules", "second_look", "tight_bounds", "bulk", "exact"))
 TARGETS = {
     "tar": Target("helip.artifacts.tar", (), ("tests/artifacts/test_tar.py", "tests/artifacts/test_tar_edges.py")),
     "order": Target("helip.data.order", (), ("tests/data/test_order.py", "tests/data/test_sources.py")),

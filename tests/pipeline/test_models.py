@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import open_clip
@@ -46,6 +47,19 @@ def test_files_count_by_content_and_tags_by_name(model_weights: Path, tmp_path: 
     copy.write_bytes(b"other")
     assert one.identity() != other.identity()
     assert ModelSpec("RN50", "openai").identity() == {"name": "RN50", "pretrained": "openai"}
+
+
+def test_a_folder_counts_by_content_and_random_weights_by_the_seed(model_weights: Path, tmp_path: Path) -> None:
+    for name in ("one", "moved"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
+        shutil.copy(model_weights, tmp_path / name / "open_clip_pytorch_model.bin")
+    one, moved = (ModelSpec(f"local-dir:{tmp_path / name}", None) for name in ("one", "moved"))
+    assert one.identity() == moved.identity() and not one.random
+    (tmp_path / "moved" / "open_clip_pytorch_model.bin").write_bytes(b"other")
+    assert one.identity() != moved.identity()
+    assert ModelSpec("RN50", None).random and not ModelSpec("RN50", "openai").random
+    assert not ModelSpec("hf-hub:laion/CLIP-ViT-B-32", None).random
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Whether hard pairs that fit a request are there already; if not, what is nearest to them."""
+
+import json
+from typing import Any
+
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.errors import HelipError
+from helip.pipeline.request import MiningRequest, Rows
+
+
+def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
+    """The index of the same settings on the same shards, however deep.
+
+    Raises:
+        HelipError: the index in `paths.index` was built on other shards or settings.
+    """
+    folder = request.folder(rows)
+    if not (folder / "meta.json").exists():
+        return None
+    found = HardPairIndex.load(folder)
+    if found.meta.get("fingerprint") != rows.fingerprint:
+        raise HelipError(
+            f"the hard pairs in {folder} were mined on other shards (fingerprint "
+            f"{str(found.meta.get('fingerprint'))[:8]}) than dataset {request.dataset.name} has now "
+            f"({rows.fingerprint[:8]}): mine again, or name another paths.index"
+        )
+    if "imported" in found.meta:  # by python -m helip.formats: no settings of ours made it
+        if found.depth < request.topk:
+            depth = found.depth
+            raise HelipError(f"the imported hard pairs in {folder} are {depth} a row: set helip.topk={depth} or less")
+        return found
+    if differing := _differing(request.settings(), found.meta.get("request", {})):
+        raise HelipError(f"the hard pairs in {folder} were mined with other settings: {', '.join(differing)}")
+    return found
+
+
+def nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
+    """Name the nearest index, the settings that differ, and the command that makes the right one."""
+    sentence = f"no hard pairs fit these settings, and {rows.usable:,} rows are more than mine.auto_limit={limit:,}"
+    candidates = []
+    own = request.settings() | {"fingerprint": rows.fingerprint}
+    for path in sorted((request.artifacts / request.dataset.name / "hard_pairs").glob("*/meta.json")):
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        candidates.append(
+            (path.parent, _differing(own, meta.get("request", {}) | {"fingerprint": meta.get("fingerprint")}))
+        )
+    if candidates:
+        folder, differing = min(candidates, key=lambda candidate: len(candidate[1]))
+        sentence += f"; the nearest index is {folder}, which differs in {', '.join(differing) or 'its depth'}"
+    return f"{sentence}: run mine.py with the same overrides first (it prints the estimated time)"
+
+
+def _differing(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Settings that differ, each with both values."""
+    mine, theirs = _flat(own), _flat(other)
+    return [
+        f"{name} ({theirs.get(name)} there, {mine.get(name)} here)"
+        for name in sorted(mine.keys() | theirs.keys())
+        if mine.get(name) != theirs.get(name)
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: json.dumps(value)}
+    return {
+        name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".strip(".")).items()
+    }

@@ -1,0 +1,115 @@
+"""Bounds against rounding at its worst: every entry of every row is rounded the same way, as far as it can be.
+
+Random rows come nowhere near the worst case, so that a bound made too tight would still pass on them.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from helip.mining.bulk import BulkSource, as_targets, ulp_of
+from helip.mining.settings import SearchSettings
+from helip.mining.survivors import Survivors
+from helip.mining.vectors import Pairs, open_pairs
+from tests.reference import brute_hard_pairs
+
+ROWS = 96
+DEPTH = 12
+
+
+def widths(dtype: torch.dtype) -> tuple[int, int]:
+    """Widths below 250 at which 1 / sqrt(width) is rounded up, and down, by the largest part of itself."""
+    exact = torch.arange(40, 250).double().rsqrt()
+    moved = exact.to(dtype).double() / exact - 1
+    return 40 + int(moved.argmax()), 40 + int(moved.argmin())
+
+
+def signs(width: int, copies: int, seed: int) -> np.ndarray:
+    """(ROWS, width) of +-1: `copies` of one row, others with 1 to 12 other signs; cosines are 1 - 2 flips / width."""
+    rng = np.random.default_rng(seed)
+    rows = np.tile(rng.choice([-1.0, 1.0], width), (ROWS, 1))
+    for row in rows[copies:]:
+        row[rng.choice(width, rng.integers(1, 13), replace=False)] *= -1
+    return rows
+
+
+def cases() -> list[Any]:
+    """Both directions of rounding in each modality; more copies than the depth, or two among rows at many distances."""
+    return [
+        (dtype, image, text, score, copies)
+        for dtype in (torch.bfloat16, torch.float16, torch.float32)
+        for image in widths(dtype)
+        for text in widths(dtype)
+        for score, copies in (("joint", 2), ("joint", 2 * DEPTH), ("image", 2 * DEPTH), ("text", 2))
+    ]
+
+
+def rules_of(width: int) -> list[dict[str, Any]]:
+    few, many = 1 - 2 * 3 / width, 1 - 2 * 8 / width  # three and eight other signs
+    return [
+        {"near_duplicate": 1.0},
+        *({"near_duplicate": 1 - step} for step in (1e-3, 1e-5, 1e-7)),  # copies are out, closest to the limit
+        *({"near_duplicate": few + step} for step in (1e-3, 1e-9, -1e-9, -1e-3)),
+        *({"near_duplicate": 1.0, "min_similarity": many + step} for step in (1e-3, 1e-9, -1e-9, -1e-3)),
+        *({"near_duplicate": few + step, "min_similarity": many - step} for step in (1e-9, -1e-9)),
+    ]
+
+
+def blocks(pairs: Pairs, dtype: torch.dtype, parts: list[slice]) -> Iterator[tuple]:
+    """What `sweep` gives to `Survivors.add`, for these candidates."""
+    source = BulkSource(pairs, dtype, 1 << 30, torch.device("cpu"))
+    both = source.rows(slice(None))
+    sides = [as_targets(side, v.width) for side, v in zip(both, pairs.modalities, strict=True)]
+    for part in parts:
+        some = source.rows(part)
+        upper = [own @ side.values.T for (own, _), side in zip(sides, some, strict=True)]
+        yield part, upper, [gap for _, gap in sides], [float(side.error.max()) for side in some]
+
+
+@pytest.mark.parametrize(("dtype", "image", "text", "score", "copies"), cases(), ids=str)
+def test_no_bound_is_on_the_wrong_side(dtype, image, text, score, copies) -> None:
+    vectors = signs(image, copies, 0), signs(text, copies, 1)
+    everyone = np.arange(ROWS)
+    sharing = np.where(everyone % 3 == 0, 7, -1)  # a third of all rows, copies among them, have one caption
+    for rules in rules_of(image if score == "image" else text):
+        for group in (None, sharing) if rules == {"near_duplicate": 1.0} else (None,):
+            pairs = open_pairs(*vectors, text_group=group)
+            check(pairs, SearchSettings(depth=DEPTH, score=score, **rules), dtype, vectors, group, rules)
+
+
+def check(
+    pairs: Pairs,
+    settings: SearchSettings,
+    dtype: torch.dtype,
+    vectors: tuple[np.ndarray, np.ndarray],
+    group: np.ndarray | None,
+    rules: dict[str, Any],
+) -> None:
+    truth = brute_hard_pairs(*vectors, ROWS, score=settings.score, text_group=group, **rules)
+    score = np.zeros((ROWS, ROWS))  # of the pairs that the rules allow
+    place = truth[0] >= 0
+    score[np.nonzero(place)[0], truth[0][place]] = truth[1][place]
+    for cut in (ROWS, ROWS // 2):  # one block, or two of which the first gives the thresholds
+        found = Survivors(np.arange(ROWS), pairs, settings, ulp_of(dtype), torch.device("cpu"))
+        for part, upper, gap, worst in blocks(pairs, dtype, [slice(0, cut), slice(cut, ROWS)][: ROWS // cut]):
+            own = torch.arange(ROWS) - part.start
+            found.add(slice(0, ROWS), torch.arange(part.start, part.stop), own, upper, gap, worst)
+            seen = np.sort(score[:, : part.stop], axis=1)[:, -DEPTH]
+            assert (found.threshold.double().numpy() <= seen + 1e-12).all(), "a threshold above the K-th best score"
+            flat = found._parts[-1]
+            true = score[flat.target.numpy(), flat.column.numpy()]
+            assert (flat.lower.double().numpy() <= true + 1e-12).all(), (
+                "a lower bound above a score, or of a forbidden pair"
+            )
+            assert (flat.upper.double().numpy() * found._margin >= true).all(), "an upper bound below a score"
+            found.tighten(float(part.stop))
+            assert (found.threshold.double().numpy() <= seen + 1e-12).all(), "a tightened threshold above the K-th best"
+        rows, redone = found.candidates()
+        assert len(redone) == 0
+        for target in range(ROWS):
+            best = score[target] >= max(np.sort(score[target])[-DEPTH], 1e-12)
+            missing = set(np.flatnonzero(best)) - set(rows[target].tolist())
+            assert not missing, f"target {target} lost {sorted(missing)}"
