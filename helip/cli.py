@@ -24,6 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from helip.environment import machine_sentence
 from helip.errors import HelipError
+from helip.overrides import readable
 
 Config = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,7 @@ def launch(name: str) -> None:
     failed: list[str] = []
     task = _task(name, external, None if wants_traceback else failed)
     try:
+        sys.argv[1:] = readable(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)(task)()
     except (HelipError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
@@ -195,7 +197,9 @@ def sentence(error: BaseException, name: str) -> str:
     text = " ".join(str(error).split())
     if match := re.search(r"Could not override '[\w./@]+'.*?full_key: ([\w.]+)|Could not override '([\w./@]+)'", text):
         setting = match[1] or match[2]
-        return f"there is no setting {setting!r}{_nearest(setting, _settings(name))}: --help lists them"
+        if setting in (known := _settings(name)):
+            return f"{setting} holds settings of its own and cannot be replaced: +{setting}.NAME=VALUE adds one"
+        return f"there is no setting {setting!r}{_nearest(setting, known)}: --help lists them"
     if match := re.search(r"Could not find '([\w./-]+)'", text):
         group, _, option = match[1].rpartition("/")
         options = [path.stem for path in (ROOT / "conf" / group).glob("*.yaml")]
@@ -203,6 +207,8 @@ def sentence(error: BaseException, name: str) -> str:
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or text.rsplit(" ", 1)[-1]
         return f"{key} must be given: {key}=VALUE"
+    if text.startswith("Error merging override") and error.__cause__ is not None:
+        return f"{text}: {str(error.__cause__).splitlines()[0]}"
     return text
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,20 @@ class _Launch(pl.LightningModule):
         return None
 
 
+class LeaveSigterm(pl.Callback):
+    """Lightning notes SIGTERM and lets a predict loop go on to its end; here it ends the process, as it does elsewhere.
+
+    Nothing is lost: what a stage has on disk is where the same command goes on.
+    """
+
+    def __init__(self) -> None:
+        self._before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning has just put its own handler there, and takes it away at the end."""
+        signal.signal(signal.SIGTERM, self._before)
+
+
 def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
     """A trainer for predict loops, its processes already running. Raises HelipError for hardware that is not here."""
     from pytorch_lightning.callbacks import RichProgressBar
@@ -76,7 +91,7 @@ def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=progress,
-            callbacks=[RichProgressBar()] if progress else None,
+            callbacks=[LeaveSigterm(), *([RichProgressBar()] if progress else [])],
             inference_mode=True,
         )
     except (MisconfigurationException, ValueError) as error:

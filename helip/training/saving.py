@@ -69,10 +69,19 @@ class Checkpoints(Checkpoint):
         if trainer.world_size > 1 and step < trainer.max_steps and not terminated:
             self._asked.ask(trainer, (self._terminated, self._late()))  # after a save, which sets the clock back
         if terminated:
-            path = self.folder / f"step-{step:06d}.ckpt"
-            if trainer.is_global_zero:
-                print(f"SIGTERM: stopped after step {step}; train.resume={path} goes on", file=sys.stderr, flush=True)
-            raise SystemExit(EXIT_SIGTERM)
+            self._leave(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A signal that came while the last checkpoint was written, say."""
+        if self._terminated:
+            self._leave(trainer)
+
+    def _leave(self, trainer: pl.Trainer) -> None:
+        step = trainer.global_step
+        path = self.folder / f"step-{step:06d}.ckpt"
+        if trainer.is_global_zero:
+            print(f"SIGTERM: stopped after step {step}; train.resume={path} goes on", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_SIGTERM)
 
     def _late(self) -> bool:
         return self.every_minutes is not None and time.monotonic() - self._clock >= 60 * self.every_minutes

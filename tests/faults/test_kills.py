@@ -41,11 +41,12 @@ STAGES: list[tuple[str, str, int, Callable[..., bool]]] = [
     ("training, first step", "helip.training.module.HelipModule.training_step", 1, lambda *_: True),
     ("training, in between", "helip.training.module.HelipModule.training_step", 4, lambda *_: True),
     ("training, a checkpoint", "pytorch_lightning.Trainer.save_checkpoint", 1, lambda *_: True),
+    ("training, the last checkpoint", "pytorch_lightning.Trainer.save_checkpoint", 3, lambda *_: True),
     ("evaluation after", "helip.pipeline.evaluation.ClipEmbed.part", 2, lambda *_: True),
     ("export, half written", "os.replace", 1, final_weights),
     ("results, half written", "os.replace", 1, metadata),
 ]
-QUICK = (1, 3, 7, 13)  # a shard index, embeddings, hard pairs, an export; training and mining have tests of their own
+QUICK = (1, 3, 7, 14)  # a shard index, embeddings, hard pairs, an export; training and mining have tests of their own
 
 
 def outcome(world: World) -> dict[str, bytes]:
@@ -128,7 +129,11 @@ def test_killed_in_each_place(make_world, unbroken, tmp_path: Path, stage, how: 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_in_all_places_one_after_the_other(make_world, unbroken, tmp_path: Path, how: signal.Signals) -> None:
     world = make_world(tmp_path)
-    killed(world, how, STAGES)
+    # SIGTERM leaves a checkpoint at once, so that a third one does not come in a run that others have gone before
+    stages = [stage for stage in STAGES if "last checkpoint" not in stage[0]]
+    if how == signal.SIGTERM:  # and after the one of the last step no training is left that could be ended
+        stages = [stage for stage in stages if stage[0] != "training, a checkpoint"]
+    killed(world, how, stages)
     check(world, unbroken)
 
 

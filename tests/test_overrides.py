@@ -1,0 +1,57 @@
+"""Shard ranges on the command line, as users of webdataset and open_clip type them."""
+
+import subprocess
+import sys
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from helip.cli import ROOT
+from helip.errors import HelipError
+from helip.overrides import readable
+
+RANGE = "/data/cc3m/{00000..00331}.tar"
+
+
+@pytest.mark.parametrize("key", ["dataset.path", "+dataset.path", "++dataset.path"])
+def test_a_range_reaches_hydra_as_text(key: str) -> None:
+    (argument,) = readable([f"{key}={RANGE}"])
+    override = OverridesParser.create().parse_override(argument)
+    assert override.key_or_group == "dataset.path" and override.value() == RANGE
+    assert readable([argument]) == [argument]  # the ranks get it a second time
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["-m", "helip.topk=5,10", "evaluation.sets={a: 1}", f"dataset.path='{RANGE}'", f'dataset.path="{RANGE}"', "a=b=c"],
+)
+def test_other_arguments_stay_as_they_are(argument: str) -> None:
+    assert readable([argument]) == [argument]
+
+
+def test_what_a_shell_makes_of_braces_is_refused() -> None:
+    """Hydra would take the last shard alone, without a word."""
+    spread = [f"dataset.path=/data/{number:05d}.tar" for number in range(4)]
+    with pytest.raises(HelipError, match=r"dataset\.path is given 4 times, from /data/00000\.tar to /data/00003\.tar"):
+        readable([*spread, "helip.topk=5"])
+    again = [spread[0], "helip.topk=5", spread[0], "helip.topk=10"]
+    assert readable(again) == again
+
+
+def test_the_programs_say_so() -> None:
+    command = [sys.executable, "mine.py", "dataset=folder", "dataset.path=/a/0.tar", "dataset.path=/a/1.tar"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: dataset.path is given 2 times") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("evaluation.sets={a: 1}", "evaluation.sets holds settings of its own and cannot be replaced"),
+        ("evaluation.sets=[a]", "Error merging override evaluation.sets=[a]: Cannot merge DictConfig with ListConfig"),
+    ],
+)
+def test_a_group_that_is_overridden_as_a_whole(override: str, sentence: str) -> None:
+    result = subprocess.run([sys.executable, "evaluate.py", override], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith(f"error: {sentence}"), result.stderr
