@@ -1,8 +1,8 @@
 """Does a long run grow, or slow down? Memory, open handles and CPU time of a program and its workers, from /proc.
 
-    python benchmarks/endurance.py train OUT.json --seconds 3600            20 epochs and more on embedded emoji
-    python benchmarks/endurance.py mine OUT.json ARRAYS --backend pool      arrays of benchmarks/synthetic.py
-    python benchmarks/endurance.py mine OUT.json ARRAYS --backend approximate
+    python -m benchmarks.endurance train OUT.json --seconds 3600            20 epochs and more on embedded emoji
+    python -m benchmarks.endurance mine OUT.json ARRAYS --backend pool      arrays of benchmarks/synthetic.py
+    python -m benchmarks.endurance mine OUT.json ARRAYS --backend approximate
 
 Fixed before the first run: the first quarter of the time is start-up. Over the rest, memory is flat when the Theil-Sen
 slope adds less than 16 MiB or 2 % (the larger), handles are flat when it adds less than one. The sample rate is

@@ -1,6 +1,6 @@
 """Run one program and record when each of its optimiser steps ended.
 
-    python benchmarks/timed.py RECORD.json bare|open_clip|ours ARGUMENTS        (benchmarks/training.py calls it)
+    python -m benchmarks.timed RECORD.json bare|open_clip|ours ARGUMENTS        (benchmarks/training.py calls it)
 
 The clock is a hook that torch calls after every step of every optimiser: the same for all programs.
 """

@@ -17,7 +17,8 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import check_sums
 from tests.faults.injected import SmallDisk, _resolve, in_child, longest_file
-from tests.faults.test_kills import TRAINING, leftovers, outcome
+from tests.faults.recorder import recording
+from tests.faults.test_kills import TRAINING, leftovers, no_wrong_pairs, outcome
 from tests.faults.test_kills import unbroken as unbroken  # a fixture
 from tests.pipeline import conftest
 from tests.pipeline.conftest import Result, World
@@ -88,17 +89,19 @@ def whole(folder: Path) -> int:
     return found
 
 
-def run_out(world: World, disk: SmallDisk, stages: list) -> None:
-    """One run after the other finds the disk full in the next stage; the last one finishes."""
+def run_out(world: World, disk: SmallDisk, stages: list, record: Path) -> None:
+    """One run after the other finds the disk full in the next stage; the last one finishes, no pair was wrong."""
     for stage, place, call, free in stages:
-        with full_from(disk, place, call, free):
+        with full_from(disk, place, call, free), recording(world.shards, record):
             result = world.run("train", *TRAINING)
         refused(result, "no room" if "no room" in str(result.errors) else "is full")
         whole(world.folder)
         assert leftovers(world.folder) == [], stage
-    finished = world.run("train", *TRAINING)
+    with recording(world.shards, record):
+        finished = world.run("train", *TRAINING)
     assert finished.status == 0, finished.err
     assert whole(world.folder) > 3
+    no_wrong_pairs(world, record)
 
 
 def on_disk(make_world: Callable[..., World], disk: SmallDisk) -> World:
@@ -106,17 +109,19 @@ def on_disk(make_world: Callable[..., World], disk: SmallDisk) -> World:
     return make_world(disk.folder)
 
 
-def test_a_disk_that_is_full_in_one_place_of_every_stage(make_world, unbroken, small_disk: SmallDisk) -> None:
+def test_a_disk_that_is_full_in_one_place_of_every_stage(
+    make_world, unbroken, small_disk: SmallDisk, tmp_path: Path
+) -> None:
     world = on_disk(make_world, small_disk)
-    run_out(world, small_disk, [FULL[number] for number in QUICK])
+    run_out(world, small_disk, [FULL[number] for number in QUICK], tmp_path / "record")
     assert outcome(world) == unbroken
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", FULL, ids=[stage[0] for stage in FULL])
-def test_a_disk_that_is_full_in_each_place(make_world, unbroken, small_disk: SmallDisk, stage) -> None:
+def test_a_disk_that_is_full_in_each_place(make_world, unbroken, small_disk: SmallDisk, tmp_path: Path, stage) -> None:
     world = on_disk(make_world, small_disk)
-    run_out(world, small_disk, [stage])
+    run_out(world, small_disk, [stage], tmp_path / "record")
     assert outcome(world) == unbroken
 
 

@@ -94,13 +94,18 @@ def killed(world: World, how: signal.Signals, stages: list) -> None:
     assert finished.status == 0, finished.err
 
 
-def check(world: World, unbroken: dict[str, bytes]) -> int:
+def check(world: World, unbroken: dict[str, bytes]) -> None:
     assert outcome(world) == unbroken
     assert leftovers(world.folder) == []
+    no_wrong_pairs(world, world.folder / "record")
+
+
+def no_wrong_pairs(world: World, record: Path) -> None:
+    """Every pair that was recorded in the training steps is one of the index."""
     (index,) = (world.folder / "artifacts/folder/hard_pairs").glob("*/meta.json")
-    pairs, wrong = wrong_pairs(world.folder / "record", index.parent, 5)
+    pairs, wrong = wrong_pairs(record, index.parent, 5)
     assert pairs > 0 and wrong == []
-    return pairs
+    print(f"recorder: {pairs} pairs, {len(wrong)} wrong")
 
 
 def test_sigterm_ends_what_comes_after_the_training(unbroken) -> None:

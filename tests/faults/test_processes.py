@@ -24,6 +24,7 @@ from helip.pipeline import entry
 from helip.training.module import HelipModule
 from tests.faults.injected import ended
 from tests.faults.recorder import recording, wrong_pairs
+from tests.faults.test_kills import no_wrong_pairs
 from tests.pipeline.conftest import Result, World
 from tests.samples import sample, write_tar
 
@@ -58,14 +59,16 @@ def test_a_loader_worker_that_is_killed(make_world, tmp_path: Path, program: str
             os.kill(int(workers[0].pid or 0), signal.SIGKILL)
         return step(self, batch, batch_idx)
 
-    with mock.patch.object(owner, name, killing):
+    with mock.patch.object(owner, name, killing), recording(world.shards, tmp_path / "record"):
         result = world.run(program, *settings)
     assert killed and time.monotonic() - killed < WORKER_PATIENCE
     refused(result, "lower data.workers")
-    again = world.run(program, *settings)
+    with recording(world.shards, tmp_path / "record"):
+        again = world.run(program, *settings)
     assert again.status == 0, again.err
     if program == "train":
         assert "resume: /" in again.out
+        no_wrong_pairs(world, tmp_path / "record")
 
 
 def group_member(leader: int, rank: int) -> int:
