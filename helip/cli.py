@@ -187,11 +187,9 @@ def _own_arguments(external: bool) -> Iterator[None]:
 
 def sentence(error: BaseException, name: str) -> str:
     """What went wrong, in one line; a mistyped key or option is answered with the nearest one."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, HelipError):  # from a loader worker it arrives with the worker's traceback before it
             return str(cause).rsplit("HelipError: ", 1)[-1].strip()
-        cause = cause.__cause__
     if said := machine_sentence(error):
         return said
     text = " ".join(str(error).split())
@@ -210,6 +208,16 @@ def sentence(error: BaseException, name: str) -> str:
     if text.startswith("Error merging override") and error.__cause__ is not None:
         return f"{text}: {str(error.__cause__).splitlines()[0]}"
     return text
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what caused it; under a debugger, or with OC_CAUSE=1, OmegaConf makes an error its own cause."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and not any(cause is one for one in seen):
+        yield cause
+        seen.append(cause)
+        cause = cause.__cause__
 
 
 def _nearest(name: str, known: list[str]) -> str:

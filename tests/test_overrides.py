@@ -1,5 +1,6 @@
 """Shard ranges on the command line, as users of webdataset and open_clip type them."""
 
+import os
 import subprocess
 import sys
 
@@ -45,6 +46,7 @@ def test_the_programs_say_so() -> None:
     assert result.stderr.startswith("error: dataset.path is given 2 times") and result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("causes", ["0", "1"])
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -52,6 +54,9 @@ def test_the_programs_say_so() -> None:
         ("evaluation.sets=[a]", "Error merging override evaluation.sets=[a]: Cannot merge DictConfig with ListConfig"),
     ],
 )
-def test_a_group_that_is_overridden_as_a_whole(override: str, sentence: str) -> None:
-    result = subprocess.run([sys.executable, "evaluate.py", override], cwd=ROOT, capture_output=True, text=True)
+def test_a_group_that_is_overridden_as_a_whole(override: str, sentence: str, causes: str) -> None:
+    """With OC_CAUSE=1, and under a debugger, an error of OmegaConf may be its own cause."""
+    command = [sys.executable, "evaluate.py", override]
+    environment = os.environ | {"OC_CAUSE": causes}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and result.stderr.startswith(f"error: {sentence}"), result.stderr
