@@ -4,20 +4,23 @@ A folder holds `img_emb/img_emb_3.npy`, `text_emb/text_emb_3.npy` and `metadata/
 numbers where there are several (clip_retrieval/clip_inference/writer.py). The entries of a part lie in the order in
 which loader workers finished, samples that failed are missing, and a part takes every n-th shard: an entry is therefore
 matched to a row by key, url and caption, as far as the metadata has them. Keys alone would not do: img2dataset gives
-the same ones to every dataset.
+the same ones to every dataset. Where two rows, or two entries, are described alike, neither is matched.
 
 Legend: N rows of the ShardIndex, E entries over all parts, d width.
 """
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from helip.artifacts.arrays import new_array
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
 from helip.errors import HelipError
@@ -79,7 +82,7 @@ class EmbeddingFolder:
         """`entry` (E,) with what the metadata says of it: `key`, and `url` and `caption` where they are there.
 
         Raises:
-            HelipError: parts without metadata, or metadata of another length.
+            HelipError: parts without metadata, or metadata of another length, or with keys alone.
         """
         if self._metadata.keys() != self.numbers.keys():
             odd = sorted(self._metadata.keys() ^ self.numbers.keys())
@@ -95,13 +98,18 @@ class EmbeddingFolder:
         shared = [name for name in ("key", "url", "caption") if all(name in table.column_names for table in tables)]
         if "key" not in shared:
             raise HelipError(f"{self.folder}/metadata has neither image_path nor key: rows cannot be recognised")
+        if shared == ["key"]:
+            raise HelipError(
+                f"{self.folder}/metadata has neither urls nor captions, and the keys of every dataset are alike: run "
+                "clip-retrieval inference again with --enable_metadata True"
+            )
         table = pa.concat_tables([table.select(shared) for table in tables])
         return table.append_column("entry", pa.array(np.arange(len(table))))
 
     def write(self, path: Path, entry_of_row: np.ndarray) -> None:
         """Write the .npy file (N, d) of the rows, in the type of the parts; zeros where `entry_of_row` (N,) is -1."""
         kind = self.arrays[0]
-        out = np.lib.format.open_memmap(path, "w+", kind.dtype, (len(entry_of_row), kind.shape[1]))
+        out = new_array(path, kind.dtype, (len(entry_of_row), kind.shape[1]))
         part_of_row = np.where(entry_of_row < 0, -1, np.searchsorted(self.ends, entry_of_row, side="right"))
         for part, array in enumerate(self.arrays):
             rows = np.flatnonzero(part_of_row == part)
@@ -115,7 +123,7 @@ class EmbeddingFolder:
 def match_rows(folder: EmbeddingFolder, index: ShardIndex, wanted: np.ndarray) -> np.ndarray:
     """(N,) int64: the entry of each row of the shards, -1 where there is none.
 
-    Of entries that say the same of themselves the first is taken.
+    A description that belongs to several rows or to several entries, or is a key alone, matches nothing.
 
     Args:
         wanted: (N,) bool, rows that will be mined.
@@ -126,11 +134,9 @@ def match_rows(folder: EmbeddingFolder, index: ShardIndex, wanted: np.ndarray) -
     theirs = folder.entries()
     names = [name for name in theirs.column_names if name != "entry"]
     ours = _describe(index, names)
-    joined = ours.join(theirs, names, join_type="inner").select(["row", "entry"])
-    joined = joined.sort_by([("row", "ascending"), ("entry", "ascending")])
-    rows, first = np.unique(joined["row"].to_numpy(), return_index=True)
+    joined = _told_apart(ours, names, "row").join(_told_apart(theirs, names, "entry"), names, join_type="inner")
     entry_of_row = np.full(len(index), -1, np.int64)
-    entry_of_row[rows] = joined["entry"].to_numpy()[first]
+    entry_of_row[joined["row"].to_numpy()] = joined["entry"].to_numpy()
     missing = np.flatnonzero(wanted & (entry_of_row < 0))
     if len(missing) > MOST_MISSING * wanted.sum():
         row = int(missing[0])
@@ -141,6 +147,14 @@ def match_rows(folder: EmbeddingFolder, index: ShardIndex, wanted: np.ndarray) -
     return entry_of_row
 
 
+def _told_apart(table: pa.Table, names: list[str], number: str) -> pa.Table:
+    """The lines whose description no other one has, and that say more than a key."""
+    groups = table.group_by(names).aggregate([(number, "count"), (number, "min")])
+    more = reduce(or_, (pc.field(name) != "" for name in names if name != "key"))
+    alone = groups.filter(more & (pc.field(f"{number}_count") == 1))
+    return alone.select([*names, f"{number}_min"]).rename_columns([*names, number])
+
+
 def _like(theirs: pa.Table, names: list[str], ours: pa.Table, row: int) -> str:
     """How a row differs from the entry that has its key."""
     mine = {name: ours[name][row].as_py() for name in names}
@@ -148,7 +162,9 @@ def _like(theirs: pa.Table, names: list[str], ours: pa.Table, row: int) -> str:
     if mine["key"] not in keys:
         return f"whose key no entry has (the first entry has {keys[0]!r})"
     other = {name: theirs[name][keys.index(mine["key"])].as_py() for name in names}
-    name = next((name for name in names if other[name] != mine[name]), "key")
+    name = next((name for name in names if other[name] != mine[name]), None)
+    if name is None:
+        return f"which is not the only row or entry with its {', '.join(names)}"
     return f"whose {name} is {_short(mine[name])} here and {_short(other[name])} there"
 
 

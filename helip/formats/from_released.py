@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from helip.artifacts.arrays import new_array
 from helip.artifacts.atomic import atomic_folder, digest, file_digest
 from helip.artifacts.hard_pairs import ARRAYS, write_meta
 from helip.artifacts.shards import ShardIndex
@@ -119,7 +120,7 @@ def from_released(
         raise HelipError(f"{hard_samples} lists no hard pairs")
     with atomic_folder(folder) as temporary:
         shape = (len(index), width)
-        arrays = {n: np.lib.format.open_memmap(temporary / f"{n}.npy", "w+", d, shape) for n, d in ARRAYS.items()}
+        arrays = {name: new_array(temporary / f"{name}.npy", dtype, shape) for name, dtype in ARRAYS.items()}
         arrays["rows"][:] = -1
         for row, partners in _mapped(hard_samples, row_of_id, index.valid, report):
             arrays["rows"][row, : len(partners)] = partners

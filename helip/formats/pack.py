@@ -19,6 +19,7 @@ from helip.errors import HelipError
 from helip.formats.training_list import read_entries
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
+EXTENSIONS["MPO"] = "jpg"  # of cameras that store a preview behind the photo: a JPEG to all who read the first picture
 SHOWN = 5  # lines that are named among those left out
 
 
@@ -128,7 +129,7 @@ class _Shards:
             self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115, closed when it is full
         assert self._tar is not None
         key = f"{self.number:05d}{self.count:0{self._digits}d}"
-        facts = {**fields, "key": key, "caption": caption, "status": "success"}
+        facts = {"key": key, "caption": caption, "status": "success", **fields}  # the list's own columns win
         for name, data in (
             (extension, image),
             ("txt", caption.encode("utf-8")),

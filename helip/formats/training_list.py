@@ -13,6 +13,7 @@ import io
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ NOT_A_VALUE = frozenset(
     {"#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"}
     | {"NULL", "NaN", "None", "n/a", "nan", "null"}
 )
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # \r too: csv leaves it unquoted, to pandas it ends a line
 SHOWN = 5  # rows that are named among those left out
 
 
@@ -100,7 +101,8 @@ def _suffix(image: bytes) -> str:
         raise Unreadable("it has no image")
     decode_image(image)
     with Image.open(io.BytesIO(image)) as opened:
-        return {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}.get(opened.format or "", f".{opened.format}".lower())
+        known = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # MPO: a JPEG with more pictures behind
+        return known.get(opened.format or "", f".{opened.format}".lower())
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def read_entries(path: Path, separator: str) -> Iterator[tuple[int, dict[str, st
     """Lines of a CSV file with a header: the number of a line in the file, and its fields.
 
     Raises:
-        HelipError: no file, no header, bytes that are not UTF-8, or a line with another number of fields.
+        HelipError: no file, no header, one that repeats a name, bytes that are not UTF-8, or a line with another number
+            of fields.
     """
     csv.field_size_limit(sys.maxsize)  # captions of a megabyte are there
     try:
@@ -147,6 +150,8 @@ def read_entries(path: Path, separator: str) -> Iterator[tuple[int, dict[str, st
             header = next(reader, [])
             if not any(header):
                 raise HelipError(f"{path} is empty: its first line must name the columns")
+            if repeated := [name for name, count in Counter(header).items() if count > 1]:
+                raise HelipError(f"{path} names the column {repeated[0]!r} more than once: rename or remove one")
             number = reader.line_num + 1
             for fields in reader:
                 if fields:

@@ -1,15 +1,18 @@
 """Entries of clip-retrieval come to the rows that they were made from, or are refused."""
 
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
 from helip.formats.clip_retrieval import EmbeddingFolder, match_rows
+from helip.formats.from_released import from_released
 from tests.formats.clip_retrieval import write_folder
 from tests.samples import sample, write_shards, write_tar
 
@@ -114,6 +117,57 @@ def test_equal_keys_of_another_dataset_are_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "odd", vectors(10), vectors(10), [f"{n}x" for n in keys], captions)
     with pytest.raises(HelipError, match="whose key no entry has"):
         match_rows(EmbeddingFolder(folder, "image"), index, index.valid)
+
+
+def test_what_is_described_alike_is_left_out(tmp_path: Path) -> None:
+    """Rows 3 and 23 have the same key and caption, and so have two entries; row 5 has a key alone."""
+    samples = [sample(n) for n in range(20)] + [sample(n, txt=f"other {n}".encode()) for n in range(20)]
+    samples[23] = sample(3)
+    samples[5] = sample(5, txt=None)
+    named = [(f"{n % 20:04d}", one) for n, one in enumerate(samples)]
+    shards = [write_tar(tmp_path / "0.tar", named[:20]), write_tar(tmp_path / "1.tar", named[20:])]
+    both, second = ShardIndex.build(shards), ShardIndex.build(shards[1:])
+    captions = [one.get("txt", b"").decode() for one in samples]
+
+    def entries(rows: list[int], name: str) -> EmbeddingFolder:
+        arguments = vectors(len(rows)), vectors(len(rows)), [named[row][0] for row in rows], [captions[r] for r in rows]
+        return EmbeddingFolder(write_folder(tmp_path / name, *arguments), "image")
+
+    found = match_rows(entries(list(range(40)), "all"), both, both.valid)
+    assert np.flatnonzero(found < 0).tolist() == [3, 5, 23]
+    assert (found[found >= 0] == np.flatnonzero(found >= 0)).all()
+    twice = entries([*range(20, 40), 24, 3], "twice")
+    assert np.flatnonzero(match_rows(twice, second, second.valid) < 0).tolist() == [3, 4]
+    with pytest.raises(HelipError, match=r"2 of 15 rows .*0003 .*is not the only row or entry with its key, caption"):
+        match_rows(twice, second, second.valid & (np.arange(20) < 15))
+
+
+def test_keys_alone_are_refused(tmp_path: Path) -> None:
+    """Embeddings of images alone: clip-retrieval writes no caption then."""
+    index = ShardIndex.build(write_shards(tmp_path / "tars", [10]))
+    folder = write_folder(tmp_path / "made", vectors(10), vectors(10), [index.key(row) for row in range(10)], [""] * 10)
+    path = folder / "metadata/metadata_0.parquet"
+    with pytest.raises(HelipError, match="10 of 10 rows have no embedding"):
+        match_rows(EmbeddingFolder(folder, "image"), index, index.valid)
+    pq.write_table(pq.read_table(path, columns=["image_path"]), path)
+    with pytest.raises(HelipError, match=r"neither urls nor captions.*--enable_metadata True"):
+        match_rows(EmbeddingFolder(folder, "image"), index, index.valid)
+
+
+def test_a_full_disk_ends_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map whose bytes are not reserved ends the process by SIGBUS."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = write_folder(tmp_path / "made", vectors(4), vectors(4), list("abcd"), list("abcd"))
+    index = ShardIndex.build(write_shards(tmp_path / "tars", [4]))
+    (tmp_path / "hard.csv").write_text("0,1\n1,0\n")
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(HelipError, match=r"no room for the .* bytes of .*out\.npy \(No space left on device\)"):
+        EmbeddingFolder(folder, "image").write(tmp_path / "out.npy", np.arange(4))
+    with pytest.raises(HelipError, match=r"no room for the .* bytes of .*rows\.npy"):
+        from_released(tmp_path / "hard.csv", index, tmp_path / "index", order="row")
 
 
 def test_damaged_folders_are_refused(tmp_path: Path) -> None:

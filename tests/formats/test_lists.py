@@ -20,6 +20,7 @@ CAPTIONS = [
     "plain",
     "comma, \"quoted\", and 'single'",
     "two\nlines\r\nand\rmore\ttab",
+    "a lone\rreturn",
     "<script>alert(1)</script>&amp;",
     "bell\x07 nul\x00 escape\x1b[31m",
     "NA",
@@ -32,6 +33,7 @@ CAPTIONS = [
     '"starts and ends"',
 ]
 CLEAN = {"bell\x07 nul\x00 escape\x1b[31m": "bell  nul  escape [31m", "NA": "NA ", "nan": "nan ", "None": "None "}
+CLEAN |= {"two\nlines\r\nand\rmore\ttab": "two\nlines \nand more\ttab", "a lone\rreturn": "a lone return"}
 URLS = ["u", "u", None, "", 'http://x/?a=1,2&b="3"', "http://x/\nnewline", "javascript:alert(1)"] * 2
 
 
@@ -56,7 +58,8 @@ def test_hostile_captions_reach_open_clip(tmp_path: Path, separator: str) -> Non
     assert [path.read_bytes() for path in paths] == [picture(n) for n in range(len(CAPTIONS))]
     assert table["row"].tolist() == list(range(len(CAPTIONS)))
     found = read_list(tmp_path / "out/toy.csv")
-    assert found.fingerprint == index.fingerprint and list(found.urls()) == [url or None for url in URLS[:13]]
+    assert found.fingerprint == index.fingerprint
+    assert list(found.urls()) == [url or None for url in URLS[: len(CAPTIONS)]]
 
 
 def test_a_list_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +116,7 @@ def write_list(folder: Path, captions: list[str], separator: str = "\t") -> Path
 
 @pytest.mark.parametrize("separator", ["\t", ","])
 def test_a_list_becomes_shards_in_its_order(tmp_path: Path, separator: str) -> None:
-    captions = [text for text in CAPTIONS if text != CAPTIONS[4]] + ["twice", "twice"]
+    captions = [text for text in CAPTIONS if "\x07" not in text and "lone" not in text] + ["twice", "twice"]
     path = write_list(tmp_path / "in", captions, separator)
     packed = csv_to_shards(path, tmp_path / "out", separator, root=tmp_path / "in", per_shard=5)
     assert packed.sentences() == ["14 samples in 3 shards"]
@@ -128,6 +131,33 @@ def test_a_list_becomes_shards_in_its_order(tmp_path: Path, separator: str) -> N
     with tarfile.open(tmp_path / "out/00000.tar") as tar:
         assert tar.getnames()[:4] == ["000000000.jpg", "000000000.txt", "000000000.json", "000000001.png"]
     assert json.loads((tmp_path / "out/00002_stats.json").read_text())["successes"] == 4
+
+
+def test_the_columns_of_the_list_are_kept(tmp_path: Path) -> None:
+    """`key`, `caption` and `status` are a list's own where it has them, but for the .txt member."""
+    (tmp_path / "0.jpg").write_bytes(picture(0))
+    (tmp_path / "list.csv").write_text("filepath,title,key,caption,status\n0.jpg,a dog,k7,ein Hund,checked\n")
+    csv_to_shards(tmp_path / "list.csv", tmp_path / "out", ",", root=tmp_path)
+    index = ShardIndex.build([tmp_path / "out/00000.tar"])
+    assert index.key(0) == "000000000" and SampleReader(index).captions(0) == ("a dog",)
+    for column, value in (("key", "k7"), ("caption", "ein Hund"), ("status", "checked")):
+        assert SampleReader(index, column).captions(0) == (value,)
+    (tmp_path / "list.csv").write_text("filepath,title,alt,alt\n0.jpg,a dog,one,two\n")
+    with pytest.raises(HelipError, match=r"list\.csv names the column 'alt' more than once: rename or remove one"):
+        csv_to_shards(tmp_path / "list.csv", tmp_path / "two", ",", root=tmp_path)
+
+
+def test_photos_with_a_preview_are_jpgs_both_ways(tmp_path: Path) -> None:
+    """Pillow opens what many cameras and phones write as MPO: a JPEG with more pictures behind the first."""
+    photo = Image.new("RGB", (16, 16), "red")
+    photo.save(tmp_path / "0.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    (tmp_path / "list.csv").write_text("filepath\ttitle\n0.jpg\tred\n")
+    csv_to_shards(tmp_path / "list.csv", tmp_path / "tars", root=tmp_path)
+    with tarfile.open(tmp_path / "tars/00000.tar") as tar:
+        assert tar.getnames()[0] == "000000000.jpg"
+    shards_to_csv(ShardIndex.build([tmp_path / "tars/00000.tar"]), tmp_path / "out", "toy")
+    (image,) = (tmp_path / "out/images").rglob("*.*")
+    assert image.suffix == ".jpg" and image.read_bytes() == (tmp_path / "0.jpg").read_bytes()
 
 
 def test_shards_to_a_list_to_shards(tmp_path: Path) -> None:
