@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ def launch(name: str) -> None:
     failed: list[str] = []
     task = _task(name, external, None if wants_traceback else failed)
     try:
-        sys.argv[1:] = readable(sys.argv[1:])
+        sys.argv[1:] = [*readable(sys.argv[1:]), *_without_folder()]
         hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)(task)()
     except (HelipError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
@@ -67,6 +68,14 @@ def launch(name: str) -> None:
         complete = external or _print_sweep()
     if failed or not complete:
         sys.exit(1)
+
+
+def _without_folder() -> list[str]:
+    """Overrides of a rank that torchrun or srun started beside rank 0, whose run folder all of them use."""
+    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    if rank == 0 or RUN_FOLDER in os.environ or {"-m", "--multirun"} & set(sys.argv):
+        return []
+    return ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
 
 
 class NoteSweep(Callback):
@@ -114,12 +123,15 @@ def _task(name: str, external: bool, failed: list[str] | None) -> Callable[[Dict
                     if name == "train" and config["train"]["skip_finished"] == "auto":
                         config["train"]["skip_finished"] = multirun
                     _stage(name)(config, folder)
-            except (HelipError, HydraException, OmegaConfBaseException, OSError, RuntimeError) as error:
-                machine = isinstance(error, OSError | RuntimeError)
-                if failed is None or (machine and machine_sentence(error) is None):
+            except Exception as error:
+                expected = isinstance(error, HelipError | HydraException | OmegaConfBaseException)
+                expected = expected or machine_sentence(error) is not None
+                if failed is None or not (expected or multirun):
                     raise
+                if not expected:
+                    traceback.print_exc()  # a fault of ours, or of a library: but the next job runs
                 job = f"job {HydraConfig.get().job.num}: " if multirun else ""
-                failed.append(f"{job}{sentence(error, name)}")
+                failed.append(f"{job}{'' if expected else f'{type(error).__name__}: '}{sentence(error, name)}")
                 print(f"error: {failed[-1]}", file=sys.stderr)
 
     return task

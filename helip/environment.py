@@ -27,6 +27,8 @@ def machine_sentence(error: BaseException) -> str | None:
             f"loader process {found[1].strip()} was {how}, as happens when memory runs out: lower data.workers or "
             "data.batch_size; mine.py goes on where it stopped, train.py with train.resume=auto"
         )
+    if "out of memory" in text:
+        return f"{text.split(' Tried')[0]} lower data.batch_size, or set train.accum_freq or train.grad_checkpointing"
     if PEER.search(text):
         return "another process of this run has failed: its own message says why"
     if ARCHIVE.search(text):

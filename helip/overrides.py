@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from helip.errors import HelipError
 
-RANGE = re.compile(r"([+~]{0,2}[\w./@]+)=([^'\"]*\{\d+\.\.\d+\}[^'\"]*)")
+RANGE = re.compile(r"[^\[\],'\"]*\{\d+\.\.\d+\}[^\[\],'\"]*")
 
 
 def readable(arguments: Sequence[str]) -> list[str]:
@@ -25,4 +25,12 @@ def readable(arguments: Sequence[str]) -> list[str]:
                 f"{key} is given {len(values)} times, from {values[0]} to {values[-1]}, as a shell makes of braces: "
                 f"put them in quotes, '{key}=FOLDER/{{00000..00331}}.tar', or name the folder"
             )
-    return [f'{match[1]}="{match[2]}"' if (match := RANGE.fullmatch(one)) else one for one in arguments]
+    return [_quoted(argument) for argument in arguments]
+
+
+def _quoted(argument: str) -> str:
+    """Each element of a value that has a range in it, unless somebody has set quotes."""
+    key, equals, value = argument.partition("=")
+    if not equals or "'" in value or '"' in value:
+        return argument
+    return f"{key}=" + RANGE.sub(r'"\g<0>"', value)

@@ -22,6 +22,15 @@ def test_a_range_reaches_hydra_as_text(key: str) -> None:
     assert readable([argument]) == [argument]  # the ranks get it a second time
 
 
+def test_ranges_in_a_list_and_in_a_sweep() -> None:
+    parser = OverridesParser.create()
+    (argument,) = readable([f"dataset.path=[{RANGE},/b,{RANGE}]"])
+    assert parser.parse_override(argument).value() == [RANGE, "/b", RANGE]
+    (argument,) = readable([f"dataset.path={RANGE},/b"])
+    sweep = parser.parse_override(argument)
+    assert [getattr(one, "text", one) for one in sweep.sweep_iterator()] == [RANGE, "/b"]
+
+
 @pytest.mark.parametrize(
     "argument",
     ["-m", "helip.topk=5,10", "evaluation.sets={a: 1}", f"dataset.path='{RANGE}'", f'dataset.path="{RANGE}"', "a=b=c"],

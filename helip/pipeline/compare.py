@@ -14,12 +14,13 @@ from helip.evaluation.results import clip_benchmark_records, file_name, results
 from helip.evaluation.samples import RESAMPLES, difference_intervals, values_of
 from helip.pipeline.models import ModelSpec
 from helip.pipeline.resume import find_checkpoint
-from helip.pipeline.run import provenance, write_text
+from helip.pipeline.run import provenance, read_json, write_text
 from helip.report.tables import comparison
 from helip.training.checkpoints import read_checkpoint
 from helip.training.module import CHECKPOINT_KEY
 
 LEVEL = 0.95
+EXPORTS = ("final.pt", "best.pt")  # of a run folder
 Intervals = Mapping[str, Mapping[str, tuple[float, float]]]
 
 
@@ -116,13 +117,15 @@ def benchmark_names(evaluators: Sequence[Evaluator]) -> dict[str, str]:
 
 
 def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:
-    """The model of a checkpoint: by its own description if it is ours, else ${model} with these weights.
+    """The model of a checkpoint: by its own description or that of its run, else ${model} with these weights.
 
     A run folder means its final weights.
     """
     if path.is_dir():
         path = path / "final.pt" if (path / "final.pt").is_file() else find_checkpoint(path)
     description = read_checkpoint(path).get(CHECKPOINT_KEY)
+    if path.name in EXPORTS and (path.parent / "config.json").is_file():  # weights alone, for open_clip
+        description = read_json(path.parent / "config.json").get("model")
     own = description if isinstance(description, dict) else {}
     name, arguments = own.get("name", default.name), own.get("arguments", default.arguments)
     return replace(default, name=name, pretrained=str(path), arguments=arguments)

@@ -57,6 +57,7 @@ from helip.training.seen import SeenRows
 def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Shards (or arrays) -> embeddings -> hard pairs -> tables and contact sheet."""
     session = Session(config, folder)
+    folder = session.folder
     request = build.mining_request(config, instantiate)
     if session.common.dataset.path is None:
         assert isinstance(request.embedding, Precomputed)
@@ -86,6 +87,7 @@ def _bare_rows(arrays: Precomputed) -> Rows:
 def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Ensure the hard pairs, evaluate, fit, evaluate again; the run folder holds all of it."""
     session = Session(config, folder)
+    folder = session.folder
     if session.common.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
     pairs, settings = build.pair_settings(config), build.train_settings(config)
@@ -182,6 +184,7 @@ def _finish(
 def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Metrics of one or several checkpoints, or of ${model}, side by side."""
     session = Session(config, folder)
+    folder = session.folder
     board = session.dashboard("evaluate")
     index = session.open_index() if session.common.dataset.path is not None else None
     asked = config["checkpoint"]

@@ -233,9 +233,7 @@ class ClipEmbed:
         if self.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)
         barrier()
-        try:
-            yield folder
-        finally:
-            barrier()
-            if self.rank == 0:
-                shutil.rmtree(folder, ignore_errors=True)
+        yield folder
+        barrier()  # not after an error, which other ranks may not have
+        if self.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -74,6 +74,8 @@ def computed(config: Any) -> Any:
     if not isinstance(config, dict):
         return None
     kept = {name: value for name, value in config.items() if name not in OPERATION_GROUPS}
+    if index := config.get("paths", {}).get("index"):  # hard pairs that somebody named; the other paths are places
+        kept["index"] = index
     for group, names in OPERATION.items():
         if isinstance(kept.get(group), dict):
             kept[group] = {name: value for name, value in kept[group].items() if name not in names}

@@ -32,15 +32,16 @@ class Session:
     """Rank, console, run folder, requests, and the processes started."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        self.config, self.folder = config, folder
+        self.config = config
         self.said: set[str] = set()
         self.common: Common = build.common(config)
         self.trainer = predict_trainer(self.common.trainer)
+        self.folder = Path(self.agreed(str(folder)))  # torchrun and srun: each rank has named one by its own clock
         self.rank = global_rank()
         width = None if sys.stdout.isatty() else 140  # a file has room for the names of metrics
         self.console = Console(quiet=self.rank != 0, highlight=False, markup=False, soft_wrap=True, width=width)
         if self.rank == 0:
-            write_run(folder, config)
+            write_run(self.folder, config)
         pl.seed_everything(config["seed"], verbose=False)
 
     def open_index(self) -> ShardIndex:

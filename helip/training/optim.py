@@ -44,6 +44,10 @@ class OptimSettings:
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise HelipError(f"optim.lr is {self.lr}: give a positive learning rate")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise HelipError(f"optim.betas=[{self.beta1}, {self.beta2}]: give two numbers from 0, below 1")
+        if not (self.eps >= 0 and self.weight_decay >= 0):
+            raise HelipError(f"optim.eps={self.eps} and optim.weight_decay={self.weight_decay} must not be negative")
         if not 0 < self.layer_decay <= 1:
             raise HelipError(f"optim.layer_decay is {self.layer_decay}: give a factor above 0, at most 1")
         if self.warmup < 0 or (isinstance(self.warmup, float) and self.warmup >= 1):

@@ -19,6 +19,9 @@ TRAINING = [
 ]  # fmt: skip
 
 
+BEFORE = signal.getsignal(signal.SIGTERM)
+
+
 def final_weights(temporary: object, path: object) -> bool:
     return str(path).endswith("final.pt")
 
@@ -110,7 +113,7 @@ def no_wrong_pairs(world: World, record: Path) -> None:
 
 def test_sigterm_ends_what_comes_after_the_training(unbroken) -> None:
     """The next job of a sweep, for instance: a handler that was left behind let it run on."""
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == BEFORE
 
 
 def test_killed_in_one_place_of_every_stage(make_world, unbroken, tmp_path: Path) -> None:

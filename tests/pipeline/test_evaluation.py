@@ -17,6 +17,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.evaluation.results import clip_benchmark_records
 from helip.evaluation.samples import Sampled, values_of
 from helip.evaluation.suite import build_evaluators, measure_all
+from helip.pipeline.compare import checkpoint_model
 from helip.pipeline.dataset import DatasetSpec
 from helip.pipeline.evaluation import ClipEmbed, WholeBatches, inside_fit_drive
 from helip.pipeline.models import Clip, ModelSpec, create_clip
@@ -244,3 +245,17 @@ def test_training_keeps_its_best_by_a_validation_metric(world: World, trained: R
         "error: train.best=test/i2t_recall@1 would choose the checkpoint on 'test', which is reported: "
         "choose on a part whose name begins with val"
     ]
+
+
+def test_a_run_folder_knows_its_model(world: World, tmp_path: Path) -> None:
+    """final.pt is plain weights: name and arguments come from the run's config.json, under whatever ${model}."""
+    changed = "+model.arguments.image_mean=[0.1,0.1,0.1]"
+    trained = world.run("train", "helip=random", "train.max_steps=1", "dataset.evaluators=[]", changed)
+    assert trained.status == 0, trained.err
+    both = [str(trained.folder), str(trained.folder / "checkpoints" / "step-000001.ckpt")]
+    result = world.run("evaluate", f"checkpoint=[{','.join(both)}]", "model=vit_b_32")
+    assert result.status == 0, result.err
+    final, checkpoint = json.loads((result.folder / "results.json").read_text())["metrics"].values()
+    assert final == checkpoint
+    alone = checkpoint_model(trained.folder / "final.pt", ModelSpec("ViT-B-32", "openai"))
+    assert (alone.name, alone.arguments) == (MODEL, {"image_mean": [0.1, 0.1, 0.1]})

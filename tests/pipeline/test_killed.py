@@ -16,7 +16,7 @@ from helip.training.saving import EXIT_SIGTERM
 from tests.pipeline.conftest import data_overrides
 from tests.pipeline.test_processes import folder_model as folder_model  # a fixture
 
-STEPS = 300
+STEPS = 160
 
 
 class Killed:

@@ -142,3 +142,14 @@ def test_a_sweep_mines_once_and_outlives_a_job_that_fails(fresh: World) -> None:
     assert result.out.count("mining folder:") == 1
     (index,) = (fresh.folder / "artifacts/folder/hard_pairs").glob("*/meta.json")
     assert index.parent.name.startswith("joint-")
+
+
+def test_torchrun_gives_all_ranks_one_run_folder(make_world, folder_model: Path, tmp_path: Path) -> None:
+    """Each rank that torchrun starts composes the settings by itself, a few milliseconds apart."""
+    world = make_world(tmp_path, [f"model.name=local-dir:{folder_model}", "model.pretrained=null"])
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "train.py"]
+    result = run(*launcher, *world.overrides, "trainer=ddp_cpu", "train.max_steps=2", "data.workers=0")
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "runs" / "train").iterdir()
+    assert f"run folder: {folder}" in result.stdout
+    assert json.loads((folder / "results.json").read_text())["steps"] == 2

@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.cli import ROOT
 from helip.pipeline import entry
+from helip.pipeline.jobs import job_settings
+from helip.pipeline.resume import computed
 from helip.pipeline.sweep import begin_job, describe_sweep, end_job, finished_run, note_job, read_jobs
 from helip.training.saving import Checkpoints
 from tests.pipeline.conftest import Result, World, data_overrides
@@ -114,7 +118,7 @@ def test_an_interrupted_sweep_goes_on(world: World, first: tuple[Result, Path], 
 
 
 def test_an_error_in_one_job_ends_no_other(world: World, first: tuple[Result, Path], monkeypatch) -> None:
-    """Any exception: the jobs after it run, the table is printed, and the error is raised at the end."""
+    """Any exception: its traceback is printed, the jobs after it run, the table is printed, and the status is 1."""
 
     def partners(pairs, hard: HardPairIndex | None, *others):
         if pairs.topk == 5:
@@ -123,9 +127,9 @@ def test_an_error_in_one_job_ends_no_other(world: World, first: tuple[Result, Pa
 
     original = entry.choose_partners
     monkeypatch.setattr(entry, "choose_partners", partners)
-    with pytest.raises(ZeroDivisionError):
-        sweep(world, "unlucky", "helip.topk=5,2")
-    folder = world.folder / "runs" / "train-sweep" / "unlucky"
+    result, folder = sweep(world, "unlucky", "helip.topk=5,2")
+    assert result.status == 1
+    assert "Traceback" in result.err and "error: job 0: ZeroDivisionError: out of luck" in result.err
     assert statuses(folder) == ["failed", "finished before"]
     assert json.loads((folder / "0" / "status.json").read_text())["reason"] == "ZeroDivisionError: out of luck"
 
@@ -141,6 +145,30 @@ def test_settings_that_decide_a_result_are_another_job(world: World, first: tupl
     assert same_result.status == 0 and statuses(folder) == ["finished before"]
     other, folder = sweep(world, "precision", "trainer.precision=bf16-mixed", "helip.topk=2")
     assert other.status == 0 and statuses(folder) == ["finished"]
+
+
+def test_hard_pairs_that_are_named_decide_a_result(tmp_path: Path) -> None:
+    """Their path for resuming, their content for skipping; arrays that were brought, too."""
+
+    def settings(**paths: str) -> Any:
+        encoders = {"name": "precomputed", "image": str(tmp_path / "image.npy"), "text": None}
+        model = {"name": "RN50", "pretrained": "openai"}
+        return {"model": model, "paths": {"index": None, "runs": "r"} | paths, "encoders": encoders, "seed": 1}
+
+    def digests() -> list[str]:
+        asked = [settings(), settings(index=str(tmp_path / "a")), settings(index=str(tmp_path / "b"))]
+        return [job_settings(one, "shards")["settings"] for one in asked]
+
+    assert computed(settings(index="a")) != computed(settings(index="b"))
+    assert computed(settings()) == computed(settings(runs="elsewhere"))
+    before = digests()
+    assert len(set(before)) == 3
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "meta.json").write_text("{}")
+    after = digests()
+    assert after[:2] == before[:2] and after[2] != before[2]
+    np.save(tmp_path / "image.npy", np.zeros(3))
+    assert not set(digests()) & {*before, *after}
 
 
 def test_a_table_of_what_there_is(tmp_path: Path) -> None:

@@ -124,6 +124,10 @@ def test_each_layer_has_its_learning_rate(tmp_path):
 def test_layers_of_an_unknown_model_are_refused():
     with pytest.raises(HelipError, match=r"optim\.layer_decay=0\.5"):
         build_optimizer(torch.nn.Linear(2, 2), OptimSettings(layer_decay=0.5))
+    with pytest.raises(HelipError, match=r"optim\.betas=\[0\.9, 1\.5\]: give two numbers"):
+        OptimSettings(beta2=1.5)
+    with pytest.raises(HelipError, match=r"optim\.weight_decay=-0\.1 must not be negative"):
+        OptimSettings(weight_decay=-0.1)
     with pytest.raises(HelipError, match=r"optim\.layer_decay is 1\.5"):
         OptimSettings(layer_decay=1.5)
 
