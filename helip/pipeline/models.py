@@ -29,13 +29,16 @@ class ModelSpec:
     Attributes:
         name: open_clip's name; the embedded configs are known as well.
         pretrained: an open_clip tag, a file, or None for random weights.
-        lr: peak learning rate of continued training.
+        lr: peak learning rate of continued training; betas, eps: the optimiser's where the model has its own. The
+            configuration of the optimiser reads them.
         arguments: more keyword arguments of open_clip.create_model_and_transforms, such as force_patch_dropout.
     """
 
     name: str
     pretrained: str | None
     lr: float = 1e-5
+    betas: list[float] | None = None
+    eps: float | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
