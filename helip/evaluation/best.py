@@ -93,17 +93,18 @@ def check_choice(metric: str, evaluators: Sequence[Evaluator]) -> None:
         HelipError: no such evaluator, or one that measures what is reported.
     """
     prefix = metric.partition("/")[0]
-    named = {one.name: one for one in evaluators}
-    if prefix not in named or "/" not in metric:
+    names = dict.fromkeys(one.name for one in evaluators)
+    if prefix not in names or "/" not in metric:
         raise HelipError(
             f"train.best={metric} is no metric of an evaluator: begin it with one of "
-            f"{', '.join(f'{name}/' for name in named) or '(there is no evaluator)'}, such as val/i2t_recall@1"
+            f"{', '.join(f'{name}/' for name in names) or '(there is no evaluator)'}, such as val/i2t_recall@1"
         )
-    if not named[prefix].measured_on.startswith("val"):
-        raise HelipError(
-            f"train.best={metric} would choose the checkpoint on {named[prefix].measured_on!r}, which is reported: "
-            "choose on a part whose name begins with val"
-        )
+    for one in evaluators:
+        if one.name == prefix and not one.measured_on.startswith("val"):  # several evaluators may share a name
+            raise HelipError(
+                f"train.best={metric} would choose the checkpoint on {one.measured_on!r}, which is reported: "
+                "choose on a part whose name begins with val"
+            )
 
 
 def _record(path: Path, key: str) -> dict[str, Any]:

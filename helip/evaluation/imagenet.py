@@ -10,6 +10,7 @@ from helip.errors import HelipError
 from helip.evaluation.pictures import PictureSet, Transform, pictures_in, subfolders
 
 TEMPLATES = OPENAI_IMAGENET_TEMPLATES
+PER_CLASS = 50  # pictures of each class in ImageNet-1k's validation set (arXiv 1409.0575, table 2)
 
 
 def wnids() -> list[str]:
@@ -28,6 +29,7 @@ class ImageNetFolder(PictureSet):
     """
 
     templates = tuple(TEMPLATES)
+    names: list[str]
 
     def __init__(self, folder: Path | str, transform: Transform) -> None:
         """List the pictures.
@@ -56,6 +58,13 @@ class ImageNetFolder(PictureSet):
 
     def source(self, position: int) -> tuple[bytes, str]:
         return self.paths[position].read_bytes(), str(self.paths[position])
+
+
+def is_validation_set(folder: Path) -> bool:
+    """Whether a folder is that of ImageNet-1k: -R and -A have fewer classes, Sketch other numbers of pictures."""
+    if not folder.is_dir() or len(found := subfolders(folder)) != len(wnids()):
+        return False
+    return all(len(pictures_in(one)) == PER_CLASS for one in found)
 
 
 def class_folders(folder: Path | str) -> list[Path]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helip.errors import HelipError
-from helip.evaluation.samples import Sampled, values_of
+from helip.evaluation.samples import Sampled
 
 BLOCK = 2048  # rows and columns of similarities held at once: 2048^2 float64 is 34 MB whatever Q and M are
 
@@ -82,18 +82,6 @@ def rank_samples(ranks: NDArray, unit: NDArray | None = None, at: Sequence[int] 
     return found | {"mean_rank": Sampled(ranks, unit), "median_rank": Sampled(ranks, unit, "median")}
 
 
-def retrieval(
-    image: NDArray,
-    text: NDArray,
-    image_group: ArrayLike | None = None,
-    text_group: ArrayLike | None = None,
-    at: Sequence[int] = (1, 5, 10),
-    block: int = BLOCK,
-) -> dict[str, float]:
-    """The metrics of `retrieval_samples` without their samples."""
-    return values_of(retrieval_samples(image, text, image_group, text_group, at, block))
-
-
 def retrieval_samples(
     image: NDArray,
     text: NDArray,
@@ -132,11 +120,6 @@ def retrieval_samples(
     return {f"{name}_{key}": sampled for name, found in directions.items() for key, sampled in found.items()}
 
 
-def accuracy(image: NDArray, classifier: NDArray, label: ArrayLike, block: int = BLOCK) -> dict[str, float]:
-    """The metrics of `accuracy_samples` without their samples."""
-    return values_of(accuracy_samples(image, classifier, label, block))
-
-
 def accuracy_samples(image: NDArray, classifier: NDArray, label: ArrayLike, block: int = BLOCK) -> dict[str, Sampled]:
     """Classification accuracy: shares (0..1) of images whose class is the first, or among the first five.
 
@@ -150,8 +133,8 @@ def accuracy_samples(image: NDArray, classifier: NDArray, label: ArrayLike, bloc
         block: images whose class scores are in memory together.
 
     Returns:
-        `top1`, `mean_per_class` (top-1 averaged over the classes that occur; its samples are weighted by their class),
-        and `top5` if there are more than five classes.
+        `top1`, `mean_per_class` (top-1 averaged over the classes that occur), and `top5` if there are more than five
+        classes.
 
     Raises:
         HelipError: no images, or a label that the classifier does not know.
@@ -171,7 +154,5 @@ def accuracy_samples(image: NDArray, classifier: NDArray, label: ArrayLike, bloc
         ahead = np.where(np.arange(classes) < label[rows, None], ~(scores < true), ~(scores <= true))
         ranks[rows] = 1 + ahead.sum(1) - np.isnan(true[:, 0])  # NaN is also ahead of itself
     hit = ranks == 1
-    seen = np.bincount(label, minlength=classes)
-    weight = len(label) / ((seen > 0).sum() * seen[label])  # (n,) so that the mean gives every class that occurs 1/C
-    found = {"top1": Sampled(hit), "mean_per_class": Sampled(hit * weight)}
+    found = {"top1": Sampled(hit), "mean_per_class": Sampled(hit, label=label)}
     return found | ({"top5": Sampled(ranks <= 5)} if classes > 5 else {})

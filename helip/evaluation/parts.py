@@ -6,7 +6,7 @@ import numpy as np
 
 from helip.evaluation.embed import Absent, Embed, Evaluator, Found
 from helip.evaluation.metrics import accuracy_samples, retrieval_samples
-from helip.evaluation.zeroshot import Template, classes_of, readable
+from helip.evaluation.zeroshot import Template, classes_of, prompts, readable
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Retrieval(Evaluator):
         group = np.arange(len(rows))
         if self.group:
             names, group = classes_of(embed.fields(rows, self.group))
+            if not names:
+                raise Absent(
+                    f"no row of part {self.part} has the field {self.group!r}: name a json field of the shards"
+                )
             alone = group < 0  # rows without the field stand for themselves
             group[alone] = len(names) + np.arange(alone.sum())
         if self.captions is None:
@@ -50,12 +54,12 @@ class ZeroShot(Evaluator):
     Attributes:
         part: name of a part of the dataset.
         label: json field whose distinct values are the classes; rows without it are left out.
-        templates: prompts with `{}` for the class.
+        templates: prompts with `{}` or `{c}` for the class, or `openai` (80) or `simple` (7), open_clip's for ImageNet.
     """
 
     part: str
     label: str
-    templates: tuple[Template, ...] = ("{}",)
+    templates: tuple[Template, ...] | str = ("{}",)
 
     @property
     def measured_on(self) -> str:
@@ -69,7 +73,8 @@ class ZeroShot(Evaluator):
                 f"part {self.part} has {len(names)} classes in the field {self.label!r}: name a json field of the "
                 "shards with at least two values"
             )
-        weights = embed.classifier([readable(name) for name in names], self.templates)
+        said = [readable(name) for name in names]
+        weights = embed.classifier(said, prompts(self.templates, said))
         known = label >= 0
         found = accuracy_samples(image[known], weights, label[known])
         return {f"zeroshot_{self.label}_{key}": sampled for key, sampled in found.items()}

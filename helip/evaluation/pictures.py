@@ -102,12 +102,19 @@ class WdsSet(PictureSet):
     zeroshot_classification_templates.txt (`{c}` is the class) hold one entry a line.
     """
 
-    def __init__(self, folder: Path, split: str, transform: Transform) -> None:
+    def __init__(self, folder: Path, split: str, transform: Transform, names: Sequence[str] | None = None) -> None:
         """Scan the shards' headers and read labels or captions.
+
+        Args:
+            folder: of the set.
+            split: a folder in it.
+            transform: picture -> (3, H, W) tensor.
+            names: of the classes by their numbers; None: the lines of classnames.txt.
 
         Raises:
             Absent: a shard is not there.
-            HelipError: a damaged shard, a sample without a picture or label, or a kind of set that cannot be evaluated.
+            HelipError: a damaged shard, a sample without a picture or label, a kind of set that cannot be evaluated, or
+                names that are not as many as the classes.
         """
         self.key, self.transform, self.folder = (str(folder), split), transform, folder
         kind = (_lines(folder / "dataset_type.txt") or ["classification"])[0].lower()
@@ -128,8 +135,13 @@ class WdsSet(PictureSet):
             return
         self.labels = np.array([int(content) for content in contents], np.int64)
         self.names = _lines(folder / "classnames.txt")
-        lines = _lines(folder / "zeroshot_classification_templates.txt")
-        self.templates = tuple(template(line) for line in lines) if lines else None
+        if names is not None:
+            classes = len(self.names or []) or int(self.labels.max()) + 1
+            if len(names) != classes:
+                raise HelipError(f"{len(names)} class names for the {classes} classes of {folder}: give one for each.")
+            self.names = list(names)
+        lines = _lines(folder / "zeroshot_classification_templates.txt") or []
+        self.templates = tuple(template(line) for line in lines if line) or None
 
     def __len__(self) -> int:
         return len(self.members)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from helip.errors import HelipError
-from helip.evaluation.directories import benchmark_name, open_set
+from helip.evaluation.directories import OnDirectory, open_set
 from helip.evaluation.embed import Absent, Embed, Evaluator, Found
 from helip.evaluation.metrics import accuracy_samples
 from helip.evaluation.zeroshot import classes_of
@@ -182,34 +182,24 @@ def probe_samples(
 
 
 @dataclass(frozen=True)
-class DirectoryProbe(Evaluator):
-    """Linear probe on the splits of a directory.
+class DirectoryProbe(OnDirectory):
+    """Linear probe on the splits of a directory: clip-benchmark's, or with a folder for each that has one per class.
 
     Attributes:
-        path: a wds directory of clip-benchmark, or a directory with a folder for each split that has one per class.
-        split: to measure on.
         train: split to train on.
         val: split on which the strength is chosen; None: a fifth of every class of `train`.
     """
 
-    path: str
-    split: str = "test"
     train: str = "train"
     val: str | None = None
-
-    @property
-    def measured_on(self) -> str:
-        return self.split
-
-    @property
-    def benchmark(self) -> str:
-        return benchmark_name(self.path)
 
     def run(self, embed: Embed) -> Found:
         sets = [open_set(self.path, name, embed.transform) for name in (self.train, self.split, self.val) if name]
         names = sets[0].names
         if any(one.captions is not None or one.names != names for one in sets):
             raise HelipError(f"the splits of {self.path} differ in their classes or have none: give a labelled set")
+        if len({one.key for one in sets}) < len(sets):
+            raise HelipError(f"the probe {self.name} would be tested on what it was fitted to: name different splits")
         found = [(image, one.labels[positions]) for one in sets for image, positions in [embed.images(one)]]
         classes = max(int(labels.max()) for _, labels in found) + 1
         return probe_samples(found[0], found[1], classes, embed.device, found[2] if self.val else None)
@@ -236,7 +226,10 @@ class PartProbe(Evaluator):
         return self.part
 
     def run(self, embed: Embed) -> Found:
-        parts = [(name, *embed.part(name)) for name in (self.train, self.part, self.val) if name]
+        wanted = [name for name in (self.train, self.part, self.val) if name]
+        if len(set(wanted)) < len(wanted):
+            raise HelipError(f"the probe {self.name} would be tested on what it was fitted to: name different parts")
+        parts = [(name, *embed.part(name)) for name in wanted]
         labels = [embed.fields(rows, self.label) for _, _, _, rows in parts]
         names, _ = classes_of(labels[0])
         number = {name: place for place, name in enumerate(names)}

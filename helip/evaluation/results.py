@@ -7,8 +7,6 @@ from typing import Any
 # The names of clip_benchmark 1.6.2: text retrieval finds captions for an image, image retrieval the reverse.
 RETRIEVAL = {"i2t_recall@": "text_retrieval_recall@", "t2i_recall@": "image_retrieval_recall@"}
 CLASSIFICATION = {"top1": "acc1", "top5": "acc5", "mean_per_class": "mean_per_class_recall"}
-
-
 TASKS = {"zeroshot": "zeroshot_classification", "probe": "linear_probe"}
 
 
@@ -23,6 +21,8 @@ def clip_benchmark_records(
 ) -> list[dict[str, Any]]:
     """One record for each evaluator and task, with the keys and metric names of clip-benchmark; shares stay in 0..1.
 
+    Of two evaluators with the same `names` the first has it, so that no record takes the place of another.
+
     Args:
         metrics: flat names such as `test/t2i_recall@1` or `test/zeroshot_subgroup_top1`; mean and median ranks, which
             clip-benchmark does not know, are left out.
@@ -33,24 +33,31 @@ def clip_benchmark_records(
         names: evaluator -> clip-benchmark's own name of its data, such as `wds/vtab/cifar10`.
     """
     records: dict[tuple[str, str], dict[str, float | None]] = {}
+    owners: dict[tuple[str, str], str] = {}
+
+    def record(evaluator: str, task: str, label: str = "") -> dict[str, float | None]:
+        places = [place for place in ((names or {}).get(evaluator), f"{dataset}/{evaluator}") if place]
+        keys = [(f"{place}/{label}" if label else place, task) for place in places]
+        own = next((key for key in keys if owners.setdefault(key, evaluator) == evaluator), keys[-1])
+        return records.setdefault(own, {})
+
     for name, value in metrics.items():
         evaluator, _, metric = name.partition("/")
-        place = (names or {}).get(evaluator) or f"{dataset}/{evaluator}"
         kind, _, rest = metric.partition("_")
         if kind in TASKS:
             for ours, theirs in CLASSIFICATION.items():
                 if rest == ours or rest.endswith(f"_{ours}"):
                     label = rest.removesuffix(ours).removesuffix("_")
-                    record = records.setdefault((f"{place}/{label}" if label else place, TASKS[kind]), {})
+                    found = record(evaluator, TASKS[kind], label)
                     prefix = "lp_" if kind == "probe" else ""
-                    record.setdefault(f"{prefix}acc5", None)  # their key is there with five classes or fewer, too
-                    record[prefix + theirs] = value
+                    found.setdefault(f"{prefix}acc5", None)  # their key is there with five classes or fewer, too
+                    found[prefix + theirs] = value
         elif kind == "compositional":  # one picture: it cannot be the wrong one
-            found: dict[str, float | None] = {"image_acc": 1.0, "text_acc": value, "acc": value}
-            records[f"{place}/{rest}", "image_caption_selection"] = found
+            found = record(evaluator, "image_caption_selection", rest)
+            found |= {"image_acc": 1.0, "text_acc": value, "acc": value}
         for ours, theirs in RETRIEVAL.items():
             if metric.startswith(ours):
-                records.setdefault((place, "zeroshot_retrieval"), {})[theirs + metric.removeprefix(ours)] = value
+                record(evaluator, "zeroshot_retrieval")[theirs + metric.removeprefix(ours)] = value
     common = {"model": model, "pretrained": pretrained, "language": language}
     return [{"dataset": place, "task": task, "metrics": found, **common} for (place, task), found in records.items()]
 
@@ -62,8 +69,7 @@ def file_name(record: Mapping[str, Any], column: str) -> str:
         record: of `clip_benchmark_records`.
         column: the checkpoint's heading in the table; two checkpoints may have one file name.
     """
-    dataset = record["dataset"].removeprefix("wds/")
-    parts = (dataset, column, record["model"], record["language"], record["task"])
+    parts = (record["dataset"], column, record["model"], record["language"], record["task"])
     return re.sub(r"[^\w.@+-]", "_", "_".join(parts)) + ".json"
 
 

@@ -1,6 +1,6 @@
 """A metric together with the samples that it summarises, and how far two checkpoints differ, with an interval.
 
-Legend: n samples (queries, images), U units that are drawn together, R resamples.
+Legend: n samples (queries, images), U units that are drawn together, C classes, R resamples.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,21 +17,26 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Sampled:
-    """A metric as the mean or the median of its samples.
+    """A metric as the mean or the median of its samples, or as the mean over classes of their means.
 
     Attributes:
         values: (n,) one number for each sample: right or wrong, a rank.
         unit: (n,) integers 0..U-1; samples of one unit, such as the captions of an image, are no independent draws.
             None: every sample is a unit.
         statistic: how the samples become the metric.
+        label: (n,) integers 0..C-1, class of each sample; each class that occurs, in a resample too, then has the same
+            weight. None: each sample has.
     """
 
     values: NDArray
     unit: NDArray | None = None
     statistic: Literal["mean", "median"] = "mean"
+    label: NDArray | None = None
 
     @property
     def value(self) -> float:
+        if self.label is not None:
+            return _class_mean(np.asarray(self.values, np.float64), np.ones(len(self.values)), self.label)
         return float(np.median(self.values) if self.statistic == "median" else np.mean(self.values))
 
 
@@ -73,6 +78,8 @@ def difference_intervals(
                 "the data changed in between, run the comparison again"
             )
         draws = _median_differences if one.statistic == "median" else _mean_differences
+        if one.label is not None:
+            draws = _class_mean_differences
         found = list(draws(one, two, resamples, np.random.default_rng(seed)))  # R numbers
         low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
         intervals[name] = (float(low), float(high))
@@ -96,6 +103,22 @@ def _mean_differences(one: Sampled, two: Sampled, resamples: int, rng: np.random
     change_sum, size = np.bincount(unit, change, minlength=units), np.bincount(unit, minlength=units)
     for count in _counts(units, resamples, rng):
         yield float(count @ change_sum / (count @ size))
+
+
+def _class_mean(sums: NDArray, weights: NDArray, label: NDArray) -> float:
+    """Mean over the classes of positive weight of their weighted means; `sums` are the weighted values."""
+    size = np.bincount(label, weights)  # (C,)
+    drawn = size > 0
+    return float((np.bincount(label, sums)[drawn] / size[drawn]).mean())
+
+
+def _class_mean_differences(one: Sampled, two: Sampled, resamples: int, rng: np.random.Generator) -> Iterator[float]:
+    assert one.label is not None
+    unit, units = _units(one)
+    change = np.asarray(two.values, np.float64) - np.asarray(one.values, np.float64)
+    for count in _counts(units, resamples, rng):
+        weights = count[unit].astype(np.float64)
+        yield _class_mean(weights * change, weights, one.label)
 
 
 def _median_differences(one: Sampled, two: Sampled, resamples: int, rng: np.random.Generator) -> Iterator[float]:

@@ -55,7 +55,9 @@ def _build(line: Mapping[str, Any]) -> Evaluator:
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in line.items() if k != "kind"}
     if line.get("kind") not in KINDS:
         raise HelipError(f"Evaluator kind {line.get('kind')!r} is unknown: use one of {', '.join(KINDS)}.")
-    fields.setdefault("name", fields.get("part", line["kind"]))
+    name = fields["name"] = str(fields.get("name") or fields.get("part") or line["kind"])
+    if "/" in name:  # where a metric's name ends and its evaluator's begins
+        raise HelipError(f"Evaluator {dict(line)}: the name {name} has a slash; give it a `name:` without one.")
     every = fields.get("every")
     if every is not None and (not isinstance(every, int) or every < 1):
         raise HelipError(f"Evaluator {dict(line)}: every={every} must be a number of steps from 1.")
@@ -92,6 +94,9 @@ def measure_all(evaluators: Sequence[Evaluator], embed: Embed, say: Callable[[st
         evaluators: what to measure.
         embed: the model; each part is embedded once.
         say: takes one line for each evaluator that is skipped because its data are not here.
+
+    Raises:
+        HelipError: two evaluators give a metric of one name.
     """
     remembered = _Remembered(embed)
     metrics: Found = {}
@@ -101,7 +106,10 @@ def measure_all(evaluators: Sequence[Evaluator], embed: Embed, say: Callable[[st
         except Absent as reason:
             say(f"skipped {evaluator.name}: {reason}")
             continue
-        metrics |= {f"{evaluator.name}/{key}": sampled for key, sampled in found.items()}
+        named = {f"{evaluator.name}/{key}": sampled for key, sampled in found.items()}
+        if twice := sorted(named.keys() & metrics.keys()):
+            raise HelipError(f"two evaluators give {twice[0]}: give one of them a name of its own, by `name:`")
+        metrics |= named
     return metrics
 
 

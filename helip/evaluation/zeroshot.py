@@ -8,7 +8,15 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 
+from helip.errors import HelipError
+
 Template = str | Callable[[str], str]
+
+# Sets of prompts by name, as open_clip has them for ImageNet.
+NAMED_TEMPLATES: dict[str, tuple[Template, ...]] = {
+    "openai": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
+    "simple": tuple(open_clip.SIMPLE_IMAGENET_TEMPLATES),
+}
 
 
 def readable(label: str) -> str:
@@ -16,13 +24,49 @@ def readable(label: str) -> str:
     return " ".join(label.replace("-", " ").replace("_", " ").split())
 
 
-def template(text: str) -> Template:
+def template(text: str) -> Callable[[str], str]:
     """A prompt with `{}` or, as clip-benchmark writes it, `{c}` in the place of the class."""
-    return partial(_filled, text) if "{c}" in text else text
+    return partial(_filled, text)
 
 
 def _filled(text: str, name: str) -> str:
-    return text.format(c=name)
+    try:
+        return text.format(c=name) if "{c}" in text else text.format(name)
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
+        raise HelipError(f"template {text!r} cannot be filled in: write {{}} in the place of the class") from error
+
+
+def prompts(
+    templates: Sequence[Template] | str | None, names: Sequence[str], own: Sequence[Template] = ()
+) -> tuple[Template, ...]:
+    """The templates that a configuration asks for; each of them tells the classes apart.
+
+    Args:
+        templates: prompts with `{}` or `{c}` for the class, or the name of a set of them; None: `own`.
+        names: of the C classes.
+        own: what the data bring.
+
+    Raises:
+        HelipError: no such set, a template that cannot be filled in, or one that gives two names the same prompt.
+    """
+    if isinstance(templates, str):
+        if templates not in NAMED_TEMPLATES:
+            raise HelipError(f"templates={templates}: give a list of prompts, or {' or '.join(NAMED_TEMPLATES)}")
+        templates = NAMED_TEMPLATES[templates]
+    wanted = own if templates is None else templates
+    if not wanted:
+        raise HelipError("there is no template: give a list of prompts, or leave the key `templates` out")
+    chosen = tuple(one if callable(one) else template(str(one)) for one in wanted)
+    for one in chosen:
+        said: dict[str, str] = {}
+        for name in names:
+            first = said.setdefault(one(name), name)
+            if first != name:
+                raise HelipError(
+                    f"a template makes {one(name)!r} of the class {first!r} and of {name!r} too: "
+                    "write {} in the place of the class"
+                )
+    return chosen
 
 
 def classes_of(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:

@@ -150,6 +150,16 @@ def test_what_is_reported_may_not(metric, sentence):
     assert sentence in str(error.value)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_all_evaluators_of_a_name_must_be_on_a_validation_part(order):
+    lines = [
+        {"kind": "retrieval", "part": "val", "name": "x"},
+        {"kind": "zeroshot", "part": "test", "name": "x", "label": "l"},
+    ]
+    with pytest.raises(HelipError, match="on 'test', which is reported"):
+        check_choice("x/zeroshot_l_top1", build_evaluators(lines[::order]))
+
+
 def test_a_name_does_not_make_a_test_part_a_validation_part():
     with pytest.raises(HelipError, match="on 'test', which is reported"):
         check_choice("val/i2t_recall@1", [Retrieval("val", "test")])

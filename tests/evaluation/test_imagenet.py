@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from helip.errors import HelipError
-from helip.evaluation.imagenet import TEMPLATES, ImageNetFolder, wnids
+from helip.evaluation.directories import ImageNet
+from helip.evaluation.imagenet import TEMPLATES, ImageNetFolder, is_validation_set, wnids
 from helip.evaluation.suite import build_evaluators
 
 # By open_clip's list: 0 tench, 1 goldfish, 851 television.
@@ -42,6 +43,18 @@ def test_a_subset_of_classes(tmp_path):
     assert len(pictures) == 3
     image, position = pictures[2]
     assert image.tolist() == [7, 7, 7] and position == 2
+
+
+def test_only_the_validation_set_is_named_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("helip.evaluation.imagenet.wnids", lambda: [TENCH, GOLDFISH])
+    monkeypatch.setattr("helip.evaluation.imagenet.PER_CLASS", 2)
+    make(tmp_path, {TENCH: 2})
+    assert not is_validation_set(tmp_path)  # such as ImageNet-R
+    make(tmp_path, {GOLDFISH: 2})
+    assert is_validation_set(tmp_path) and ImageNet("x", str(tmp_path)).benchmark == "imagenet1k"
+    (tmp_path / TENCH / "more.png").write_bytes(b"")
+    assert not is_validation_set(tmp_path)  # such as ImageNet-Sketch
+    assert not is_validation_set(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,19 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.retrieval import RetrievalHitRate
 
 from helip.errors import HelipError
-from helip.evaluation.metrics import accuracy, positive_ranks, rank_samples, retrieval
+from helip.evaluation.metrics import accuracy_samples, positive_ranks, rank_samples, retrieval_samples
 from helip.evaluation.samples import values_of
 
 EYE4 = np.eye(4)
+
+
+def retrieval(*arguments):
+    return values_of(retrieval_samples(*arguments))
+
+
+def accuracy(*arguments):
+    return values_of(accuracy_samples(*arguments))
+
 
 # Scores of 4 images against 8 captions, two captions (2i, 2i+1) to each image i.
 SCORES = np.array(
@@ -131,6 +140,12 @@ def test_accuracy_equals_torchmetrics_where_nothing_ties(block):
     averages = {"top1": (1, "micro"), "top5": (5, "micro"), "mean_per_class": (1, "macro")}
     for key, (k, average) in averages.items():
         assert got[key] == pytest.approx(float(MulticlassAccuracy(9, k, average)(scores, truth)))
+
+
+def test_mean_per_class_carries_its_classes_and_not_their_sizes():
+    # Class 0 three times, class 1 once, all right: resampled, the metric stays 1 whatever the classes' sizes are.
+    found = accuracy_samples(np.eye(2)[[0, 0, 0, 1]], np.eye(2), [0, 0, 0, 1])["mean_per_class"]
+    assert found.values.tolist() == [1] * 4 and found.label is not None and found.label.tolist() == [0, 0, 0, 1]
 
 
 def test_five_classes_have_no_top5():

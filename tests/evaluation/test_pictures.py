@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from helip.errors import HelipError
-from helip.evaluation.directories import benchmark_name, open_set
+from helip.evaluation.directories import DirectoryRetrieval, DirectoryZeroShot, benchmark_name, open_set
 from helip.evaluation.embed import Absent
 from helip.evaluation.imagenet import ImageNetFolder
 from helip.evaluation.pictures import FolderSet, WdsSet, require
+from helip.evaluation.probe import DirectoryProbe
 from tests.evaluation.wds import encoded, write_classification, write_retrieval, write_split
 
 
@@ -83,6 +84,38 @@ def test_splits_are_subfolders_and_wnids_get_their_names(tmp_path):
     (tmp_path / "val" / "n01440764" / "a.png").write_bytes(encoded(0, "png"))
     pictures = open_set(str(tmp_path), "val", as_array)
     assert isinstance(pictures, ImageNetFolder) and pictures.names == ["tench"] and len(pictures.templates or ()) == 80
+
+
+def class_folders(folder):
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "a.png").write_bytes(encoded(0, "png"))
+
+
+def test_class_folders_without_splits_are_the_test_set_and_no_other(tmp_path):
+    class_folders(tmp_path)
+    assert open_set(str(tmp_path), "test", as_array).names == ["cat", "dog"]
+    for split in ("train", "val"):
+        with pytest.raises(Absent, match=f"{tmp_path} has no folder {split} with class folders in it"):
+            open_set(str(tmp_path), split, as_array)
+    class_folders(tmp_path / "val")
+    assert len(open_set(str(tmp_path), "val", as_array)) == 2
+
+
+def test_names_of_a_wds_directory_can_be_given(tmp_path):
+    folder = write_classification(tmp_path, ["cat", "dog"], ["{c}", ""], {"test": [0, 1]})
+    pictures = open_set(str(folder), "test", as_array, ["Katze", "Hund"])
+    assert pictures.names == ["Katze", "Hund"] and len(pictures.templates or ()) == 1  # a blank line is no prompt
+    with pytest.raises(HelipError, match="3 class names for the 2 classes"):
+        open_set(str(folder), "test", as_array, ["a", "b", "c"])
+    (folder / "classnames.txt").unlink()
+    assert open_set(str(folder), "test", as_array, ["Katze", "Hund"]).names == ["Katze", "Hund"]
+
+
+def test_only_the_test_split_has_the_name_of_the_benchmark():
+    for make in (DirectoryZeroShot, DirectoryRetrieval, DirectoryProbe):
+        assert make("x", "/data/wds_vtab-dtd").benchmark == "wds/vtab/dtd"
+        assert make("x", "/data/wds_vtab-dtd", "validation").benchmark is None
 
 
 def test_names_of_clip_benchmark():

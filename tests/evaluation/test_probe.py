@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
@@ -145,6 +146,27 @@ def test_captions_are_no_classes(tmp_path):
     assert open_set(str(folder), "test", lambda image: torch.zeros(1)).captions
     with pytest.raises(HelipError, match="differ in their classes or have none"):
         DirectoryProbe("p", str(folder), train="test").run(Corners())  # type: ignore[arg-type]
+
+
+def test_noise_without_splits_is_not_probed(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            noise = rng.integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / name / f"{number}.png")
+    for line in ({}, {"val": "val"}):
+        with pytest.raises(Absent, match="has no folder train"):
+            DirectoryProbe("p", str(tmp_path), **line).run(Corners())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("line", [{"train": "test"}, {"val": "test"}, {"val": "train"}])
+def test_what_is_fitted_to_is_not_tested_on(tmp_path, line):
+    folder = write_classification(tmp_path, ["a", "b"], ["{c}"], {"train": [0, 1] * 5, "test": [0, 1]})
+    labels = {"train": ["a", "b"] * 5, "test": ["a", "b"]}
+    for probe in (DirectoryProbe("p", str(folder), **line), PartProbe("p", "test", "kind", **line)):
+        with pytest.raises(HelipError, match="the probe p would be tested on what it was fitted to"):
+            probe.run(Corners(labels))  # type: ignore[arg-type]
 
 
 def test_parts_are_probed_by_a_field():

@@ -2,7 +2,7 @@
 
 import json
 
-from helip.evaluation.results import clip_benchmark_records, results
+from helip.evaluation.results import clip_benchmark_records, file_name, results
 
 METRICS = {
     "test/i2t_recall@5": 0.2,
@@ -38,6 +38,20 @@ def test_records_have_the_keys_and_names_of_clip_benchmark():
             **common,
         },
     ]
+
+
+def test_no_record_takes_the_place_of_another():
+    metrics = {"a/zeroshot_top1": 0.5, "b/zeroshot_top1": 0.9, "b/probe_top1": 0.7, "c/zeroshot_top1": 0.1}
+    names = {"a": "wds/x", "b": "wds/x", "c": "wds/y"}
+    found = clip_benchmark_records(metrics, dataset="d", model="m", pretrained="p", names=names)
+    assert [(one["dataset"], one["task"], [v for v in one["metrics"].values() if v]) for one in found] == [
+        ("wds/x", "zeroshot_classification", [0.5]),
+        ("d/b", "zeroshot_classification", [0.9]),
+        ("wds/x", "linear_probe", [0.7]),
+        ("wds/y", "zeroshot_classification", [0.1]),
+    ]
+    files = [file_name(one, "c") for one in (*found, {**found[0], "dataset": "x"})]  # wds_x, and a folder x
+    assert len(set(files)) == 5
 
 
 def test_results_hold_every_column_and_are_json():

@@ -48,6 +48,31 @@ def test_samples_of_one_unit_are_drawn_together():
     assert difference_intervals(*many)["m"] == pytest.approx(both(one, two))
 
 
+def test_a_mean_per_class_is_one_in_every_resample():
+    # 3 classes of 40, 8 and 2 samples; the reference averages each resample's own classes, by its rows.
+    rng = np.random.default_rng(4)
+    label = np.repeat([0, 1, 2], [40, 8, 2])
+    one, two = rng.random(50) < 0.5, rng.random(50) < 0.5
+
+    def per_class(rows):
+        means = [[hits[rows][label[rows] == c].mean() for c in np.unique(label[rows])] for hits in (two, one)]
+        return np.mean(means[0]) - np.mean(means[1])
+
+    draws = np.random.default_rng(0)  # the seed of difference_intervals
+    plain = [per_class(draws.integers(0, 50, 50)) for _ in range(100)]
+    pair = {"m": Sampled(one, label=label)}, {"m": Sampled(two, label=label)}
+    got = difference_intervals(*pair, resamples=100)["m"]
+    assert got == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])))
+    assert pair[1]["m"].value - pair[0]["m"].value == pytest.approx(per_class(np.arange(50)))
+
+
+def test_equal_hits_of_every_class_have_no_interval():
+    # All right before and all wrong after: the difference is -1 whatever is drawn, also where class sizes vary.
+    label = np.repeat([0, 1], [30, 2])
+    pair = {"m": Sampled(np.ones(32), label=label)}, {"m": Sampled(np.zeros(32), label=label)}
+    assert difference_intervals(*pair)["m"] == (-1, -1)
+
+
 def test_a_median_of_units_of_unequal_size_is_the_plain_median_of_the_resample():
     rng = np.random.default_rng(3)
     values, other = rng.integers(0, 20, 30), rng.integers(0, 20, 30)

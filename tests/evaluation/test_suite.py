@@ -15,6 +15,7 @@ FIELDS = {
     "caption": ["a cat", "a cat", "a dog", "no label"],
     "subgroup": ["animal-cat", "animal-cat", "animal-dog", ""],
     "flat": ["one", "one", "one", "one"],
+    "nothing": ["", "", "", ""],
 }
 
 
@@ -95,6 +96,26 @@ def test_all_captions_of_an_image_are_right_answers():
     assert got["test/t2i_median_rank"] == 2
 
 
+def test_a_group_that_no_row_has_is_skipped():
+    said = []
+    assert evaluate_all([Retrieval("test", "test", group="nothing")], HandMade(), said.append) == {}
+    assert said == ["skipped test: no row of part test has the field 'nothing': name a json field of the shards"]
+
+
+def test_two_evaluators_of_a_name_do_not_overwrite_each_other():
+    both = [Retrieval("test", "test"), Retrieval("test", "test", captions="captions")]
+    with pytest.raises(HelipError, match=r"two evaluators give test/i2t_.*: give one of them a name of its own, by"):
+        evaluate_all(both, HandMade())
+
+
+@pytest.mark.parametrize("templates", ["simple", ("{c}",), ("{}",)])
+def test_a_part_takes_the_templates_of_a_directory(templates):
+    embed = HandMade()
+    evaluate_all([ZeroShot("test", "test", "subgroup", templates)], embed)
+    cat, dog = embed.calls[-1]
+    assert len(cat) == (7 if templates == "simple" else 1) and all("animal cat" in one for one in cat) and cat != dog
+
+
 def test_what_is_not_here_is_skipped_with_one_line():
     said = []
     evaluators = [Retrieval("val", "val"), ZeroShot("test", "test", "flat"), Retrieval("test", "test")]
@@ -111,6 +132,7 @@ def test_imagenet_uses_positions_not_order(tmp_path):
     got = evaluate_all([ImageNet("imagenet", str(tmp_path))], HandMade())
     # The third picture looks like the second class: 2 of 3 are right.
     assert got["imagenet/zeroshot_top1"] == pytest.approx(2 / 3)
+    assert ImageNet("imagenet", str(tmp_path)).benchmark is None  # three classes of a thousand
 
 
 def test_evaluators_from_configuration(tmp_path):
@@ -133,6 +155,7 @@ def test_evaluators_from_configuration(tmp_path):
         ({"part": "val"}, "None is unknown"),
         ({"kind": "zeroshot", "part": "val"}, "label"),
         ({"kind": "retrieval", "part": "val", "at": 3}, "at"),
+        ({"kind": "retrieval", "part": "val", "name": "my/val"}, "the name my/val has a slash; give it a `name:`"),
     ],
 )
 def test_a_wrong_specification_is_one_sentence(spec, words):

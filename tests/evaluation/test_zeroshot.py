@@ -1,14 +1,17 @@
 """Class embeddings are open_clip's own; labels become classes."""
 
 import json
+import re
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 
-from helip.evaluation.metrics import accuracy
-from helip.evaluation.zeroshot import class_embeddings, classes_of, readable
+from helip.errors import HelipError
+from helip.evaluation.metrics import accuracy_samples
+from helip.evaluation.samples import values_of
+from helip.evaluation.zeroshot import class_embeddings, classes_of, prompts, readable
 
 TINY = {
     "embed_dim": 16,
@@ -42,6 +45,34 @@ def test_classes_of():
     assert names == ["a", "b"] and label.tolist() == [1, -1, 0, 1]
 
 
+def said(templates, name="cat", own=()):
+    return [one(name) for one in prompts(templates, ["cat", "dog"], own)]  # type: ignore[operator]
+
+
+def test_templates_are_prompts_or_a_set_of_them():
+    assert said(("a {}", "the {c}", str.upper)) == ["a cat", "the cat", "CAT"]
+    assert said(None, own=("an emoji of {}",)) == ["an emoji of cat"]
+    assert len(said("openai")) == 80 and len(said("simple")) == 7 and "itap of a cat." in said("simple")
+    assert len(prompts(("{}",), ["crane", "crane"])) == 1  # two of ImageNet's classes are one word
+
+
+@pytest.mark.parametrize(
+    ("templates", "words"),
+    [
+        ("a photo of a {}.", "give a list of prompts, or openai or simple"),
+        (("a photo",), "makes 'a photo' of the class 'cat' and of 'dog' too"),
+        ((lambda name: name[0] in "cd",), "of the class 'cat' and of 'dog' too"),
+        (("a {class}",), "'a {class}' cannot be filled in: write {} in"),
+        (("{} {}",), "cannot be filled in"),
+        (("a {",), "cannot be filled in"),
+        ((), "there is no template"),
+    ],
+)
+def test_templates_that_cannot_tell_classes_apart_are_refused(templates, words):
+    with pytest.raises(HelipError, match=re.escape(words)):
+        prompts(templates, ["cat", "dog"])
+
+
 def test_class_embeddings_equal_the_plain_average_of_prompts(model, tokenizer):
     got = class_embeddings(model, tokenizer, NAMES, ["a photo of {}", lambda name: f"an emoji of {name}"])
     assert got.shape == (16, 7) and got.dtype == np.float32
@@ -61,7 +92,8 @@ def test_accuracy_equals_open_clips_path_on_the_same_model(model, tokenizer):
         weights = open_clip.build_zero_shot_classifier(model, tokenizer, NAMES, templates)
         features = model.encode_image(images, normalize=True)
         logits = 100.0 * features @ weights
-    got = accuracy(features.numpy(), class_embeddings(model, tokenizer, NAMES, templates), label.numpy())
+    weights = class_embeddings(model, tokenizer, NAMES, templates)
+    got = values_of(accuracy_samples(features.numpy(), weights, label.numpy()))
     for key, k in (("top1", 1), ("top5", 5)):
         expected = (logits.topk(k).indices == label[:, None]).any(1).float().mean().item()
         assert got[key] == pytest.approx(expected)
