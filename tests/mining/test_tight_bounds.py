@@ -20,41 +20,45 @@ ROWS = 96
 DEPTH = 12
 
 
-def widths(dtype: torch.dtype) -> tuple[int, int]:
-    """Widths below 250 at which 1 / sqrt(width) is rounded up, and down, by the largest part of itself."""
-    exact = torch.arange(40, 250).double().rsqrt()
+def widths(dtype: torch.dtype, step: int = 1) -> tuple[int, int]:
+    """Widths from 40 to 250 at which 1 / sqrt(width) is rounded up, and down, by the largest part of itself."""
+    every = torch.arange(40, 250, step)
+    exact = every.double().rsqrt()
     moved = exact.to(dtype).double() / exact - 1
-    return 40 + int(moved.argmax()), 40 + int(moved.argmin())
+    return int(every[moved.argmax()]), int(every[moved.argmin()])
 
 
-def signs(width: int, copies: int, seed: int) -> np.ndarray:
-    """(ROWS, width) of +-1: `copies` of one row, others with 1 to 12 other signs; cosines are 1 - 2 flips / width."""
+EXACT = 64  # 1 / 8 is not rounded
+
+
+def signs(width: int, copies: int, flips: tuple[int, int], seed: int) -> np.ndarray:
+    """(ROWS, width) of +-1: `copies` of one row, others with `flips` other signs; cosines are 1 - 2 flips / width."""
     rng = np.random.default_rng(seed)
     rows = np.tile(rng.choice([-1.0, 1.0], width), (ROWS, 1))
     for row in rows[copies:]:
-        row[rng.choice(width, rng.integers(1, 13), replace=False)] *= -1
+        row[rng.choice(width, rng.integers(*flips), replace=False)] *= -1
     return rows
 
 
 def cases() -> list[Any]:
-    """Both directions of rounding in each modality; more copies than the depth, or two among rows at many distances."""
+    """Both directions of rounding, and one side alone; more copies than the depth, or two, among rows further away."""
     return [
         (dtype, image, text, score, copies)
         for dtype in (torch.bfloat16, torch.float16, torch.float32)
-        for image in widths(dtype)
-        for text in widths(dtype)
+        for up, down in (widths(dtype),)
+        for image, text in ((up, up), (down, down), (up, EXACT), (EXACT, down))
         for score, copies in (("joint", 2), ("joint", 2 * DEPTH), ("image", 2 * DEPTH), ("text", 2))
     ]
 
 
-def rules_of(width: int) -> list[dict[str, Any]]:
-    few, many = 1 - 2 * 3 / width, 1 - 2 * 8 / width  # three and eight other signs
+def rules_of(width: int, flips: tuple[int, int]) -> list[dict[str, Any]]:
+    near, far = 1 - 2 * (flips[0] + 2) / width, 1 - 2 * (flips[1] - 5) / width
     return [
         {"near_duplicate": 1.0},
         *({"near_duplicate": 1 - step} for step in (1e-3, 1e-5, 1e-7)),  # copies are out, closest to the limit
-        *({"near_duplicate": few + step} for step in (1e-3, 1e-9, -1e-9, -1e-3)),
-        *({"near_duplicate": 1.0, "min_similarity": many + step} for step in (1e-3, 1e-9, -1e-9, -1e-3)),
-        *({"near_duplicate": few + step, "min_similarity": many - step} for step in (1e-9, -1e-9)),
+        *({"near_duplicate": near + step} for step in (1e-3, 1e-9, -1e-9, -1e-3)),
+        *({"near_duplicate": 1.0, "min_similarity": far + step} for step in (1e-3, 1e-9, -1e-9, -1e-3)),
+        *({"near_duplicate": near + step, "min_similarity": far - step} for step in (1e-9, -1e-9)),
     ]
 
 
@@ -71,13 +75,25 @@ def blocks(pairs: Pairs, dtype: torch.dtype, parts: list[slice]) -> Iterator[tup
 
 @pytest.mark.parametrize(("dtype", "image", "text", "score", "copies"), cases(), ids=str)
 def test_no_bound_is_on_the_wrong_side(dtype, image, text, score, copies) -> None:
-    vectors = signs(image, copies, 0), signs(text, copies, 1)
+    flips = (1, 13) if copies == 2 else (8, 17)
+    vectors = signs(image, copies, flips, 0), signs(text, copies, flips, 1)
     everyone = np.arange(ROWS)
     sharing = np.where(everyone % 3 == 0, 7, -1)  # a third of all rows, copies among them, have one caption
-    for rules in rules_of(image if score == "image" else text):
+    for rules in rules_of(image if score == "image" else text, flips):
         for group in (None, sharing) if rules == {"near_duplicate": 1.0} else (None,):
             pairs = open_pairs(*vectors, text_group=group)
             check(pairs, SearchSettings(depth=DEPTH, score=score, **rules), dtype, vectors, group, rules)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("rounded", [0, 1])
+def test_the_error_of_the_less_similar_side_counts_in_full(dtype, rounded) -> None:
+    """All rows half alike in one modality, which is rounded, and equal in the other, which is not."""
+    width = widths(dtype, 4)[0]
+    half, same = signs(width, 1, (width // 4, width // 4 + 1), 0), signs(EXACT, ROWS, (0, 1), 1)
+    vectors = (half, same) if rounded == 0 else (same, half)
+    settings = SearchSettings(depth=DEPTH, near_duplicate=1.0)
+    check(open_pairs(*vectors), settings, dtype, vectors, None, {"near_duplicate": 1.0})
 
 
 def check(
@@ -92,13 +108,15 @@ def check(
     score = np.zeros((ROWS, ROWS))  # of the pairs that the rules allow
     place = truth[0] >= 0
     score[np.nonzero(place)[0], truth[0][place]] = truth[1][place]
-    for cut in (ROWS, ROWS // 2):  # one block, or two of which the first gives the thresholds
-        found = Survivors(np.arange(ROWS), pairs, settings, ulp_of(dtype), torch.device("cpu"))
+    for cut, single in ((ROWS, False), (ROWS // 2, False), (ROWS, True)):  # the first block gives thresholds
+        found = Survivors(np.arange(ROWS), pairs, settings, ulp_of(dtype), torch.device("cpu"), single)
         for part, upper, gap, worst in blocks(pairs, dtype, [slice(0, cut), slice(cut, ROWS)][: ROWS // cut]):
             own = torch.arange(ROWS) - part.start
             found.add(slice(0, ROWS), torch.arange(part.start, part.stop), own, upper, gap, worst)
             seen = np.sort(score[:, : part.stop], axis=1)[:, -DEPTH]
             assert (found.threshold.double().numpy() <= seen + 1e-12).all(), "a threshold above the K-th best score"
+            if single:
+                continue  # no bounds are kept
             flat = found._parts[-1]
             true = score[flat.target.numpy(), flat.column.numpy()]
             assert (flat.lower.double().numpy() <= true + 1e-12).all(), (
