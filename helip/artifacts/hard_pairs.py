@@ -21,6 +21,7 @@ from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 FORMAT = 1
+BLOCK = 1 << 16  # rows of a memory-mapped index looked at together
 ARRAYS = {"rows": np.dtype(np.int32), "scores": np.dtype(np.float32), "scores_image": np.dtype(np.float32)}
 ARRAYS["scores_text"] = np.dtype(np.float32)
 
@@ -69,7 +70,7 @@ class HardPairIndex:
 
     def counts(self) -> np.ndarray:
         """(N,) number of live partners of each row."""
-        return (np.asarray(self.rows) >= 0).sum(axis=1)
+        return live_counts(self.rows)
 
     def save(self, folder: Path | str) -> None:
         """Write the folder; an older one is replaced whole, and a reader never sees half of either."""
@@ -91,6 +92,23 @@ class HardPairIndex:
         shape = (meta["count"], meta["depth"])
         arrays = {name: _read_array(folder / f"{name}.npy", dtype, shape) for name, dtype in ARRAYS.items()}
         return cls(**arrays, meta=meta)
+
+
+def live_counts(rows: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """(N,) int64 partners of each row, in blocks: the index may be larger than memory.
+
+    Args:
+        rows: (N, K), -1 padded.
+        valid: (N,) bool, the rows that count as partners; None: all.
+    """
+    counts = np.zeros(len(rows), np.int64)
+    for start in range(0, len(rows), BLOCK):
+        block = np.asarray(rows[start : start + BLOCK])
+        live = block >= 0
+        if valid is not None:
+            live &= valid[np.maximum(block, 0)]
+        counts[start : start + len(block)] = live.sum(1)
+    return counts
 
 
 def write_meta(folder: Path, meta: dict[str, Any], count: int, depth: int) -> None:

@@ -8,12 +8,8 @@ Legend: N rows, S shards, the three columns of `offset` and `size` are image, ca
 
 import hashlib
 import json
-import multiprocessing
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,78 +17,13 @@ import pyarrow as pa
 
 from helip.artifacts.arrays import open_array
 from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.shard_scan import IMAGE, JSON, TEXT, printable, scan_shards
 from helip.artifacts.sums import write_sums
-from helip.artifacts.tar import TarError, scan_tar
 from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 VERSION = 1
-IMAGE, TEXT, JSON = 0, 1, 2
-COLUMN = dict.fromkeys(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"), IMAGE) | {"txt": TEXT, "json": JSON}
-# webdataset's rule: the key is the path up to the first dot of the base name, the extension is the rest.
-NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 ARRAYS = ("shard_bytes", "starts", "offset", "size")
-SHARDS_PER_PROCESS = 16  # assumption: below it the start of a process costs more than the scan of its shards
-
-
-@dataclass
-class _Shard:
-    """The scan of one shard; `problem` says why it ends early, if it does."""
-
-    keys: list[str] = field(default_factory=list)
-    offset: list[list[int]] = field(default_factory=list)
-    size: list[list[int]] = field(default_factory=list)
-    fingerprint: str = ""
-    problem: str | None = None
-
-
-def _scan(path: Path) -> _Shard:
-    shard = _Shard()
-    hasher = hashlib.sha256(f"{path.name}\0{path.stat().st_size}".encode())
-    previous = None
-    try:
-        for member in scan_tar(path):
-            hasher.update(f"\0{member.name}\0{member.offset}\0{member.size}".encode("utf-8", "surrogateescape"))
-            match = NAME.match(member.name)
-            if match is None:
-                continue
-            key, column = match[1], COLUMN.get(match[2].lower())
-            if key != previous or (column is not None and shard.size[-1][column] >= 0):
-                shard.keys.append(key)
-                shard.offset.append([0, 0, 0])
-                shard.size.append([-1, -1, -1])
-                previous = key
-            if column is not None:
-                shard.offset[-1][column], shard.size[-1][column] = member.offset, member.size
-    except TarError as error:
-        shard.problem = f"{path.name} is damaged after {len(shard.keys)} samples{_announced(path)}: {error}"
-    shard.fingerprint = hasher.hexdigest()
-    return shard
-
-
-def _announced(path: Path) -> str:
-    """What img2dataset's NNNNN_stats.json beside the tar promised."""
-    stats = path.with_name(f"{path.stem}_stats.json")
-    try:
-        return f" (of {json.loads(stats.read_text())['successes']} by {stats.name})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _scan_all(paths: Sequence[Path], on_shard: Callable[[int], None]) -> list[_Shard]:
-    processes = min(os.cpu_count() or 1, len(paths) // SHARDS_PER_PROCESS)
-    results: list[_Shard] = []
-
-    def collect(scans: Iterable[_Shard]) -> list[_Shard]:
-        for scan in scans:
-            results.append(scan)
-            on_shard(len(results))
-        return results
-
-    if processes < 2:
-        return collect(map(_scan, paths))
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return collect(pool.map(_scan, paths, chunksize=4))
 
 
 class ShardIndex:
@@ -103,7 +34,7 @@ class ShardIndex:
         shard_bytes: (S,) int64, file size of each shard when it was scanned.
         starts: (S + 1,) int64, first row of each shard, then N.
         offset: (N, 3) int64, first byte of each member in its tar.
-        size: (N, 3) int32, bytes; -1 where the sample has no such member.
+        size: (N, 3) int32, bytes; -1 where the sample has no such member; int64 if one has 2 GiB or more.
         valid: (N,) bool, False where the image is missing or empty, or where both caption file and metadata are.
         keys: (N,) Arrow strings.
         fingerprint: hash of the ordered shards (base name, size, member names, offsets and sizes); no path, no time.
@@ -154,18 +85,18 @@ class ShardIndex:
         for path in paths:
             if not path.is_file():
                 raise HelipError(f"shard {path} does not exist: check dataset.path")
-        scans = _scan_all(paths, on_shard)
+        scans = scan_shards(paths, on_shard)
         problems = [scan.problem for scan in scans if scan.problem]
         if problems and on_error == "fail":
             raise HelipError(f"{problems[0]}; download it again, or set data.on_error=skip to use what is good")
-        counts = [len(scan.keys) for scan in scans]
+        counts: list[int] = [len(scan.keys) for scan in scans]
         index = cls(
             [path.absolute() for path in paths],
             np.array([path.stat().st_size for path in paths], np.int64),
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            np.array([row for scan in scans for row in scan.offset], np.int64).reshape(-1, 3),
-            np.array([row for scan in scans for row in scan.size], np.int32).reshape(-1, 3),
-            pa.array([_printable(key) for scan in scans for key in scan.keys], pa.large_string()),
+            np.concatenate([scan.offset for scan in scans]),
+            np.concatenate([scan.size for scan in scans]),
+            pa.concat_arrays([scan.keys for scan in scans]),
             [scan.fingerprint for scan in scans],
             problems,
         )
@@ -176,13 +107,13 @@ class ShardIndex:
         if self.valid.any():
             return
         if len(self) == 0:
-            why = (
-                self.problems[0] if self.problems else f"{self.shards[0].name} holds no file named KEY.jpg and KEY.txt"
-            )
+            none = f"{printable(self.shards[0].name)} holds no file named KEY.jpg and KEY.txt"
+            why = self.problems[0] if self.problems else none
         else:
             why = (
                 f"of {len(self)} samples {int((self.size[:, IMAGE] <= 0).sum())} have no image and "
                 f"{int(((self.size[:, TEXT] <= 0) & (self.size[:, JSON] <= 0)).sum())} have no caption (.txt or .json)"
+                f"{'; ' + apart if (apart := self.apart()) else ''}"
             )
         raise HelipError(f"nothing in the {len(self.shards)} shards from {self.shards[0].parent} can be used: {why}")
 
@@ -230,6 +161,19 @@ class ShardIndex:
             )
         return cls(shards, shard_bytes, starts, offset, size, keys, fingerprints, problems)
 
+    def apart(self) -> str | None:
+        """A sentence on the first shard in which members of a sample stand apart: each run of them became a row."""
+        incomplete = np.flatnonzero(~self.valid)
+        for shard in np.unique(self.shard_of(incomplete)):
+            first, end = int(self.starts[shard]), int(self.starts[shard + 1])
+            key = self.keys.slice(first, end - first).dictionary_encode().indices.to_numpy()
+            runs = np.bincount(key[np.flatnonzero(np.diff(key, prepend=-1))])
+            own = incomplete[(incomplete >= first) & (incomplete < end)] - first
+            if (runs[key[own]] > 1).any():
+                name = printable(self.shards[shard].name)
+                return f"members of a key are not adjacent in {name}: sort the tar by name (tar --sort=name)"
+        return None
+
     def shard_of(self, rows: np.ndarray | int) -> np.ndarray:
         """Shard number of each row."""
         return np.searchsorted(self.starts, rows, side="right") - 1
@@ -239,7 +183,7 @@ class ShardIndex:
 
     def where(self, row: int) -> str:
         """Shard, key and row in words, for messages."""
-        return f"{self.shards[int(self.shard_of(row))].name}, key {self.key(row)} (row {row})"
+        return f"{printable(self.shards[int(self.shard_of(row))].name)}, key {self.key(row)} (row {row})"
 
     def rows_of(self, part: str) -> range:
         """Rows of a slice of shards in Python's notation: "0:6", "-1:", ":".
@@ -255,8 +199,3 @@ class ShardIndex:
         if not rows:
             raise HelipError(f"the part {part!r} of the {len(self.shards)} shards in {self.shards[0].parent} is empty")
         return rows
-
-
-def _printable(name: str) -> str:
-    """A key whose bytes are no UTF-8 becomes readable text; the row, not the key, is the identity."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

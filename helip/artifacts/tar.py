@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = 512
+LOOKED_AT = 2 * 10240  # bytes behind the end-of-archive mark; tars are filled up with zeros to a multiple of 10240
 REGULAR = (b"0", b"\0", b"7")
 WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
 SPARSE = "sparse"  # set by the PAX records of GNU tar's versions 0.0, 0.1 and 1.0
@@ -35,8 +36,8 @@ def scan_tar(path: Path) -> Iterator[Member]:
     """Yield the regular files of an uncompressed tar in order.
 
     Raises:
-        TarError: no tar, a damaged header, a member that is sparse or runs past the end of the file, or no
-            end-of-archive mark; the members yielded before it are whole.
+        TarError: no tar, a damaged header, a member that is sparse or runs past the end of the file, no end-of-archive
+            mark, or more than zeros behind it; the members yielded before it are whole.
     """
     if path.stat().st_size == 0:
         raise TarError("the file is empty", 0)
@@ -52,6 +53,9 @@ def _walk(data: mmap.mmap) -> Iterator[Member]:
         if len(header) < BLOCK:
             raise TarError("the file ends without the end-of-archive mark", position)
         if not header.strip(b"\0"):
+            if data[position + BLOCK : position + BLOCK + LOOKED_AT].strip(b"\0"):
+                reason = "more data after the end-of-archive mark (tars that `cat` joined are to be given one by one)"
+                raise TarError(reason, position)
             return
         size, kind = _checked_size(header, position), header[156:157]
         if kind == b"S" or (SPARSE in overrides and kind in REGULAR):
@@ -74,14 +78,21 @@ def _walk(data: mmap.mmap) -> Iterator[Member]:
 
 def _checked_size(header: bytes, position: int) -> int:
     try:
-        stored = int(header[148:156].strip(b" \0") or b"0", 8)
-        size = header[124:136]
-        parsed = int.from_bytes(size[1:], "big") if size[0] == 0x80 else int(size.strip(b" \0") or b"0", 8)
+        stored, size = _octal(header[148:156]), header[124:136]
+        parsed = int.from_bytes(size[1:], "big") if size[0] == 0x80 else _octal(size)
     except ValueError as error:
         raise TarError("no tar header", position) from error
     if stored != sum(header[:148]) + 256 + sum(header[156:]):
         raise TarError("no tar header (its checksum is wrong)", position)
     return parsed
+
+
+def _octal(field: bytes) -> int:
+    """Raises ValueError; for a sign as well, which int() reads: a size below 0 would lead back to a header."""
+    digits = field.strip(b" \0") or b"0"
+    if not digits.isdigit():
+        raise ValueError(f"{digits!r} is no number")
+    return int(digits, 8)
 
 
 def is_header(header: bytes, key: str, size: int) -> bool:
@@ -96,7 +107,7 @@ def is_header(header: bytes, key: str, size: int) -> bool:
         return True
     header = header[:BLOCK]
     try:
-        stored = int(header[124:136].strip(b" \0") or b"0", 8) if header[124] != 0x80 else size
+        stored = _octal(header[124:136]) if header[124] != 0x80 else size
     except ValueError:
         return False
     plain = key.isascii() and len(key) + 8 < 100
@@ -126,6 +137,6 @@ def _pax_records(raw: bytes, position: int) -> dict[str, str]:
         elif keyword.startswith(b"GNU.sparse."):
             records[SPARSE] = ""
         raw = raw[int(length) :]
-    if not records.get("size", "0").isdigit():
+    if not records.get("size", "0").isdecimal():
         raise TarError("a damaged PAX record", position)
     return records

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.hard_pairs import BLOCK, HardPairIndex, live_counts
 from helip.artifacts.shards import ShardIndex
 from helip.data.batch import Batch
 from helip.data.datamodule import outlive_sigterm, targets_per_step
@@ -62,14 +63,25 @@ def hard_pair_loader(
             f"the hard pairs were mined on other shards (fingerprint {str(pairs.meta.get('fingerprint'))[:8]}) than "
             f"these ({shards.fingerprint[:8]}): mine again, or name the shards that were mined"
         )
-    valid = shards.valid & (pairs.counts() > 0)  # a score is symmetric: who is a partner has one
-    partners = MinedPartners(pairs.topk(topk).rows, valid, p, seed, "drop", 1)
+    rows = pairs.topk(topk).rows
+    targets = shards.valid & (live_counts(rows) > 0)
+    # Of a random pool, or a list of others, a partner need not be a target.
+    partners = MinedPartners(rows, targets | (shards.valid & _partners(rows)), p, seed, "drop", 1, targets=targets)
     order = TargetOrder(partners.eligible, shards.starts, seed, window)
     read = UnitReader(SampleReader(shards, caption), order, partners, transform, tokenize, seed)
     positions = StepPositions(first_step, steps, targets_per_step(batch_size, partners, world_size), rank, world_size)
     stream = TrainingStream(positions, read)
     finish = _Normalise(read.normalize)
     return DataLoader(stream, None, num_workers=workers, worker_init_fn=outlive_sigterm, collate_fn=finish)
+
+
+def _partners(rows: np.ndarray) -> np.ndarray:
+    """(N,) bool, who is a partner of some row; `rows` is (N, k), -1 padded."""
+    found = np.zeros(len(rows), bool)
+    for start in range(0, len(rows), BLOCK):
+        block = np.asarray(rows[start : start + BLOCK])
+        found[block[block >= 0]] = True
+    return found
 
 
 class _Normalise:

@@ -27,12 +27,14 @@ class TargetOrder:
             None: 1.
 
     Raises:
-        HelipError: no live row.
+        HelipError: no live row, or a seed below 0.
     """
 
     def __init__(
         self, live: np.ndarray, starts: np.ndarray, seed: int, window: int, weights: np.ndarray | None = None
     ) -> None:
+        if seed < 0:
+            raise HelipError(f"seed={seed} must be 0 or more")
         self.weights = weights
         self.live, self.starts, self.seed, self.window = live, np.asarray(starts), seed, window
         # (S,) live rows, shard by shard: one sum over all rows would need 8 bytes for each of them

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from helip.artifacts.hard_pairs import live_counts
 from helip.data.schedules import check_schedule, order_rows
 from helip.errors import HelipError
 
@@ -82,6 +83,7 @@ class MinedPartners:
             order, `random` gives it a uniform filler, `keep` gives its slot to another target.
         schedule: which of them are likely (helip.data.schedules).
         scores: (N, k) of the rows; needed by the schedule `score`.
+        targets: (N,) bool, the rows among which outliers are counted; None: all that are valid.
 
     Raises:
         HelipError: more than half of the targets are outliers and would be dropped.
@@ -97,18 +99,16 @@ class MinedPartners:
         min_partners: int,
         schedule: str = "uniform",
         scores: np.ndarray | None = None,
+        targets: np.ndarray | None = None,
     ) -> None:
         check_schedule(schedule)
         self.rows, self.valid, self.p, self.seed, self.outliers = rows, valid, p, seed, outliers
         self.schedule, self.scores = schedule, scores if schedule == "score" else None
-        live = np.zeros(len(rows), np.int64)
-        for start in range(0, len(rows), 1 << 16):  # the index may be larger than memory
-            block = np.asarray(rows[start : start + (1 << 16)])
-            live[start : start + len(block)] = ((block >= 0) & valid[np.maximum(block, 0)]).sum(1)
-        self.outlier = valid & (live < min_partners)  # (N,) bool
+        self.outlier = valid & (live_counts(rows, valid) < min_partners)  # (N,) bool
         self.eligible = valid & ~self.outlier if outliers == "drop" else valid
         self._uniform = _Uniform(np.flatnonzero(valid), p, seed)
-        share = self.outlier.sum() / max(1, valid.sum())
+        wanted = valid if targets is None else targets
+        share = (self.outlier & wanted).sum() / max(1, wanted.sum())
         if outliers == "drop" and share > 0.5:
             raise HelipError(
                 f"{share:.0%} of the targets have fewer than helip.min_partners={min_partners} hard pairs and would be "

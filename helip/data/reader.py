@@ -22,6 +22,8 @@ from helip.artifacts.shards import IMAGE, JSON, TEXT, ShardIndex
 from helip.artifacts.tar import BLOCK, is_header
 from helip.errors import HelipError
 
+MOST_BYTES = 0x7FFFF000 - BLOCK  # that one pread gives (Linux)
+
 
 class Unreadable(ValueError):
     """This row has no usable image or caption; the message says why."""
@@ -101,7 +103,7 @@ class SampleReader:
             found = value if isinstance(value, list) else [value]
         try:
             texts = [text.decode("utf-8") if isinstance(text, bytes) else text for text in found]
-            captions = tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
+            captions = tuple(filter(None, (clean_caption(text) for text in texts if isinstance(text, str))))
             "".join(captions).encode("utf-8")  # JSON can hold halves of a character, which tokenizers refuse
         except UnicodeError as error:
             raise Unreadable("its caption is not UTF-8") from error
@@ -125,6 +127,8 @@ class SampleReader:
         size = int(self.index.size[row, column])
         if size <= 0:
             return b""
+        if size > MOST_BYTES:
+            raise Unreadable(f"it has a member of {size:,} bytes")
         shard = int(self.index.shard_of(row))
         data = os.pread(self._descriptor(shard), BLOCK + size, int(self.index.offset[row, column]) - BLOCK)
         if len(data) != BLOCK + size:
@@ -154,6 +158,11 @@ class SampleReader:
             os.close(self._files.popitem(last=False)[1])
         self._files[shard] = descriptor
         return descriptor
+
+
+def clean_caption(text: str) -> str:
+    """Without the byte-order mark with which some editors begin a file, and without white space around it."""
+    return text.removeprefix("\ufeff").strip()
 
 
 def random_read_rate(reader: SampleReader, rows: np.ndarray, seconds: float = 0.5, most: int = 512) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 
-from helip.artifacts.shards import NAME
+from helip.artifacts.shard_scan import NAME
 from helip.artifacts.tar import TarError, scan_tar
 from helip.data.reader import Unreadable
 from helip.data.transforms import decode_image
@@ -131,7 +131,7 @@ class WdsSet(PictureSet):
         if not self.members:
             raise HelipError(f"{folder / split} holds no sample: fetch it again.")
         if kind == "retrieval":
-            self.captions = [tuple(content.decode("utf-8").splitlines()) for content in contents]
+            self.captions = [tuple(content.decode("utf-8-sig").splitlines()) for content in contents]
             return
         self.labels = np.array([int(content) for content in contents], np.int64)
         self.names = _lines(folder / "classnames.txt")
@@ -178,7 +178,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def _lines(path: Path) -> list[str] | None:
     """The stripped lines of a file that is there."""
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else None
+    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()] if path.is_file() else None
 
 
 def _shards(folder: Path, split: str) -> list[Path]:

@@ -99,10 +99,10 @@ def to_sentence_transformers(index: Path, shards: str, out: Path, negatives: int
 
 
 def _shards(pattern: str) -> ShardIndex:
-    from helip.pipeline.dataset import resolve_shards
+    from helip.pipeline.dataset import incomplete, resolve_shards
 
     index = ShardIndex.build(resolve_shards(pattern))
-    for problem in index.problems:
+    for problem in (*index.problems, *incomplete(index)):
         print(f"warning: {problem}", file=sys.stderr)
     return index
 

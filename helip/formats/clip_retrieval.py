@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from helip.artifacts.arrays import new_array
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader
+from helip.data.reader import SampleReader, clean_caption
 from helip.errors import HelipError
 from helip.formats.arrays import open_floats
 from helip.formats.rows import caption_of, url_of
@@ -194,7 +194,7 @@ def _read(path: Path) -> pa.Table:
     for name, source, clean in (
         ("key", "image_path" if "image_path" in there else "key", _base),
         ("url", "url", str),
-        ("caption", "caption", str.strip),  # as the reader of the shards does
+        ("caption", "caption", clean_caption),  # as the reader of the shards does
     ):
         if source in there:
             values = table[source].cast(pa.large_string()).to_pylist()

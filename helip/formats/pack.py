@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from helip.artifacts.atomic import atomic_folder, write_json
-from helip.data.reader import Unreadable
+from helip.data.reader import Unreadable, clean_caption
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.training_list import read_entries
@@ -95,7 +95,7 @@ def _sample(entry: dict[str, str], image_column: str, caption_column: str, root:
     for column in (image_column, caption_column):
         if column not in entry:
             raise HelipError(f"the list has no column {column!r}, only {', '.join(map(repr, entry))}")
-    name, caption = entry[image_column], entry[caption_column].strip()
+    name, caption = entry[image_column], clean_caption(entry[caption_column])
     if "://" in name:
         raise Unreadable(f"{name[:100]} is an address: img2dataset downloads such lists")
     if not caption:

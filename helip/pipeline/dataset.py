@@ -41,7 +41,7 @@ def resolve_shards(path: str | list[str]) -> list[Path]:
     """The tar files of a folder, a file or a brace pattern, or of a list of these, in order.
 
     Raises:
-        HelipError: an address instead of a path, or nothing there.
+        HelipError: an address instead of a path, braces that do not match, or nothing there.
     """
     if isinstance(path, list):
         return [shard for one in path for shard in resolve_shards(one)]
@@ -54,7 +54,12 @@ def resolve_shards(path: str | list[str]) -> list[Path]:
         if not shards:
             raise HelipError(f"no .tar file in {path}: {HOW_TO_GET}")
         return shards
-    shards = [Path(name) for name in braceexpand.braceexpand(path)]
+    try:
+        shards = [Path(name) for name in braceexpand.braceexpand(path)]
+    except ValueError as error:
+        raise HelipError(
+            f"dataset.path={path} has a brace without its other half: give DIR/{{00000..00331}}.tar"
+        ) from error
     there = [shard for shard in shards if shard.is_file()]
     if not there:
         raise HelipError(f"no shards at {path}: {HOW_TO_GET}")
@@ -92,7 +97,19 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
         console.print(f"warning: {problem}; the samples before the damage are used")
     if len(index.problems) > 5:
         console.print(f"warning: {len(index.problems) - 5} more shards are damaged")
+    for sentence in incomplete(index):
+        console.print(f"warning: {sentence}")
     return index
+
+
+def incomplete(index: ShardIndex) -> list[str]:
+    """Sentences on the samples that have no image or no caption; none where all have both."""
+    rows = np.flatnonzero(~index.valid)
+    if not len(rows):
+        return []
+    first = index.where(int(rows[0]))
+    many = f"{len(rows):,} of {len(index):,} samples have no image or no caption, the first is {first}"
+    return [many, *filter(None, [index.apart()])]
 
 
 def index_folder(name: str, shards: list[Path], artifacts: Path) -> Path:

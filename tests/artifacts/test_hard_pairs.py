@@ -1,11 +1,12 @@
 """The index folder: what is written is what is read, and nothing broken is read."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.hard_pairs import HardPairIndex, live_counts
 from helip.errors import HelipError
 
 
@@ -27,6 +28,22 @@ def test_round_trip_is_memory_mapped(tmp_path):
         assert isinstance(getattr(read, name), np.memmap)
     assert read.meta["fingerprint"] == "ab" and read.meta["count"] == 6 and len(read) == 6
     assert read.counts().tolist() == [4, 4, 3, 4, 0, 4]
+
+
+def test_counting_takes_blocks():
+    """With one (N, K) array of bool it took K bytes a row more."""
+    count = 600_000
+    rows = np.broadcast_to(np.where(np.arange(50) < 20, 3, -1).astype(np.int32), (count, 50))
+    valid = np.arange(count) != 3
+    tracemalloc.start()
+    try:
+        counts = HardPairIndex(rows, rows, rows, rows, {}).counts()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert counts.tolist() == [20] * count and counts.dtype == np.int64
+    assert peak < 30 * count
+    assert not live_counts(rows, valid).any() and (live_counts(rows, ~valid) == counts).all()
 
 
 def test_topk_takes_the_first_columns():

@@ -1,14 +1,20 @@
 """Rows, keys and validity of a dataset of shards."""
 
 import json
+import os
+import subprocess
+import sys
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helip.artifacts.shards import IMAGE, TEXT, ShardIndex
+from helip.artifacts.shard_scan import scan_shard
+from helip.artifacts.shards import IMAGE, JSON, TEXT, ShardIndex
 from helip.errors import HelipError
+from tests.artifacts.test_tar_edges import END, header, padded
 from tests.samples import sample, write_shards, write_tar
 
 
@@ -132,9 +138,93 @@ def test_a_damaged_index_is_refused(tmp_path: Path):
 def test_many_shards_are_scanned_by_processes(tmp_path: Path, monkeypatch):
     shards = write_shards(tmp_path, [2, 1, 3, 1])
     alone = ShardIndex.build(shards)
-    monkeypatch.setattr("helip.artifacts.shards.SHARDS_PER_PROCESS", 2)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("helip.artifacts.shard_scan.SHARDS_PER_PROCESS", 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     seen = []
     together = ShardIndex.build(shards, on_shard=seen.append)
     assert together.fingerprint == alone.fingerprint and (together.offset == alone.offset).all()
     assert seen == [1, 2, 3, 4]
+
+
+UNGUARDED = """
+import os, sys
+from pathlib import Path
+from helip import ShardIndex
+from helip.artifacts import shard_scan
+shard_scan.SHARDS_PER_PROCESS, os.sched_getaffinity = 2, lambda _: {0, 1}
+print(len(ShardIndex.build(sorted(Path(sys.argv[1]).glob("*.tar")))), "rows")
+"""
+
+
+def test_a_program_without_a_main_guard_is_served_by_one_process(tmp_path: Path):
+    """Each of the processes starts by running it, and may not start processes while it does."""
+    write_shards(tmp_path, [2, 1, 3, 1])
+    (tmp_path / "user.py").write_text(UNGUARDED)
+    called = subprocess.run(
+        [sys.executable, tmp_path / "user.py", tmp_path],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert called.returncode == 0 and called.stdout == "7 rows\n", called.stderr
+    assert "freeze_support" in called.stderr  # they did start, and died
+
+
+def test_a_scan_holds_arrays(tmp_path: Path):
+    count = 1000
+    members = [header(b"%09d.%s" % (n, kind), 0) for n in range(count) for kind in (b"jpg", b"txt", b"json")]
+    (tmp_path / "0.tar").write_bytes(b"".join(members) + END)
+    tracemalloc.start()
+    try:
+        scan = scan_shard(tmp_path / "0.tar")
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(scan.keys) == count and scan.size.dtype == np.int32
+    assert held < 100 * count  # lists of numbers and strings held 370 bytes a row
+
+
+def test_a_member_of_2_gib_is_kept_and_an_index_of_it_loads(tmp_path: Path):
+    size = 2**31 + 5
+    with open(tmp_path / "0.tar", "wb") as file:
+        file.write(header(b"a.jpg", 1) + padded(b"x") + header(b"a.txt", 1) + padded(b"y") + header(b"a.json", size))
+        file.seek(-(-size // 512) * 512, os.SEEK_CUR)  # a hole
+        file.write(header(b"b.jpg", 1) + padded(b"x") + header(b"b.txt", 1) + padded(b"y") + END)
+    index = ShardIndex.build([tmp_path / "0.tar"])
+    index.save(tmp_path / "index")
+    again = ShardIndex.load(tmp_path / "index")
+    assert not index.problems and again.valid.tolist() == [True, True]
+    assert again.size[:, JSON].tolist() == [size, -1] and index.offset[1, IMAGE] > size
+
+
+def test_a_shard_whose_name_is_no_utf8(tmp_path: Path):
+    (path,) = write_shards(tmp_path, [2])
+    named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.tar"))
+    path.rename(named)
+    ShardIndex.build([named]).save(tmp_path / "index")
+    index = ShardIndex.load(tmp_path / "index")
+    assert index.shards == [named] and index.where(1) == "\ufffd.tar, key 000000001 (row 1)"
+    named.write_bytes(named.read_bytes()[:5000])
+    assert ShardIndex.build([named]).problems[0].startswith("\ufffd.tar is damaged")
+
+
+def test_tars_joined_by_cat_are_a_problem(tmp_path: Path):
+    """What stands behind the first end-of-archive mark was dropped without a word."""
+    one, two = write_shards(tmp_path, [3, 2])
+    (tmp_path / "big.tar").write_bytes(one.read_bytes() + two.read_bytes())
+    index = ShardIndex.build([tmp_path / "big.tar"])
+    assert len(index) == 3 and index.valid.all()
+    assert "big.tar is damaged after 3 samples: more data after the end-of-archive mark" in index.problems[0]
+
+
+def test_members_that_stand_apart_are_named(tmp_path: Path):
+    images = [(f"{n}", {"jpg": b"x"}) for n in range(3)]
+    texts = [(f"{n}", {"txt": b"y"}) for n in range(3)]
+    whole = write_tar(tmp_path / "0.tar", [("0", sample(0)), ("1", sample(1, jpg=None)), ("0", sample(2))])
+    unsorted = write_tar(tmp_path / "1.tar", [*images, *texts[:2], ("2", sample(0))])
+    assert ShardIndex.build([whole]).apart() is None
+    sentence = "members of a key are not adjacent in 1.tar: sort the tar by name"
+    assert sentence in (ShardIndex.build([whole, unsorted]).apart() or "")
+    write_tar(unsorted, [*images, *texts])
+    with pytest.raises(HelipError, match=f"of 6 samples 3 have no image and 3 have no caption .*; {sentence}"):
+        ShardIndex.build([unsorted])

@@ -116,6 +116,10 @@ def test_errors_name_the_byte(path: Path) -> None:
         (good + header(b"b.jpg", 3) + b"ab", 1536, "cut off"),
         (good + b"\1" + header(b"b.jpg", 3)[1:] + padded(b"abc"), 1024, "checksum"),
         (good + header(b"b.jpg", b"no number!!!") + END, 1024, "no tar header at"),
+        (good + header(b"b.jpg", b"-0000001000\0") + END, 1024, "no tar header at"),  # back to its own header, for ever
+        (good + END + good + END, 1024, "more data after the end-of-archive mark"),  # cat a.tar b.tar
+        (good + bytes(10240) + good + END, 1024, "more data after the end-of-archive mark"),
+        (good + bytes(512) + b"\1", 1024, "more data after the end-of-archive mark"),
     ):
         with pytest.raises(TarError, match=reason) as caught:
             found(path, content)

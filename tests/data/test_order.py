@@ -82,3 +82,8 @@ def test_memory_is_that_of_a_window() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000
+
+
+def test_a_seed_below_zero_is_refused() -> None:
+    with pytest.raises(HelipError, match="seed=-1 must be 0 or more"):
+        TargetOrder(np.ones(4, bool), np.array([0, 4]), -1, 2)

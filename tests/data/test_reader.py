@@ -39,6 +39,22 @@ def test_captions_from_the_text_file_or_a_json_field(tmp_path: Path) -> None:
     assert reader_of(tmp_path, [sample(4)], "captions").captions(0) == ("picture number 4", "no. 4")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path: Path) -> None:
+    marked = sample(4, txt=b"\xef\xbb\xbfa dog\n", json=b'\xef\xbb\xbf{"caption": "\\ufeffa cat"}')
+    assert reader_of(tmp_path, [marked]).captions(0) == ("a dog",)
+    assert reader_of(tmp_path, [marked], "caption").captions(0) == ("a cat",)
+    with pytest.raises(Unreadable, match="missing or empty"):
+        reader_of(tmp_path, [sample(4, txt=b"\xef\xbb\xbf\n")]).captions(0)
+
+
+def test_a_member_too_large_for_one_read_is_unreadable(tmp_path: Path) -> None:
+    reader = reader_of(tmp_path, [sample(0)])
+    reader.index.size = reader.index.size.astype(np.int64)
+    reader.index.size[0, 0] = 2**31 + 5
+    with pytest.raises(Unreadable, match="a member of 2,147,483,653 bytes"):
+        reader.read(0)
+
+
 @pytest.mark.parametrize(
     ("caption", "changes", "reason"),
     [

@@ -36,7 +36,8 @@ def test_a_classification_directory_is_read_as_it_is(tmp_path, extension):
 
 def test_a_retrieval_directory_has_a_caption_a_line(tmp_path):
     captions = [["one", "two"], ["three"], ["four", "five", "six"], ["seven"]]
-    pictures = WdsSet(write_retrieval(tmp_path, captions), "test", as_array)
+    marked = [["\ufeffone", "two"], *captions[1:]]  # a byte-order mark is no part of a caption
+    pictures = WdsSet(write_retrieval(tmp_path, marked), "test", as_array)
     assert pictures.captions == [tuple(one) for one in captions] and pictures.names is None
 
 

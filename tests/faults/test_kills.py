@@ -32,7 +32,7 @@ def metadata(temporary: object, path: object) -> bool:
 
 # stage, place, call, condition: at that call of that place the process dies, just before it is carried out
 STAGES: list[tuple[str, str, int, Callable[..., bool]]] = [
-    ("shard scan", "helip.artifacts.shards._scan", 3, lambda *_: True),
+    ("shard scan", "helip.artifacts.shard_scan.scan_shard", 3, lambda *_: True),
     ("shard index, half written", "helip.artifacts.shards.write_sums", 1, lambda *_: True),
     ("embedding, first batch", "helip.artifacts.embeddings.EmbeddingStore.write", 1, lambda *_: True),
     ("embedding, in between", "helip.artifacts.embeddings.EmbeddingStore.write", 2, lambda *_: True),

@@ -1,0 +1,46 @@
+"""The loader for other training loops: who is a target and who a partner. docs/api.md's example runs in test_api.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
+from helip.data.loader import hard_pair_loader
+from helip.data.transforms import ImageTransform
+from helip.errors import HelipError
+from tests.data.streams import tokenize
+from tests.samples import write_shards
+
+
+def pairs_of(index: ShardIndex, rows: np.ndarray) -> HardPairIndex:
+    scores = (rows >= 0).astype(np.float32)
+    return HardPairIndex(rows.astype(np.int32), scores, scores, scores, {"fingerprint": index.fingerprint})
+
+
+def visited(index: ShardIndex, rows: np.ndarray, steps: int, topk: int) -> set[tuple[int, int]]:
+    transform: ImageTransform = lambda image: torch.zeros(3, 8, 8)  # noqa: E731
+    loader = hard_pair_loader(index, pairs_of(index, rows), transform, tokenize, batch_size=2, steps=steps, topk=topk)
+    return {tuple(batch["row"].tolist()) for batch in loader}
+
+
+def test_a_partner_without_hard_pairs_of_its_own_is_drawn(tmp_path: Path) -> None:
+    """As a list of other hands, or a random pool, has them: rows 0 to 3 are targets, 4 to 11 partners alone."""
+    index = ShardIndex.build(write_shards(tmp_path, [12]))
+    rows = np.full((12, 3), -1)
+    rows[:4] = [[4, 5, 0], [5, 6, 7], [7, 4, 3], [8, 11, 9]]
+    pairs = {(target, int(partner)) for target in range(4) for partner in rows[target, :2]}
+    assert visited(index, rows, 80, 2) == pairs
+    index.valid[[4, 5]] = False
+    assert visited(index, rows, 80, 2) == {pair for pair in pairs if pair[1] not in (4, 5)}  # 0 has no partner left
+
+
+def test_targets_that_nobody_can_stand_beside_are_an_error(tmp_path: Path) -> None:
+    index = ShardIndex.build(write_shards(tmp_path, [12]))
+    rows = np.full((12, 1), -1)
+    rows[:4, 0] = [4, 5, 6, 7]
+    index.valid[4:7] = False
+    with pytest.raises(HelipError, match="75% of the targets"):
+        visited(index, rows, 1, 1)
