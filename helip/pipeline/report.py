@@ -1,7 +1,7 @@
 """What mining and training print and draw."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +29,8 @@ from helip.report.mining_report import (
     mining_report,
     near_duplicate,
     report_folder,
-    rule_tables,
 )
-from helip.report.tables import mining_tables
+from helip.report.tables import Table, mining_tables, time_table
 
 MANY_ROWS = 200_000  # labels live in the json members; above it reading them all takes longer than the user would wait
 
@@ -46,8 +45,8 @@ def print_mining(
     """
     index, seconds = mined.index, mined.seconds
     statistics = index.meta.get("statistics", {})
-    removed = statistics.get("removed_from_stored", statistics.get("removed_from_first", {}))
-    for table in mining_tables(index, request.topk, removed, seconds, rows.wanted):
+    tables = mining_tables(index, request.topk, rows.wanted)
+    for table in (*tables, time_table(seconds)):
         console.print(table.rich())
     if "rows_searched" in statistics:
         console.print(
@@ -64,11 +63,17 @@ def print_mining(
         console.print(f"contact sheet: {path}")
     beside = report_folder(mined.folder)
     place = beside if os.access(beside.parent, os.W_OK) else folder / "report"
-    return write_report(place, request, rows, mined, caption, console)
+    return write_report(place, request, rows, mined, caption, tables, console)
 
 
 def write_report(
-    folder: Path, request: MiningRequest, rows: Rows, mined: Mined, caption: str | dict[str, float], console: Console
+    folder: Path,
+    request: MiningRequest,
+    rows: Rows,
+    mined: Mined,
+    caption: str | dict[str, float],
+    tables: Sequence[Table],
+    console: Console,
 ) -> Path:
     """index.html, gallery.json and the PNGs, unless they are there already for this index and the same other arms."""
     index, arms = mined.index, _other_arms(request, rows)
@@ -79,7 +84,6 @@ def write_report(
         for line in [*before["about"]["remarks"], f"report: {page}"]:
             console.print(line)
         return folder
-    tables = rule_tables(index, request.topk, rows.wanted)
     about = {"stamp": stamp, "topk": request.topk, "subtitle": _subtitle(request, rows), "remarks": []}
     about["tables"] = [{"title": table.title, "headers": table.headers, "lines": table.lines} for table in tables]
     top = index.topk(request.topk)

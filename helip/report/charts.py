@@ -25,7 +25,7 @@ class Line:
 
     name: str
     number: int
-    path: str
+    path: str = ""
     dots: Sequence[tuple[float, float, str]] = ()
     area: str = ""
 

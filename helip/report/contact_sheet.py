@@ -87,9 +87,11 @@ class _Page:
             self.text(x + side / 2, y + side / 2, "unreadable", 11, GREY, ha="center", va="center")
 
     def bars(self, x: float, y: float, width: float, scores: Sequence[float]) -> None:
-        """Name, bar and figure of each of the three scores, one under the other."""
+        """Name, bar and figure of each of the three scores that is known, one under the other."""
         left, right = x + 39, x + width - 32
         for n, ((name, color), score) in enumerate(zip(SCORES.items(), scores, strict=True)):
+            if np.isnan(score):
+                continue
             middle = y + n * 14 + 6
             self.text(x, middle, name, 10.5, color, va="center_baseline")
             self.axes.add_patch(Rectangle((left, middle - 2.5), right - left, 5, fc=FAINT, lw=0))

@@ -22,7 +22,8 @@ from helip.errors import HelipError
 from helip.report.captions import readable
 from helip.report.lines import Line, line_of, scores_of, spread_targets
 from helip.report.page import data_uri
-from helip.report.plots import SLICE, in_degree
+from helip.report.plots import in_degree
+from helip.report.slices import has_scores, slices
 
 FORMAT = 1
 POOL = 1000  # suspects whose captions are read: what a person could look through
@@ -44,7 +45,7 @@ class Section:
 def sections(
     index: HardPairIndex, limits: tuple[float, float], caption: Caption, count: int = 20, pairs: int = 6
 ) -> list[Section]:
-    """The three sections of a gallery.
+    """The three sections of a gallery; of pairs without scores a sample and the hubs.
 
     Args:
         index: (N, K) the pairs that training draws from.
@@ -53,6 +54,8 @@ def sections(
         count: lines of each section.
         pairs: partners of each line.
     """
+    if not has_scores(index):
+        return [sample(index, count, pairs), hubs(index, count, pairs)]
     return [
         hardest(index, count, pairs),
         suspects(index, limits, caption, count, pairs),
@@ -79,6 +82,14 @@ def hardest(index: HardPairIndex, count: int, pairs: int) -> Section:
         f"{max(0, count - len(top))} equal slices from the hardest to the easiest."
     )
     return Section("hardness", "By hardness", about, lines)
+
+
+def sample(index: HardPairIndex, count: int, pairs: int) -> Section:
+    """Targets evenly over the rows, with the first of their pairs."""
+    live = np.flatnonzero(np.asarray(index.rows[:, 0]) >= 0)
+    chosen = live[np.linspace(0, len(live) - 1, min(count, len(live))).astype(int)] if len(live) else live
+    lines = [line_of(index, row, range(min(pairs, index.depth))) for row in chosen.tolist()]
+    return Section("sample", "A sample", f"{len(lines)} targets evenly over the rows; the pairs have no scores.", lines)
 
 
 def suspects(
@@ -144,12 +155,11 @@ def _candidates(
     found: dict[tuple[int, int], float] = {}
     for by_text in (False, True):
         best: tuple[NDArray, ...] = (np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-        for start in range(0, len(index), SLICE):
-            part = slice(start, start + SLICE)
+        for part in slices(len(index)):
             distance = _distances(index.scores_image[part], index.scores_text[part], limits)
             row, place = np.nonzero(np.asarray(index.rows[part]) >= 0)
             key = -np.asarray(index.scores_text[part])[row, place] if by_text else distance[row, place]
-            new = key, row + start, place, distance[row, place]
+            new = key, row + part.start, place, distance[row, place]
             best = tuple(np.concatenate(both) for both in zip(best, new, strict=True))
             order = np.argsort(best[0], kind="stable")[:pool]
             best = tuple(values[order] for values in best)
@@ -173,10 +183,13 @@ def hubs(index: HardPairIndex, count: int, pairs: int) -> Section:
     order = np.argsort(-degree, kind="stable")[:count]
     order = order[degree[order] > 0]
     choosers: dict[int, list[tuple[float, int, int]]] = {int(hub): [] for hub in order}
-    for start in range(0, len(index), SLICE):
-        part = np.asarray(index.rows[start : start + SLICE])
-        for row, place in np.argwhere(np.isin(part, order) & (part >= 0)).tolist():
-            choosers[int(part[row, place])].append((float(index.scores[row + start, place]), row + start, place))
+    scored = has_scores(index)
+    for part in slices(len(index)):
+        rows = np.asarray(index.rows[part])
+        for near, place in np.argwhere(np.isin(rows, order) & (rows >= 0)).tolist():
+            row = near + part.start
+            score = float(index.scores[row, place]) if scored else 0.0
+            choosers[int(rows[near, place])].append((score, row, place))
     lines = []
     for hub, chosen in choosers.items():
         best = sorted(chosen, key=lambda choice: (-choice[0], choice[1]))[:pairs]
@@ -185,7 +198,7 @@ def hubs(index: HardPairIndex, count: int, pairs: int) -> Section:
         lines.append(Line(hub, [row for _, row, _ in best], scores, f"chosen {degree[hub]:,} times ({share:.1%})"))
     about = (
         f"Rows by their in-degree: how often a row is among the first {index.depth} hard pairs of another. Beside each "
-        "hub stand the targets that chose it, hardest first; the share is that of all targets."
+        f"hub stand the targets that chose it{', hardest first' if scored else ''}; the share is that of all targets."
     )
     return Section("hubs", "By how often a row is chosen (hubs)", about, lines)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from helip.artifacts.hard_pairs import HardPairIndex
@@ -21,7 +20,8 @@ from helip.report.lines import Line
 from helip.report.overlap import chance, overlaps
 from helip.report.page import write_page
 from helip.report.plots import chosen_degrees, histograms, hubness, score_histograms
-from helip.report.tables import RULES, Table, removed_table, score_table, shortage_table
+from helip.report.slices import has_scores
+from helip.report.tables import Table, mining_tables
 
 BINS = 60
 SHEET = 8  # lines of a PNG
@@ -50,26 +50,6 @@ def near_duplicate(index: HardPairIndex) -> tuple[float, float]:
     return image, text
 
 
-def rule_tables(index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | None = None) -> list[Table]:
-    """Scores, rows that fall short, and what each rule removed, from the first places and of all pairs.
-
-    Args:
-        index: all that is stored.
-        topk: pairs that training draws from.
-        valid: (N,) rows that could have pairs at all; None: all.
-    """
-    statistics = index.meta.get("statistics", {})
-    removed = statistics.get("removed_from_stored", statistics.get("removed_from_first", {}))
-    tables = [score_table(index, topk), shortage_table(index, topk, valid), removed_table(index, removed)]
-    shares = dict(statistics.get("removed_share_of_pairs", {}))
-    if sampled := shares.pop("sampled_pairs", 0):
-        lines = [[RULES.get(name, name.replace("_", " ")), f"{100 * share:.3f} %"] for name, share in shares.items()]
-        tables.append(
-            Table(f"Share of all pairs that each rule rules out ({sampled:,} sampled)", ["rule", "share"], lines)
-        )
-    return tables
-
-
 def mining_report(
     path: Path,
     index: HardPairIndex,
@@ -88,10 +68,11 @@ def mining_report(
         topk: pairs that training draws from; gallery, in-degree and overlap are about these.
         content: a gallery; None: the page has no pictures and says how to get them.
         arms: name -> other index of the same data.
-        tables: of `rule_tables`.
+        tables: of `mining_tables`.
         subtitle: dataset, encoders, score, number of rows.
         remarks: sentences under the heading.
     """
+    scored = has_scores(index)
     own = index.meta.get("settings", {}).get("score", "this index")
     compared = {own: index, **{name if name != own else f"{name} (2)": other for name, other in arms.items()}}
     return write_page(
@@ -99,15 +80,20 @@ def mining_report(
         "mining.html",
         title="Hard pairs" + (f" of {dataset}" if (dataset := index.meta.get("dataset")) else ""),
         subtitle=subtitle,
-        remarks=list(remarks),
+        remarks=[*remarks, *([] if scored else [unscored(index)])],
         content=content,
-        histograms=_histogram_charts(index),
+        histograms=_histogram_charts(index) if scored else [],
         degrees=_degree_chart(index.topk(topk)),
         degree_note=_degree_note(index.topk(topk)),
         overlap=overlap_tables(compared, topk) if len(compared) > 1 else [],
         tables=list(tables),
         topk=topk,
     )
+
+
+def unscored(index: HardPairIndex) -> str:
+    """Why there is nothing about scores."""
+    return "Imported pairs have no scores." if index.counts().any() else "No row has a hard pair."
 
 
 def _histogram_charts(index: HardPairIndex) -> list[Chart]:
@@ -179,11 +165,9 @@ def draw_pictures(
 
 
 def draw_plots(folder: Path, index: HardPairIndex, topk: int) -> list[Path]:
-    """scores.png and hubs_degree.png."""
-    return [
-        score_histograms(folder / "scores.png", index, limits_of(index)),
-        hubness(folder / "in_degree.png", index.topk(topk)),
-    ]
+    """scores.png, where the pairs have scores, and in_degree.png."""
+    scores = [score_histograms(folder / "scores.png", index, limits_of(index))] if has_scores(index) else []
+    return [*scores, hubness(folder / "in_degree.png", index.topk(topk))]
 
 
 def compare_indexes(folders: Sequence[Path], topk: int | None, out: Path | None) -> tuple[Path, bool]:
@@ -202,7 +186,7 @@ def compare_indexes(folders: Sequence[Path], topk: int | None, out: Path | None)
     chosen = topk or min([about.get("topk", 20), *(index.depth for index in indexes)])
     for index in indexes:
         index.topk(chosen)
-    tables = [Table(**table) for table in about["tables"]] if content else rule_tables(first, chosen)
+    tables = [Table(**table) for table in about["tables"]] if content else mining_tables(first, chosen)
     names: dict[str, HardPairIndex] = {}
     for folder, index in list(zip(folders, indexes, strict=True))[1:]:
         name = str(index.meta.get("settings", {}).get("score", folder.name))

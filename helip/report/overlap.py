@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-
-SLICE = 1 << 16  # rows of memory-mapped indexes looked at together
+from helip.report.slices import slices
 
 
 def overlaps(arms: Mapping[str, HardPairIndex], k: int) -> dict[tuple[str, str], float]:
@@ -34,8 +33,8 @@ def overlaps(arms: Mapping[str, HardPairIndex], k: int) -> dict[tuple[str, str],
 
 def _share(own: NDArray, other: NDArray) -> float:
     shared = total = 0
-    for start in range(0, len(own), SLICE):
-        a, b = (np.asarray(rows[start : start + SLICE]) for rows in (own, other))
+    for part in slices(len(own)):
+        a, b = (np.asarray(rows[part]) for rows in (own, other))
         mine, theirs = _numbered(a), _numbered(b)
         shared += np.isin(mine, theirs, assume_unique=True).sum()
         total += len(mine)

@@ -1,10 +1,10 @@
-"""Pictures of a mining run and of training: score histograms, in-degree, curves.
+"""Pictures of a mining run, score histograms and in-degree; and the numbers of a training's metrics.csv.
 
 Legend: N rows, K pairs stored per row.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.report.captions import drawable
 from helip.report.contact_sheet import FAINT, GREY, INK, SCORES
+from helip.report.slices import known, slices
 
-SLICE = 1 << 16  # rows of a memory-mapped index looked at together
 Columns = dict[str, tuple[list[int], list[float]]]  # metric -> steps and values
 PALETTE = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 
@@ -68,9 +68,9 @@ def score_histograms(
 
 
 def histograms(rows: NDArray, scores: NDArray, bins: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Bin edges over the live scores, and the shares of all pairs and of the first pairs in each bin."""
-    parts = [slice(start, start + SLICE) for start in range(0, len(rows), SLICE)]
-    live = [np.asarray(rows[part]) >= 0 for part in parts]
+    """Bin edges over the known scores, and the shares of all pairs and of the first pairs in each bin."""
+    parts = list(slices(len(rows)))
+    live = [known(rows[part], scores[part]) for part in parts]
     low = min((np.asarray(scores[p])[k].min() for p, k in zip(parts, live, strict=True) if k.any()), default=0.0)
     high = max((np.asarray(scores[p])[k].max() for p, k in zip(parts, live, strict=True) if k.any()), default=1.0)
     edges = np.linspace(min(0.0, float(low)), max(float(high), float(low) + 1e-6), bins + 1)
@@ -89,9 +89,9 @@ def in_degree(rows: NDArray) -> NDArray[np.int64]:
         rows: (N, K) hard pairs, -1 padded.
     """
     counts = np.zeros(len(rows), np.int64)
-    for start in range(0, len(rows), SLICE):
-        part = np.asarray(rows[start : start + SLICE])
-        counts += np.bincount(part[part >= 0], minlength=len(rows))
+    for part in slices(len(rows)):
+        chosen = np.asarray(rows[part])
+        counts += np.bincount(chosen[chosen >= 0], minlength=len(rows))
     return counts
 
 
@@ -119,39 +119,6 @@ def hubness(path: Path, index: HardPairIndex, title: str = "How often a row is c
     )
     axes.text(0.03, 0.05, note, transform=axes.transAxes, fontsize=9, color=INK)
     axes.legend(frameon=False, fontsize=9, loc="upper right")
-    return _save(figure, path)
-
-
-def curves(path: Path, runs: Mapping[str, Path], names: Sequence[str] | None = None, title: str = "Training") -> Path:
-    """One panel a metric, one line a run, from the metrics.csv that Lightning's CSVLogger writes.
-
-    Args:
-        path: the PNG to write.
-        runs: label -> metrics.csv.
-        names: columns to draw; None: every column that has at least two numbers in one of the runs.
-        title: heading.
-
-    Raises:
-        HelipError: a file is missing, or none has such a column.
-    """
-    series = {label: read_metrics(file) for label, file in runs.items()}
-    if names is None:
-        found = [name for columns in series.values() for name, (steps, _) in columns.items() if len(steps) > 1]
-        names = list(dict.fromkeys(found))
-    names = [name for name in names if any(name in columns for columns in series.values())]
-    if not names:
-        raise HelipError(f"{', '.join(map(str, runs.values()))}: no such column to draw; check the metrics' names.")
-    figure, panels = _panels(len(names), min(3, len(names)), title)
-    for axes, name in zip(panels, names, strict=True):
-        for number, (label, columns) in enumerate(series.items()):
-            if name in columns:
-                color = PALETTE[number % len(PALETTE)]
-                marker = "o" if len(columns[name][0]) < 12 else ""
-                axes.plot(*columns[name], color=color, lw=1.5, marker=marker, ms=3.5, label=drawable(label))
-        axes.set(xlabel="optimizer step")
-        axes.set_title(name, fontsize=10, loc="left", color=INK)
-    if len(series) > 1:
-        panels[0].legend(frameon=False, fontsize=8)
     return _save(figure, path)
 
 

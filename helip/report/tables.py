@@ -13,8 +13,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from helip.artifacts.hard_pairs import HardPairIndex, live_counts
+from helip.report.slices import has_scores, known, slices
 
-SLICE = 1 << 16  # rows of a memory-mapped index looked at together
 FINE = 20_000  # bins in which quartiles are counted: an error of at most 1e-4 in a score, without sorting 300M numbers
 
 RULES = {"group_image": "same image bytes", "group_text": "same caption"}
@@ -89,28 +89,28 @@ def _number(value: float | None, factor: float, sign: str = "") -> str:
     return "-" if value is None else f"{value * factor:{sign}.2f}"
 
 
-def mining_tables(
-    index: HardPairIndex,
-    topk: int,
-    removed: Mapping[str, int],
-    seconds: Mapping[str, float],
-    valid: NDArray[np.bool_] | None = None,
-) -> list[Table]:
-    """What a mining run found, what each rule took away, who is left with too little, and what took how long.
+def mining_tables(index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | None = None) -> list[Table]:
+    """What a mining run found, which rows fall short, and what each rule took away, of the first and of all pairs.
 
     Args:
-        index: (N, K) rows and scores.
+        index: (N, K) all that is stored; where no pair has a score there is no table of scores.
         topk: hard pairs per row that training asks for, at most K.
-        removed: rule -> candidates that it kept out of the first K.
-        seconds: stage -> wall seconds.
         valid: (N,) rows that could have pairs at all; None: all.
     """
-    return [
-        score_table(index, topk),
-        shortage_table(index, topk, valid),
-        removed_table(index, removed),
-        _times(seconds),
-    ]
+    statistics = index.meta.get("statistics", {})
+    removed = statistics.get("removed_from_stored", statistics.get("removed_from_first", {}))
+    tables = [score_table(index, topk)] if has_scores(index) else []
+    tables += [shortage_table(index, topk, valid), removed_table(index, removed)]
+    shares = dict(statistics.get("removed_share_of_pairs", {}))
+    if sampled := shares.pop("sampled_pairs", 0):
+        lines = [[_rule(name), f"{100 * share:.3f} %"] for name, share in shares.items()]
+        title = f"Share of all pairs that each rule rules out ({sampled:,} sampled)"
+        tables.append(Table(title, ["rule", "share"], lines))
+    return tables
+
+
+def _rule(name: str) -> str:
+    return RULES.get(name, name.replace("_", " "))
 
 
 def score_table(index: HardPairIndex, topk: int) -> Table:
@@ -127,9 +127,9 @@ def score_table(index: HardPairIndex, topk: int) -> Table:
 def _quartiles(rows: NDArray, scores: NDArray, depth: int) -> list[float]:
     """Minimum, quartiles and maximum of the live scores; NaN if there are none."""
     counts, low, high = np.zeros(FINE, np.int64), np.inf, -np.inf
-    for start in range(0, len(rows), SLICE):
-        part = slice(start, start + SLICE)
-        live = np.asarray(scores[part, :depth])[np.asarray(rows[part, :depth]) >= 0]
+    for part in slices(len(rows)):
+        values = np.asarray(scores[part, :depth])
+        live = values[known(rows[part, :depth], values)]
         counts += np.histogram(live, FINE, (-1, 1))[0]
         if len(live):
             low, high = min(low, float(live.min())), max(high, float(live.max()))
@@ -156,7 +156,7 @@ def shortage_table(index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | N
 def removed_table(index: HardPairIndex, removed: Mapping[str, int]) -> Table:
     """Candidates that each rule took out, with their share of all that would else have been stored."""
     stored = int(index.counts().sum())
-    counts = {"stored": stored, **{RULES.get(name, name.replace("_", " ")): count for name, count in removed.items()}}
+    counts = {"stored": stored, **{_rule(name): count for name, count in removed.items()}}
     return Table("What each rule removed", ["rule", "pairs", "share"], _shares(counts, sum(counts.values())))
 
 
@@ -164,6 +164,7 @@ def _shares(counts: Mapping[str, int], whole: int) -> list[list[str]]:
     return [[name, f"{count:,}", f"{100 * count / max(1, whole):.1f} %"] for name, count in counts.items()]
 
 
-def _times(seconds: Mapping[str, float]) -> Table:
+def time_table(seconds: Mapping[str, float]) -> Table:
+    """What took how long, in wall seconds."""
     lines = [[stage, f"{value:,.1f}"] for stage, value in seconds.items()]
     return Table("Time", ["stage", "seconds"], [*lines, ["together", f"{sum(seconds.values()):,.1f}"]])

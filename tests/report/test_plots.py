@@ -8,7 +8,7 @@ from PIL import Image
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-from helip.report import plots
+from helip.report import plots, slices
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def no_warnings():
 
 @pytest.mark.parametrize("rows_at_once", [1, 7, 100])
 def test_in_degree_and_histograms_by_slices(monkeypatch, index, rows_at_once):
-    monkeypatch.setattr(plots, "SLICE", rows_at_once)
+    monkeypatch.setattr(slices, "SLICE", rows_at_once)
     live = index.rows[index.rows >= 0]
     assert plots.in_degree(index.rows).tolist() == [int((live == row).sum()) for row in range(50)]
     edges, every, first = plots.histograms(index.rows, index.scores, 9)
@@ -42,6 +42,13 @@ def test_in_degree_and_histograms_by_slices(monkeypatch, index, rows_at_once):
     assert every == pytest.approx(np.histogram(values, edges)[0] / len(values))
     leading = index.scores[:, 0][index.rows[:, 0] >= 0]
     assert first == pytest.approx(np.histogram(leading, edges)[0] / len(leading))
+
+
+def test_unknown_scores_have_no_place_in_a_histogram(index):
+    half = np.where(np.arange(50)[:, None] < 25, index.scores, np.nan)
+    expected = plots.histograms(index.rows[:25], index.scores[:25], 9)
+    for got, want in zip(plots.histograms(index.rows, half, 9), expected, strict=True):
+        assert got == pytest.approx(want)
 
 
 def test_pictures_of_a_mining_run(tmp_path, index):
@@ -71,17 +78,6 @@ def test_metrics_are_read_without_their_gaps(tmp_path):
     assert columns["test/t2i_recall@1"] == ([10], [0.25])
 
 
-def test_curves(tmp_path):
-    (tmp_path / "metrics.csv").write_text(CSV)
-    file = tmp_path / "metrics.csv"
-    one = plots.curves(tmp_path / "one.png", {"joint": file})  # the recall has one point: one panel
-    both = plots.curves(tmp_path / "two.png", {"joint": file, "r": file}, ["loss", "test/t2i_recall@1", "no"])
-    assert width(both) > 1.5 * width(one)
-
-
-def test_wrong_files_are_one_sentence(tmp_path):
-    (tmp_path / "metrics.csv").write_text(CSV)
+def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(HelipError, match="does not exist"):
-        plots.curves(tmp_path / "x.png", {"a": tmp_path / "nowhere.csv"})
-    with pytest.raises(HelipError, match="no such column"):
-        plots.curves(tmp_path / "x.png", {"a": tmp_path / "metrics.csv"}, ["acc"])
+        plots.read_metrics(tmp_path / "nowhere.csv")

@@ -1,13 +1,23 @@
 """Both pages, from files: what they show, that nothing in them runs, and runs of which files are missing."""
 
 import json
+import re
 import shutil
 
+import numpy as np
 import pytest
 
+from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.report.__main__ import main
-from helip.report.mining_report import limits_of, near_duplicate, overlap_tables, report_folder
+from helip.report.mining_report import (
+    compare_indexes,
+    draw_plots,
+    limits_of,
+    near_duplicate,
+    overlap_tables,
+    report_folder,
+)
 from helip.report.run_report import run_report
 from helip.report.runs import differing, labels, metric_order, read_run
 from tests.report.pages import EVIL, Page, make_gallery, make_index, make_run
@@ -144,6 +154,23 @@ def test_mining_report_without_gallery_or_with_wrong_arms(tmp_path, index_folder
     for wrong in ([str(index_folder)] * 3, [str(index_folder), str(tmp_path)], [str(index_folder), "--topk", "7"]):
         assert main(["mining", *wrong]) == 1
         assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_imported_pairs_have_a_report_without_scores(tmp_path):
+    made = make_index(tmp_path / "made")
+    lacking = np.full(made.rows.shape, np.nan, np.float32)
+    HardPairIndex(made.rows, lacking, lacking, lacking, {"fingerprint": "f"}).save(tmp_path / "imported")
+    index = HardPairIndex.load(tmp_path / "imported")
+    make_gallery(tmp_path / "imported", index)
+    assert [drawn.name for drawn in draw_plots(tmp_path / "png", index, 4)] == ["in_degree.png"]
+    content = json.loads((report_folder(tmp_path / "imported") / "gallery.json").read_text())
+    assert [section["title"] for section in content["sections"]] == ["A sample", "By how often a row is chosen (hubs)"]
+    path, _ = compare_indexes([tmp_path / "imported"], None, tmp_path / "page.html")
+    page = Page(path)
+    assert page.is_harmless() and "Imported pairs have no scores." in page.text
+    shown = [value or "" for _, own in page.tags for name, value in own.items() if name not in ("src", "content")]
+    assert not re.findall(r"\bnan\b", " ".join([page.text, *shown]))
+    assert len([tag for tag, _ in page.tags if tag == "img"]) > 30
 
 
 def test_limits_are_those_of_the_score(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from helip.artifacts.hard_pairs import HardPairIndex
-from helip.report import tables
-from helip.report.tables import Table, comparison, mining_tables
+from helip.report import slices, tables
+from helip.report.tables import Table, comparison, mining_tables, time_table
 
 
 def printed(table, **kwargs):
@@ -69,10 +69,13 @@ def make_index():
 
 @pytest.mark.parametrize("rows_at_once", [1, 3, 100])
 def test_mining_tables(monkeypatch, rows_at_once):
-    monkeypatch.setattr(tables, "SLICE", rows_at_once)
+    monkeypatch.setattr(slices, "SLICE", rows_at_once)
     valid = np.array([True, True, True, False])
+    shares = {"min_similarity": 0.25, "group_text": 0.001, "sampled_pairs": 9000}
     removed = {"near_duplicate_image": 3, "min_similarity_text": 2}
-    score, rows, rules, time = mining_tables(make_index(), 2, removed, {"index": 1.0, "search": 2.5}, valid)
+    index = make_index()
+    index.meta["statistics"] = {"removed_from_first": removed, "removed_share_of_pairs": shares}
+    score, rows, rules, all_pairs = mining_tables(index, 2, valid)
     # First pairs .8 and .6; the first two .4 .6 .8. The median of an even number is the lower of the two in the middle.
     assert score.lines[3] == ["joint, first pair", "0.600", "0.600", "0.600", "0.800", "0.800"]
     assert score.lines[4][1:] == ["0.300", "0.300", "0.300", "0.400", "0.400"]
@@ -89,7 +92,9 @@ def test_mining_tables(monkeypatch, rows_at_once):
         ["near duplicate image", "3", "37.5 %"],
         ["min similarity text", "2", "25.0 %"],
     ]
-    assert time.lines == [["index", "1.0"], ["search", "2.5"], ["together", "3.5"]]
+    assert all_pairs.title.endswith("(9,000 sampled)")
+    assert all_pairs.lines == [["min similarity", "25.000 %"], ["same caption", "0.100 %"]]
+    assert time_table({"index": 1.0, "search": 2.5}).lines == [["index", "1.0"], ["search", "2.5"], ["together", "3.5"]]
 
 
 def test_quartiles_equal_numpys_on_many_scores():
@@ -102,6 +107,16 @@ def test_quartiles_equal_numpys_on_many_scores():
 def test_an_empty_index_has_tables_too():
     rows = np.full((3, 1), -1, np.int32)
     index = HardPairIndex(rows, rows * 0.0, rows * 0.0, rows * 0.0, {})
-    score, shortage, *_ = mining_tables(index, 1, {}, {})
-    assert score.lines[0][1:] == ["nan"] * 5 and shortage.lines[-1] == ["with none", "3", "100.0 %"]
-    assert len(score.lines) == 3  # with topk 1 the first pair is all there is
+    shortage, _ = mining_tables(index, 1)  # no scores
+    assert shortage.lines[-1] == ["with none", "3", "100.0 %"]
+
+
+def test_with_topk_1_the_first_pair_is_all_there_is():
+    assert len(tables.score_table(make_index(), 1).lines) == 3
+
+
+def test_imported_pairs_have_no_table_of_scores():
+    index = make_index()
+    lacking = np.full((4, 2), np.nan, np.float32)
+    imported = HardPairIndex(index.rows, lacking, lacking, lacking, {})
+    assert [table.title for table in mining_tables(imported, 2)] == ["Rows", "What each rule removed"]
