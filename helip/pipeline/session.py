@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from helip.artifacts.shards import ShardIndex
+from helip.errors import HelipError
 from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.samples import values_of
 from helip.evaluation.suite import measure_all
@@ -32,6 +33,8 @@ class Session:
     """Rank, console, run folder, requests, and the processes started."""
 
     def __init__(self, config: Config, folder: Path) -> None:
+        if not isinstance(config["seed"], int) or not 0 <= config["seed"] < 1 << 32:
+            raise HelipError(f"seed={config['seed']} must be a whole number from 0 to {(1 << 32) - 1}")
         self.config = config
         self.said: set[str] = set()
         self.common: Common = build.common(config)

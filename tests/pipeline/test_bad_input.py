@@ -168,6 +168,7 @@ def test_topk_out_of_range(world: World, mined: Result, program: str, topk: int,
         ("train.evaluate=0", "train.evaluate=0 is not one of epoch, end, nor a number of steps"),
         ("train.best=test/i2t_recall@1", "train.best=test/i2t_recall@1 is no metric of an evaluator: begin it with"),
         ("helip.topk=", "helip.topk= must be a whole number|helip.topk"),
+        ("seed=-1", "seed=-1 must be a whole number from 0"),
         ("dataset=3", "Config group override must be a string"),
     ],
 )
