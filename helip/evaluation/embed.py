@@ -57,7 +57,7 @@ class Embed(Protocol):
         ...
 
     def fields(self, rows: NDArray, field: str) -> list[str]:
-        """A field of each row's json; the empty string where it is missing."""
+        """A field of each row's json as text; the empty string where it is missing."""
         ...
 
     def captions(self, rows: NDArray, field: str) -> list[tuple[str, ...]]:

@@ -112,8 +112,11 @@ def best_column(best: Sequence[BestCheckpoint], history: Sequence[dict[str, floa
 
 
 def benchmark_names(evaluators: Sequence[Evaluator]) -> dict[str, str]:
-    """Evaluator -> clip-benchmark's own name of its data, where it has one."""
-    return {one.name: one.benchmark for one in evaluators if one.benchmark}
+    """Name of evaluators -> clip-benchmark's own name of their data, where they have one and agree."""
+    found: dict[str, set[str | None]] = {}
+    for one in evaluators:
+        found.setdefault(one.name, set()).add(one.benchmark)
+    return {name: only for name, (only, *others) in found.items() if only and not others}
 
 
 def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:

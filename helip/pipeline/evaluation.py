@@ -38,6 +38,12 @@ from helip.pipeline.runtime import barrier
 Drive = Callable[[pl.LightningModule, DataLoader], None]
 
 
+def as_text(value: Any) -> str:
+    """A json value that can name a group or class, such as `3` or `animal`; "" for others, for NaN (pandas) too."""
+    named = isinstance(value, str | int | float) and not isinstance(value, bool) and value == value
+    return str(value) if named else ""
+
+
 class WholeBatches(DistributedSampler):
     """Deals whole batches to the ranks, as one rank alone would form them.
 
@@ -196,17 +202,17 @@ class ClipEmbed:
         return class_embeddings(model, self.clip.tokenize, names, templates, self.device)
 
     def fields(self, rows: np.ndarray, field: str) -> list[str]:
-        """A field of each row's json; the empty string where it is missing."""
+        """A field of each row's json as text; the empty string where it is missing."""
         assert self.index is not None
         reader = SampleReader(self.index, self.caption)
 
-        def one(row: int) -> Any:
+        def one(row: int) -> str:
             try:
-                return reader.metadata(row).get(field)
+                return as_text(reader.metadata(row).get(field))
             except Unreadable:
-                return None
+                return ""
 
-        return [value if isinstance(value, str) else "" for value in map(one, rows.tolist())]
+        return [one(row) for row in rows.tolist()]
 
     def captions(self, rows: np.ndarray, field: str) -> list[tuple[str, ...]]:
         """The captions in a field of each row's json; the row's own caption where the field is missing or empty."""

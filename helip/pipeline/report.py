@@ -17,6 +17,7 @@ from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.mining.settings import SCORES
+from helip.pipeline.evaluation import as_text
 from helip.pipeline.find import find_hard_pairs
 from helip.pipeline.mining import Mined
 from helip.pipeline.request import MiningRequest, Rows
@@ -134,7 +135,7 @@ def _subtitle(request: MiningRequest, rows: Rows) -> str:
 def _label_rates(label: str, hard: np.ndarray, rows: Rows, reader: SampleReader) -> str:
     labels = np.full(len(rows.wanted), "", object)
     for row in np.flatnonzero(rows.wanted):
-        labels[row] = str(reader.metadata(int(row)).get(label) or "")
+        labels[row] = as_text(reader.metadata(int(row)).get(label))
     rates = label_rates(hard, labels, rows.wanted)
     return (
         f"same {label}: {rates.hard:.1%} of the hard pairs, {rates.random:.1%} of random pairs "

@@ -17,12 +17,13 @@ from helip.artifacts.shards import ShardIndex
 from helip.evaluation.results import clip_benchmark_records
 from helip.evaluation.samples import Sampled, values_of
 from helip.evaluation.suite import build_evaluators, measure_all
-from helip.pipeline.compare import checkpoint_model
+from helip.pipeline.compare import benchmark_names, checkpoint_model
 from helip.pipeline.dataset import DatasetSpec
 from helip.pipeline.evaluation import ClipEmbed, WholeBatches, inside_fit_drive
 from helip.pipeline.models import Clip, ModelSpec, create_clip
 from tests.evaluation.wds import encoded, write_classification, write_retrieval
 from tests.pipeline.conftest import MODEL, Result, World, compose
+from tests.samples import sample, write_tar
 
 NAMES = ["cat", "red fox", "owl", "hen", "cow", "eel"]
 TEMPLATES = ["a photo of a {c}.", "the {c}"]
@@ -168,6 +169,28 @@ def test_two_ranks_equal_one_exactly(
             for name, sampled in alone.items():
                 assert np.array_equal(found[name.replace("/", ":")], sampled.values), name
     assert not list(scratch.glob("*"))
+
+
+def test_numbers_in_the_json_are_fields_too(clip: Clip, tmp_path: Path) -> None:
+    values: list[Any] = ["cat", 3, 0, 2.5, True, float("nan"), None, ["a"]]
+    metas = [json.dumps({"f": value}).encode() for value in values]
+    entries = [(f"{row:05d}", sample(row, json=meta)) for row, meta in enumerate([*metas, b"{}", b"[no json", None])]
+    index = ShardIndex.build([write_tar(tmp_path / "0.tar", entries)])
+    dataset, device = DatasetSpec("toy", str(tmp_path), {}), torch.device("cpu")
+    embed = ClipEmbed(clip, dataset, index, cast(Any, None), tmp_path, device, 0, "txt", 4, 0)
+    expected = ["cat", "3", "0", "2.5", "", "", "", "", "", "", ""]
+    assert embed.fields(np.arange(len(entries)), "f") == expected
+
+
+def test_a_name_that_evaluators_of_two_benchmarks_share_is_no_benchmarks() -> None:
+    lines = [
+        {"kind": "zeroshot", "name": "x", "path": "/d/wds_a"},
+        {"kind": "retrieval", "name": "x", "path": "/d/wds_b"},
+        {"kind": "zeroshot", "name": "a", "path": "/d/wds_a"},
+        {"kind": "probe", "name": "a", "path": "/d/wds_a"},
+        {"kind": "retrieval", "name": "a2", "path": "/d/wds_a", "split": "validation"},
+    ]
+    assert benchmark_names(build_evaluators(lines)) == {"a": "wds/a"}
 
 
 @pytest.mark.parametrize(("count", "world"), [(10, 2), (12, 3), (3, 2), (4, 2), (9, 4)])
