@@ -65,9 +65,14 @@ class EmbeddingStore:
             for name, shape in shapes.items():
                 new_array(folder / f"{name}.npy", ARRAYS[name], shape)
             write_json(folder / "meta.json", meta | {"version": VERSION, "complete": False})
-        else:
-            write_json(folder / "meta.json", cls(folder).meta | {"complete": False})
-            forget_sums(folder)
+            return cls(folder, "r+")
+        return cls.reopen(folder)
+
+    @classmethod
+    def reopen(cls, folder: Path) -> "EmbeddingStore":
+        """Open a store for writing more of its rows; until `finish` it is not complete."""
+        write_json(folder / "meta.json", cls(folder).meta | {"complete": False})
+        forget_sums(folder)
         return cls(folder, "r+")
 
     @property
@@ -82,6 +87,10 @@ class EmbeddingStore:
     def pending(self, wanted: np.ndarray) -> np.ndarray:
         """Rows of the mask `wanted` (N,) that are not embedded yet."""
         return np.flatnonzero(wanted & (np.asarray(self.state) == PENDING))
+
+    def unreadable(self, wanted: np.ndarray) -> np.ndarray:
+        """Rows of the mask `wanted` (N,) that had no usable image or caption."""
+        return np.flatnonzero(wanted & (np.asarray(self.state) == UNREADABLE))
 
     def write(self, rows: np.ndarray, image: np.ndarray, text: np.ndarray, content: np.ndarray | None = None) -> None:
         """Store the embeddings of `rows`, and the digests (B, 2) of their bytes where given, then mark them good.
@@ -102,10 +111,28 @@ class EmbeddingStore:
     def mark_unreadable(self, rows: np.ndarray) -> None:
         self.state[rows] = UNREADABLE
 
-    def finish(self) -> None:
-        """Flush, take the sums, then say so in meta.json: a store that says complete is complete."""
-        for array in (self.image, self.text, self.content, self.state):
-            array.flush()  # type: ignore[union-attr]
+    def flush(self) -> None:
+        """Hand what this process wrote to the file system."""
+        for name in ARRAYS:
+            getattr(self, name).flush()
+
+    def finish(self, wanted: np.ndarray | None = None) -> None:
+        """Flush, take the sums, then say so in meta.json: a store that says complete is complete.
+
+        Args:
+            wanted: (N,) bool, rows that must be there; None: all.
+
+        Raises:
+            HelipError: one of them is pending.
+        """
+        self.flush()
+        lost = self.pending(np.ones(len(self.state), bool) if wanted is None else wanted)
+        if len(lost):
+            raise HelipError(
+                f"{len(lost):,} rows of the embeddings in {self.folder} were written by no rank, the first is row "
+                f"{lost[0]}: the same command goes on; on several machines that folder needs a coherent file system "
+                "(docs/install.md)"
+            )
         self.meta = self.meta | {"complete": True, "unreadable": int((np.asarray(self.state) == UNREADABLE).sum())}
         write_sums(self.folder, [f"{name}.npy" for name in ARRAYS], {"meta.json": json_text(self.meta)})
         write_json(self.folder / "meta.json", self.meta)

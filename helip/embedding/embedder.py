@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.data.crops import split_still
-from helip.data.reader import SampleReader, Unreadable, content_digest
+from helip.data.reader import RawSample, SampleReader, Unreadable, content_digest
 from helip.data.transforms import ImageTransform, decode_image
 from helip.embedding.encoders import Encoders
 from helip.errors import HelipError
@@ -32,6 +33,22 @@ class DecodedRow:
     image: torch.Tensor | None
     caption: str
     content: tuple[np.int64, np.int64] = (np.int64(0), np.int64(0))  # digests of image and caption
+
+
+def read_row(reader: SampleReader, row: int, on_error: str = "skip") -> tuple[RawSample, Image.Image]:
+    """A sample and its decoded image.
+
+    Raises:
+        Unreadable: there is none, with the place of the row; under on_error=`fail` it is a HelipError.
+    """
+    try:
+        raw = reader.read(row)
+        return raw, decode_image(raw.image)
+    except Unreadable as error:
+        reason = f"{reader.index.where(row)}: {error}"
+        if on_error == "fail":
+            raise HelipError(f"{reason}; repair it, or set data.on_error=skip") from error
+        raise Unreadable(reason) from error
 
 
 class RowDataset(Dataset):
@@ -51,14 +68,11 @@ class RowDataset(Dataset):
     def __getitem__(self, position: int) -> DecodedRow:
         row = int(self.rows[position])
         try:
-            raw = self.reader.read(row)
-            content = (content_digest(raw.image) & NON_NEGATIVE, content_digest(raw.captions[0]) & NON_NEGATIVE)
-            return DecodedRow(row, self.transform(decode_image(raw.image)), raw.captions[0], content)
+            raw, image = read_row(self.reader, row, self.on_error)
         except Unreadable as error:
-            reason = f"{self.reader.index.where(row)}: {error}"
-            if self.on_error == "fail":
-                raise HelipError(f"{reason}; repair it, or set data.on_error=skip") from error
-            return DecodedRow(row, None, reason)
+            return DecodedRow(row, None, str(error))
+        content = (content_digest(raw.image) & NON_NEGATIVE, content_digest(raw.captions[0]) & NON_NEGATIVE)
+        return DecodedRow(row, self.transform(image), raw.captions[0], content)
 
 
 class RowCollate:

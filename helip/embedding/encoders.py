@@ -116,8 +116,8 @@ class SentenceEncoder(nn.Module):
         self.network = _download(lambda: SentenceTransformer(model, device="cpu"), model).eval()
 
     def tokenize(self, captions: list[str]) -> dict[str, torch.Tensor]:
-        prepare = getattr(self.network, "preprocess", self.network.tokenize)  # renamed in sentence-transformers 6
-        return prepare(captions)
+        network: Any = self.network  # sentence-transformers 6 renames the method
+        return network.preprocess(captions) if hasattr(network, "preprocess") else network.tokenize(captions)
 
     def forward(self, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
         return functional.normalize(self.network(tokens)["sentence_embedding"].float(), dim=-1)  # (B, d)

@@ -19,6 +19,7 @@ from helip.formats.arrays import file_of, open_floats
 from helip.formats.clip_retrieval import EmbeddingFolder, match_rows
 from helip.pipeline.runtime import artefact_lock, barrier, global_rank
 
+QUIET = Console(quiet=True)
 PRESENT = "present.npy"  # (N,) bool, rows that have their embeddings
 
 
@@ -41,19 +42,22 @@ class Precomputed:
         """Their content. Raises HelipError when a file is missing."""
         return {side: _content(side, path) for side, path in self._sides.items()}
 
-    def load(self, index: ShardIndex | None = None, wanted: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def load(
+        self, index: ShardIndex | None = None, wanted: np.ndarray | None = None, console: Console = QUIET
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Memory maps of both; rows without an embedding are zeros and not `present`.
 
         Args:
             index: whose rows they are; None for bare arrays, and for a folder in its own order.
             wanted: (N,) bool, rows that will be mined; None: the valid ones.
+            console: for what is matched, and for whom it waits.
 
         Raises:
             HelipError: a missing file, one without floats (N, d), unequal lengths, or a folder that does not match.
         """
         paths = dict(self._sides)
         if self._folders:
-            made = self._in_row_order(index, wanted)
+            made = self._in_row_order(index, wanted, console)
             paths |= {side: made / f"{side}.npy" for side in self._folders}
         image, text = (open_floats(path, side) for side, path in paths.items())
         if len(image) != len(text):
@@ -78,9 +82,9 @@ class Precomputed:
         chosen = None if index is None or wanted is None else hashlib.sha256(np.packbits(wanted).tobytes()).hexdigest()
         return self.store / f"{self.name}-{digest([self.identity, index and index.fingerprint, chosen])}"
 
-    def _in_row_order(self, index: ShardIndex | None, wanted: np.ndarray | None) -> Path:
+    def _in_row_order(self, index: ShardIndex | None, wanted: np.ndarray | None, console: Console) -> Path:
         """The folder with the sides that come from folders; made on rank 0, found by the others."""
-        made, console = self._made(index, wanted), Console(quiet=global_rank() != 0, highlight=False, soft_wrap=True)
+        made = self._made(index, wanted)
         with artefact_lock(made, console):
             if global_rank() == 0 and not made.exists():
                 entries = self._entries(index, wanted)

@@ -92,6 +92,8 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
     if clip:
         spec = typed(ModelSpec, "model", encoders["image"])
         weights = spec.identity() | ({"seed": config["seed"]} if spec.random else {})
+    trainer, caption = TrainerSpec(**config["trainer"]), data["caption"]
+    sources = caption if isinstance(caption, str) else list(caption)  # their order says which caption is embedded
 
     def create() -> Encoders:
         if clip:
@@ -106,12 +108,14 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
 
     return EmbeddingRequest(
         name=encoders["name"],
-        identity=without_environment({"encoders": weights, "caption": data["caption"]}),
+        identity=without_environment(
+            {"encoders": weights, "caption": sources, "precision": trainer.resolved_precision}
+        ),
         create=create,
-        caption=data["caption"],
+        caption=caption,
         on_error=data["on_error"],
         batch_size=data["embed_batch_size"],
-        workers=_workers(config, TrainerSpec(**config["trainer"])),
+        workers=_workers(config, trainer),
     )
 
 

@@ -1,7 +1,7 @@
 """Embeddings of the rows that are wanted: found again, continued, adopted from an older store, or computed."""
 
-import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,11 +12,10 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from helip.artifacts.atomic import digest
-from helip.artifacts.embeddings import PENDING, EmbeddingStore
+from helip.artifacts.embeddings import ARRAYS, GOOD, PENDING, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader, Unreadable
-from helip.data.transforms import decode_image
-from helip.embedding.embedder import Embedder, row_loader
+from helip.embedding.embedder import Embedder, read_row, row_loader
 from helip.embedding.encoders import Encoders, embedding_dims
 from helip.errors import HelipError
 from helip.pipeline.runtime import artefact_lock, barrier
@@ -54,12 +53,16 @@ def ensure_embeddings(
     trainer: pl.Trainer,
     console: Console,
 ) -> EmbeddingStore:
-    """The store in `folder` with every row of the mask `wanted` (N,) either embedded or found unreadable.
+    """The store in `folder` with every row of the mask `wanted` (N,) either embedded or found unreadable just now.
 
     Raises:
         HelipError: nothing could be embedded, or a row is unreadable and request.on_error is `fail`.
     """
     with artefact_lock(folder, console):
+        if trainer.global_rank == 0 and len(repaired := repaired_rows(request, index, wanted, folder)):
+            EmbeddingStore.reopen(folder).state[repaired] = PENDING
+            console.print(f"embeddings: {len(repaired):,} rows that could not be read before can be read now")
+        barrier()
         missing = not _has_all(folder, wanted)
         barrier()  # every rank has looked before any rank writes
         if missing:
@@ -68,6 +71,39 @@ def ensure_embeddings(
     if not store.valid[wanted].any():
         raise HelipError(f"none of the {int(wanted.sum())} rows could be embedded: check data.caption and the images")
     return store
+
+
+def unreadable_rows(folder: Path, wanted: np.ndarray) -> np.ndarray | None:
+    """Rows of `wanted` (N,) that the store in `folder` holds for unreadable; None where no store says so."""
+    if not (folder / "meta.json").exists():
+        return None
+    try:
+        return EmbeddingStore(folder).unreadable(wanted)
+    except HelipError:  # a damaged one is refused where its embeddings are needed
+        return None
+
+
+def repaired_rows(request: EmbeddingRequest, index: ShardIndex, wanted: np.ndarray, folder: Path) -> np.ndarray:
+    """Rows of `wanted` (N,) that the store in `folder` holds for unreadable and that can be read now.
+
+    Raises:
+        HelipError: one still cannot, and request.on_error is `fail`.
+    """
+    reader, repaired = SampleReader(index, request.caption), []
+    rows = unreadable_rows(folder, wanted)
+    for row in [] if rows is None else rows.tolist():
+        with suppress(Unreadable):
+            read_row(reader, row, request.on_error)
+            repaired.append(row)
+    return np.array(repaired, np.int64)
+
+
+def own_rows(rows: np.ndarray, rank: int, world_size: int) -> np.ndarray:
+    """A rank's part of `rows` (n,): contiguous, so that ranks write into different pages of the store's files.
+
+    Fewer rows than ranks are repeated, because Lightning refuses an empty loader.
+    """
+    return np.array_split(np.resize(rows, max(len(rows), world_size)), world_size)[rank]
 
 
 def _has_all(folder: Path, wanted: np.ndarray) -> bool:
@@ -103,13 +139,17 @@ def _compute(
         reader = SampleReader(index, request.caption)
         if not store.valid.any():
             _probe(reader, rows)
-        rows = np.resize(rows, max(len(rows), trainer.world_size))  # Lightning wants one row for every rank
+        rows = own_rows(rows, trainer.global_rank, trainer.world_size)
         loader = row_loader(encoders, reader, rows, request.batch_size, request.workers, request.on_error)
         trainer.predict(embedder, loader, return_predictions=False)
-        console.print(describe_speed(embedder.seconds, -(-len(rows) // trainer.world_size)))
+        console.print(describe_speed(embedder.seconds, len(rows)))
+    store.flush()
     barrier()
     if trainer.global_rank == 0:
-        store.finish()
+        store = EmbeddingStore(folder, "r+")
+        store.finish(wanted)
+        if lost := len(store.unreadable(wanted)):
+            console.print(f"embeddings: {lost:,} of {int(wanted.sum()):,} rows could not be read")
     barrier()
     for reason in embedder.reasons:
         console.print(f"warning: left out {reason}")
@@ -133,10 +173,10 @@ def _probe(reader: SampleReader, rows: np.ndarray) -> None:
     chosen = np.unique(rows[np.linspace(0, len(rows) - 1, PROBES).astype(np.int64)])
     for row in chosen.tolist():
         try:
-            decode_image(reader.read(row).image)
+            read_row(reader, row)
             return
         except Unreadable as error:
-            reason = f"{reader.index.where(row)}: {error}"
+            reason = str(error)
     raise HelipError(
         f"none of {len(chosen)} samples from all over the shards can be read, the last is {reason}; "
         "check data.caption and the shards"
@@ -149,20 +189,20 @@ def _adopt(store: EmbeddingStore, folder: Path) -> None:
     for other_folder in sorted(folder.parent.glob(f"{folder.name.rsplit('-', 1)[0]}-*")):
         if other_folder == folder or not (other_folder / "meta.json").exists():
             continue
-        meta = json.loads((other_folder / "meta.json").read_text(encoding="utf-8"))
-        if meta.get("identity") != store.meta["identity"]:
-            continue
-        other = EmbeddingStore(other_folder)
-        for fingerprint, (start, stop) in _spans(meta):
-            if fingerprint in own:
-                first, last = own[fingerprint]
-                fresh = np.flatnonzero((store.state[first:last] == PENDING) & (other.state[start:stop] != PENDING))
-                store.image[first + fresh], store.text[first + fresh] = (
-                    other.image[start + fresh],
-                    other.text[start + fresh],
-                )
-                store.content[first + fresh] = other.content[start + fresh]
-                store.state[first + fresh] = other.state[start + fresh]
+        with suppress(HelipError):  # a damaged neighbour
+            other = EmbeddingStore(other_folder)
+            if other.meta.get("identity") == store.meta["identity"]:
+                _copy_rows(store, other, own)
+
+
+def _copy_rows(store: EmbeddingStore, other: EmbeddingStore, own: dict[str, tuple[int, int]]) -> None:
+    """What `other` has embedded of the shards in `own`, and `store` has not."""
+    for fingerprint, (start, stop) in _spans(other.meta):
+        if fingerprint in own:
+            first, last = own[fingerprint]
+            fresh = np.flatnonzero((store.state[first:last] == PENDING) & (other.state[start:stop] == GOOD))
+            for name in ARRAYS:  # the state last
+                getattr(store, name)[first + fresh] = getattr(other, name)[start + fresh]
 
 
 def _spans(meta: dict[str, Any]) -> list[tuple[str, tuple[int, int]]]:

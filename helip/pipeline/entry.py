@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+from rich.console import Console
 
 from helip.artifacts.atomic import digest, write_json
 from helip.data.datamodule import targets_per_step
@@ -61,7 +62,7 @@ def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
     request = build.mining_request(config, instantiate)
     if session.common.dataset.path is None:
         assert isinstance(request.embedding, Precomputed)
-        rows = _bare_rows(request.embedding)
+        rows = _bare_rows(request.embedding, session.console)
     else:
         rows = training_rows(session.open_index(), session.common.dataset)
     if config["verify"]:
@@ -79,8 +80,8 @@ def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
         board.mined(mined, report)
 
 
-def _bare_rows(arrays: Precomputed) -> Rows:
-    image, _ = arrays.load()
+def _bare_rows(arrays: Precomputed, console: Console) -> Rows:
+    image, _ = arrays.load(console=console)
     return Rows(np.ones(len(image), bool), digest(arrays.identity, 64), None)
 
 

@@ -1,15 +1,18 @@
 """Whether hard pairs that fit a request are there already; if not, what is nearest to them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-from helip.pipeline.request import MiningRequest, Rows
+from helip.pipeline.arrays import Precomputed
+from helip.pipeline.embeddings import unreadable_rows
+from helip.pipeline.request import EMBEDDED, MiningRequest, Rows
 
 
 def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
-    """The index of the same settings on the same shards, however deep.
+    """The index of the same settings on the same shards, however deep; None where other rows than now were embedded.
 
     Raises:
         HelipError: the index in `paths.index` was built on other shards or settings.
@@ -31,7 +34,15 @@ def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
         return found
     if differing := _differing(request.settings(), found.meta.get("request", {})):
         raise HelipError(f"the hard pairs in {folder} were mined with other settings: {', '.join(differing)}")
-    return found
+    return None if _other_rows(request, rows, found) else found
+
+
+def _other_rows(request: MiningRequest, rows: Rows, found: HardPairIndex) -> bool:
+    """Whether rows were repaired since; not where the index does not say (of an older version) or there is no store."""
+    if rows.index is None or isinstance(request.embedding, Precomputed) or EMBEDDED not in found.meta:
+        return False
+    unreadable = unreadable_rows(request.embedding_folder(rows.index), rows.wanted)
+    return unreadable is not None and found.meta[EMBEDDED] != rows.usable - len(unreadable)
 
 
 def nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
@@ -40,14 +51,22 @@ def nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
     candidates = []
     own = request.settings() | {"fingerprint": rows.fingerprint}
     for path in sorted((request.artifacts / request.dataset.name / "hard_pairs").glob("*/meta.json")):
-        meta = json.loads(path.read_text(encoding="utf-8"))
-        candidates.append(
-            (path.parent, _differing(own, meta.get("request", {}) | {"fingerprint": meta.get("fingerprint")}))
-        )
+        if meta := _meta(path):
+            theirs = meta.get("request", {}) | {"fingerprint": meta.get("fingerprint")}
+            candidates.append((path.parent, _differing(own, theirs)))
     if candidates:
         folder, differing = min(candidates, key=lambda candidate: len(candidate[1]))
         sentence += f"; the nearest index is {folder}, which differs in {', '.join(differing) or 'its depth'}"
     return f"{sentence}: run mine.py with the same overrides first (it prints the estimated time)"
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """What a neighbour says of itself; nothing where it is damaged."""
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def _differing(own: dict[str, Any], other: dict[str, Any]) -> list[str]:

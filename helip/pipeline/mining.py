@@ -16,10 +16,10 @@ from helip.errors import HelipError
 from helip.mining.miner import mine
 from helip.mining.reuse import reuse
 from helip.pipeline.arrays import Precomputed
-from helip.pipeline.embeddings import ensure_embeddings
+from helip.pipeline.embeddings import ensure_embeddings, repaired_rows
 from helip.pipeline.estimate import describe_cost
 from helip.pipeline.find import find_hard_pairs, nothing_fits
-from helip.pipeline.request import MiningRequest, Rows
+from helip.pipeline.request import EMBEDDED, MiningRequest, Rows
 from helip.pipeline.runtime import artefact_lock, barrier
 
 
@@ -42,12 +42,19 @@ def ensure_hard_pairs(
 
     Raises:
         HelipError: topk does not fit the number of rows, the index in `paths.index` holds fewer than topk partners, or
-            nothing fits and the dataset is larger than auto_limit.
+            nothing fits and the dataset is larger than auto_limit; or a row is unreadable and data.on_error is `fail`.
     """
     check_topk(request.topk, rows.usable)
     found = find_hard_pairs(request, rows)
     barrier()
     folder = request.folder(rows)
+    if found is not None and _repaired(request, rows, found, trainer):
+        found = None
+    if found is None and request.index_folder and auto_limit is not None and (folder / "meta.json").exists():
+        raise HelipError(
+            f"rows can be read now that had no embedding when the hard pairs in {folder} were mined: run mine.py with "
+            "the same overrides"
+        )
     if found is not None and found.depth >= request.topk:
         return Mined(found, folder, {})
     if found is not None and request.index_folder and auto_limit is not None:
@@ -69,6 +76,18 @@ def ensure_hard_pairs(
     return Mined(found, folder, {"embeddings": embedded - started, "search": time.perf_counter() - embedded})
 
 
+def _repaired(request: MiningRequest, rows: Rows, found: HardPairIndex, trainer: pl.Trainer) -> bool:
+    """Whether rows can be read now that had no embedding when `found` was mined; the same answer on all ranks."""
+    if rows.index is None or isinstance(request.embedding, Precomputed) or EMBEDDED not in found.meta:
+        return False
+    repaired = False
+    if trainer.global_rank == 0:
+        folder = request.embedding_folder(rows.index)
+        repaired = len(repaired_rows(request.embedding, rows.index, rows.wanted, folder)) > 0
+    barrier()
+    return trainer.strategy.broadcast(repaired) if trainer.world_size > 1 else repaired
+
+
 def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: pl.Trainer, console: Console) -> Mined:
     """The hard pairs under stricter rules than the index in `source` has: lists filtered, short rows searched again.
 
@@ -87,6 +106,10 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
         if found is not None:
             return Mined(found, folder, {})
         embedded = _embeddings(request, rows, trainer, console)
+        count = int(embedded.usable.sum())
+        if index.meta.get(EMBEDDED, count) != count:
+            mined = index.meta[EMBEDDED]
+            raise HelipError(f"reuse={source} was mined on {mined:,} embedded rows, {count:,} are now: mine again")
         began = time.perf_counter()
         if trainer.global_rank == 0:
             clear_stale(folder)
@@ -96,7 +119,7 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
                 embedded.text,
                 folder,
                 replace(request.search, depth=min(request.search.depth, index.depth)),
-                meta=request.made_of(rows),
+                meta=request.made_of(rows, count),
                 device=str(trainer.strategy.root_device),
                 **embedded.groups(),
             )
@@ -125,10 +148,10 @@ def stored_rows(request: MiningRequest, rows: Rows, store: EmbeddingStore) -> Em
     return EmbeddedRows(store.image, store.text, store.valid & rows.wanted, *groups)
 
 
-def bare_arrays(request: MiningRequest, rows: Rows) -> EmbeddedRows:
+def bare_arrays(request: MiningRequest, rows: Rows, console: Console) -> EmbeddedRows:
     """The user's own embeddings. Raises HelipError when they are not one for each row."""
     assert isinstance(request.embedding, Precomputed)
-    image, text = request.embedding.load(rows.index, rows.wanted)
+    image, text = request.embedding.load(rows.index, rows.wanted, console)
     if len(image) != len(rows.wanted):
         raise HelipError(
             f"encoders.image has {len(image):,} rows, but dataset {request.dataset.name} has {len(rows.wanted):,}: "
@@ -139,7 +162,7 @@ def bare_arrays(request: MiningRequest, rows: Rows) -> EmbeddedRows:
 
 def _embeddings(request: MiningRequest, rows: Rows, trainer: pl.Trainer, console: Console) -> EmbeddedRows:
     if isinstance(request.embedding, Precomputed):
-        return bare_arrays(request, rows)
+        return bare_arrays(request, rows, console)
     assert rows.index is not None
     folder = request.embedding_folder(rows.index)
     store = ensure_embeddings(request.embedding, rows.index, rows.wanted, folder, trainer, console)
@@ -155,7 +178,7 @@ def _search(request: MiningRequest, rows: Rows, embedded: EmbeddedRows, trainer:
         embedded.text,
         request.folder(rows),
         replace(request.search, depth=depth),
-        meta=request.made_of(rows),
+        meta=request.made_of(rows, count),
         rank=trainer.global_rank,
         world_size=trainer.world_size,
         barrier=barrier,

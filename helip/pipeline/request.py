@@ -14,6 +14,8 @@ from helip.pipeline.dataset import DatasetSpec, usable_rows
 from helip.pipeline.embeddings import EmbeddingRequest
 from helip.pipeline.run import without_environment
 
+EMBEDDED = "embedded"  # in the meta of an index: how many of the wanted rows had an embedding when it was mined
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -68,10 +70,10 @@ class MiningRequest:
         name = f"{self.embedding.name}-{self.embedding.hash(index)}"
         return self.artifacts / self.dataset.name / "embeddings" / name
 
-    def made_of(self, rows: Rows) -> dict[str, Any]:
-        """What an index says of its origin."""
+    def made_of(self, rows: Rows, embedded: int) -> dict[str, Any]:
+        """What an index of so many embedded rows says of its origin."""
         made = {"fingerprint": rows.fingerprint, "dataset": self.dataset.name, "request": self.settings()}
-        return without_environment(made)
+        return without_environment(made | {EMBEDDED: embedded})
 
     def settings(self) -> dict[str, Any]:
         """All that decides the hard pairs, except the shards; JSON-like, for hashes and for naming differences."""

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch.utils.data import DataLoader
 from helip.errors import HelipError
 
 SHARED_MEMORY = Path("/dev/shm")
+PATIENCE = timedelta(days=7)  # of ranks whose job waits for another one, or whose rank 0 works alone
 MOST_WORKERS = 16  # at 2 ms of decoding and cropping per 224-px photo (docs/training.md) 8,000 pairs/s
 
 
@@ -35,20 +38,17 @@ class TrainerSpec:
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of pl.Trainer. Raises HelipError for float16 on the CPU, and for FSDP."""
-        precision = self.precision
         if "fsdp" in self.strategy:
             raise HelipError(
                 f"trainer.strategy={self.strategy}: torch's FSDP refuses parameters without a dimension, and CLIP's"
                 " temperature is one; take ddp, with train.grad_checkpointing=true and train.accum_freq to save memory"
             )
+        precision = self.resolved_precision
         if precision.startswith("16") and (self.accelerator == "cpu" or not torch.cuda.is_available()):
             raise HelipError(
                 f"trainer.precision={precision} needs a GPU: on the CPU take bf16-mixed, which needs no scaling of the"
                 " loss, or 32-true"
             )
-        if precision == "auto":
-            on_gpu = self.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-            precision = "bf16-mixed" if on_gpu else "32-true"
         return {
             "accelerator": self.accelerator,
             "devices": self.devices,
@@ -56,6 +56,14 @@ class TrainerSpec:
             "strategy": self.strategy,
             "precision": precision,
         }
+
+    @property
+    def resolved_precision(self) -> str:
+        """Of every forward on this machine."""
+        if self.precision != "auto":
+            return self.precision
+        on_gpu = self.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return "bf16-mixed" if on_gpu else "32-true"
 
 
 class _Launch(pl.LightningModule):
@@ -80,7 +88,11 @@ class LeaveSigterm(pl.Callback):
 
 
 def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
-    """A trainer for predict loops, its processes already running. Raises HelipError for hardware that is not here."""
+    """A trainer for predict loops over each rank's own share, its processes already running.
+
+    Raises:
+        HelipError: for hardware that is not here.
+    """
     from pytorch_lightning.callbacks import RichProgressBar
 
     quiet_lightning()
@@ -91,6 +103,7 @@ def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=progress,
+            use_distributed_sampler=False,
             callbacks=[LeaveSigterm(), *([RichProgressBar()] if progress else [])],
             inference_mode=True,
         )
@@ -99,16 +112,36 @@ def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
     if trainer.world_size > 1 and not torch.distributed.is_initialized():
         start = pl.Trainer(**spec.arguments(), logger=False, enable_checkpointing=False, enable_progress_bar=False)
         start.predict(_Launch(), DataLoader(range(trainer.world_size)), return_predictions=False)  # type: ignore[arg-type]
+        barrier()  # makes its group while all ranks are here
     return trainer
 
 
 def barrier() -> None:
-    """Wait for all ranks; nothing where there is one process. Raises HelipError when one of them is gone."""
+    """Wait for all ranks, for days if need be; nothing where there is one process.
+
+    By a gloo group of its own: the strategy's collectives keep their time limit, so that a training that hangs ends.
+
+    Raises:
+        HelipError: one of them is gone, or does not come.
+    """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        patient = torch.distributed.BarrierOptions()
+        patient.timeout = PATIENCE
         try:
-            torch.distributed.barrier()
+            _waiting_group(torch.distributed.group.WORLD).barrier(patient).wait()
         except RuntimeError as error:
+            if "imed out" in str(error):
+                raise HelipError(
+                    f"another process of this run has not come for {PATIENCE}: it hangs, or waits for another job; "
+                    "the same command goes on"
+                ) from error
             raise HelipError("another process of this run has failed: its own message says why") from error
+
+
+@cache
+def _waiting_group(world: Any) -> Any:
+    """All ranks of `world`, the default group, once more."""
+    return torch.distributed.new_group(backend="gloo")
 
 
 def global_rank() -> int:

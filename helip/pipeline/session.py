@@ -79,7 +79,7 @@ class Session:
 
     def resumed(self, settings: TrainSettings) -> TrainSettings:
         """With the checkpoint that train.resume means; a mistyped path is an error now, not after the mining."""
-        warn = partial(self.console.print, "[yellow]warning:[/]")
+        warn = partial(self.console.print, "warning:")
         if settings.resume not in (None, AUTO):
             return replace(settings, resume=str(find_checkpoint(Path(settings.resume), warn)))
         wanted = settings.resume == AUTO or settings.skip_finished is True

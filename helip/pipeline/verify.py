@@ -23,7 +23,7 @@ from helip.pipeline.dataset import index_folder
 from helip.pipeline.embeddings import EmbeddingRequest
 from helip.pipeline.find import find_hard_pairs
 from helip.pipeline.mining import EmbeddedRows, bare_arrays, stored_rows
-from helip.pipeline.request import MiningRequest, Rows
+from helip.pipeline.request import EMBEDDED, MiningRequest, Rows
 from helip.pipeline.resume import find_checkpoint
 from helip.training.checkpoints import read_checkpoint
 
@@ -50,8 +50,9 @@ class VerifySettings:
 
 
 def origin(index: HardPairIndex) -> str:
-    """Names the settings and shards of an index, as its folder does; equal ones give equal hard pairs."""
-    return digest(index.meta.get("request", {}) | {"fingerprint": index.meta.get("fingerprint")})
+    """Names the settings and shards of an index and how many rows it was mined from; equal ones give equal pairs."""
+    embedded = {EMBEDDED: index.meta[EMBEDDED]} if EMBEDDED in index.meta else {}
+    return digest(index.meta.get("request", {}) | {"fingerprint": index.meta.get("fingerprint")} | embedded)
 
 
 def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: int, console: Console) -> None:
@@ -63,7 +64,8 @@ def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: i
     index = find_hard_pairs(request, rows)
     if index is None:
         raise HelipError(
-            f"there are no hard pairs in {request.folder(rows)}: run mine.py with the same overrides first"
+            f"there are no hard pairs in {request.folder(rows)}, or rows were repaired since they were mined: "
+            "run mine.py with the same overrides first"
         )
     if "imported" in index.meta:
         raise HelipError(
@@ -73,7 +75,7 @@ def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: i
     targets = np.flatnonzero(rows.wanted)
     if settings.rows < len(targets):
         targets = np.sort(np.random.default_rng(seed).choice(targets, settings.rows, replace=False))
-    checks = _checks(request, rows, index, targets, settings)
+    checks = _checks(request, rows, index, targets, settings, console)
     problems: list[str] = []
     for what, found in checks:
         problems += found
@@ -86,7 +88,12 @@ def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: i
 
 
 def _checks(
-    request: MiningRequest, rows: Rows, index: HardPairIndex, targets: np.ndarray, settings: VerifySettings
+    request: MiningRequest,
+    rows: Rows,
+    index: HardPairIndex,
+    targets: np.ndarray,
+    settings: VerifySettings,
+    console: Console,
 ) -> Iterator[tuple[str, list[str]]]:
     if rows.index is not None:
         folder = index_folder(request.dataset.name, rows.index.shards, request.artifacts)
@@ -94,7 +101,7 @@ def _checks(
         yield f"sums of the shard index {folder}", _sums(folder, again)
         yield f"headers of {len(rows.index.shards):,} shards", _headers(rows.index, again)
     if isinstance(request.embedding, Precomputed):
-        embedded = bare_arrays(request, rows)
+        embedded = bare_arrays(request, rows, console)
     else:
         assert rows.index is not None
         folder = request.embedding_folder(rows.index)

@@ -1,6 +1,7 @@
 """Encoders with random or packaged weights: shapes, lengths, and no trace left in the model."""
 
 import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,15 @@ def test_packaged_minilm() -> None:
     assert embeddings.shape == (4, 384) and unit_length(embeddings)
     similarity = embeddings @ embeddings.T
     assert similarity[1, 2] > 0.9 > 0.5 > similarity[0, 1]
+
+
+@pytest.mark.parametrize("method", ["preprocess", "tokenize"])
+def test_either_name_of_a_tokenizer_will_do(method: str) -> None:
+    """sentence-transformers 6 renames it; the old name may be gone then."""
+    encoder: Any = SentenceEncoder.__new__(SentenceEncoder)
+    torch.nn.Module.__init__(encoder)
+    encoder.network = SimpleNamespace(**{method: len})
+    assert encoder.tokenize(CAPTIONS) == 3
 
 
 def test_packaged_efficientnet() -> None:

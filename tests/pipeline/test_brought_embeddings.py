@@ -1,13 +1,16 @@
 """encoders=precomputed with folders of clip-retrieval and .npz files: the same hard pairs as from our own store."""
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+from rich.console import Console
 
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.pipeline.arrays import Precomputed
+from helip.pipeline.runtime import artefact_lock
 from tests.formats.clip_retrieval import write_folder
 from tests.pipeline.conftest import TRAIN, Result, World
 
@@ -57,6 +60,15 @@ def test_rows_without_an_embedding_are_no_targets_and_no_partners(world: World, 
     assert "30 rows were matched; 2 have no embedding and are left out" in result.out
     pairs = HardPairIndex.load(tmp_path / "pairs")
     assert (pairs.counts()[[3, 20]] == 0).all() and not np.isin(pairs.rows, [3, 20]).any()
+
+
+def test_who_is_waited_for_is_said_on_the_sessions_console(world: World, mined: Result, tmp_path: Path) -> None:
+    """Its own one had markup, which takes the [name] in a path for a style."""
+    index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
+    folder, console = brought(world, tmp_path / "made", index, np.arange(TRAIN)), Console(quiet=True)
+    with mock.patch("helip.pipeline.arrays.artefact_lock", wraps=artefact_lock) as lock:
+        Precomputed(folder, folder, tmp_path / "store").load(index, np.arange(len(index)) < TRAIN, console)
+    assert lock.call_args.args[1] is console
 
 
 def test_bare_folders_and_npz_files(world: World, mined: Result, tmp_path: Path) -> None:

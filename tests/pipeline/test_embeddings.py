@@ -14,11 +14,12 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from helip.artifacts.embeddings import GOOD, PENDING, EmbeddingStore
+from helip.artifacts.embeddings import GOOD, PENDING, UNREADABLE, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
+from helip.artifacts.sums import check_sums
 from helip.embedding.encoders import Encoders
 from helip.errors import HelipError
-from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings
+from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings, own_rows
 from helip.pipeline.runtime import TrainerSpec, predict_trainer
 from tests.embedding.fakes import Colours, fake_encoders
 from tests.samples import sample, write_shards, write_tar
@@ -173,5 +174,82 @@ def test_unreadable_rows_are_told(tmp_path: Path, trainer: pl.Trainer, capsys) -
     assert store.valid.sum() == 10 and store.meta["unreadable"] == 10
     said = capsys.readouterr().out
     assert said.count("warning: left out 0.tar, key") == 5  # the first few stand for all
+    assert "embeddings: 10 of 20 rows could not be read" in said
     with pytest.raises(HelipError, match="key 1 "):
         ensure(request(Recorded(), on_error="fail"), index, tmp_path / "strict", trainer)
+
+
+def some_unreadable(folder: Path, bad: set[int]) -> ShardIndex:
+    """One shard of 20 rows; zeros instead of an image have its length, so that the repaired shard has the same rows."""
+    entries = [(str(n), sample(n)) for n in range(20)]
+    for row in bad:
+        entries[row][1]["jpg"] = bytes(len(entries[row][1]["jpg"]))
+    return ShardIndex.build([write_tar(folder / "0.tar", entries)])
+
+
+def test_a_row_that_was_repaired_is_embedded(tmp_path: Path, trainer: pl.Trainer) -> None:
+    broken = some_unreadable(tmp_path, {3, 4, 11})
+    store, folder = ensure(request(Recorded()), broken, tmp_path, trainer)
+    assert np.flatnonzero(~store.valid).tolist() == [3, 4, 11]
+    create = Recorded()
+    ensure(request(create), broken, tmp_path, trainer)
+    assert create.made == []  # still unreadable: nothing to compute, and the store stays as it is
+    assert check_sums(folder) == []
+    strict = request(create, on_error="fail")
+    with pytest.raises(HelipError, match=r"0\.tar, key 3 \(row 3\): .*data\.on_error=skip"):
+        ensure(strict, broken, tmp_path, trainer)
+    repaired = some_unreadable(tmp_path, {4})
+    assert repaired.fingerprint == broken.fingerprint
+    store, _ = ensure(request(create), repaired, tmp_path, trainer)
+    assert create.rows == 2 and np.flatnonzero(~store.valid).tolist() == [4] and store.meta["unreadable"] == 1
+    assert check_sums(folder) == [] and store.complete
+    store, _ = ensure(strict, some_unreadable(tmp_path, set()), tmp_path, trainer)
+    assert store.valid.all()
+
+
+def test_what_another_store_could_not_read_is_tried_again(tmp_path: Path, trainer: pl.Trainer) -> None:
+    older = some_unreadable(tmp_path, {3, 4})
+    ensure(request(Recorded()), older, tmp_path, trainer)
+    some_unreadable(tmp_path, {4})
+    both = ShardIndex.build([*older.shards, write_tar(tmp_path / "1.tar", [("x", sample(50))])])
+    create = Recorded()
+    store, _ = ensure(request(create), both, tmp_path, trainer)
+    assert create.rows == 2 and np.flatnonzero(np.asarray(store.state) == UNREADABLE).tolist() == [4]
+
+
+def test_a_row_that_nobody_wrote_is_noticed(
+    index: ShardIndex, tmp_path: Path, trainer: pl.Trainer, monkeypatch
+) -> None:
+    """As on a file system whose clients write back whole pages: the state of a neighbour's row is lost."""
+    write = EmbeddingStore.write
+
+    def losing(self: EmbeddingStore, rows: np.ndarray, *arrays: np.ndarray) -> None:
+        write(self, rows, *arrays)
+        self.state[rows[rows == 7]] = PENDING
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(HelipError, match=r"1 rows .* no rank, the first is row 7:"),
+    ):
+        patched.setattr(EmbeddingStore, "write", losing)
+        ensure(request(Recorded()), index, tmp_path, trainer)
+    create = Recorded()
+    store, _ = ensure(request(create), index, tmp_path, trainer)
+    assert create.rows == 1 and store.complete and store.valid.all()
+
+
+@pytest.mark.parametrize(("count", "world_size"), [(10, 1), (10, 3), (3, 3), (11, 4)])
+def test_ranks_take_neighbouring_rows(count: int, world_size: int) -> None:
+    rows = np.arange(count) * 2
+    shares = [own_rows(rows, rank, world_size) for rank in range(world_size)]
+    assert (np.concatenate(shares) == rows).all()
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert [own_rows(rows[:2], rank, 3).tolist() for rank in range(3)] == [[0], [2], [0]]  # nobody has an empty loader
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"version": 1, "complete": true}'])
+def test_a_damaged_neighbour_takes_no_part(index: ShardIndex, tmp_path: Path, trainer: pl.Trainer, damage: str) -> None:
+    (tmp_path / "fake-00000000").mkdir()
+    (tmp_path / "fake-00000000" / "meta.json").write_text(damage)
+    store, _ = ensure(request(Recorded()), index, tmp_path, trainer)
+    assert store.valid.all()

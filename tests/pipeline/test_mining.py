@@ -10,9 +10,10 @@ import pytest
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
-from tests.pipeline.conftest import TRAIN, VAL, Result, World, call
+from helip.pipeline import build
+from tests.pipeline.conftest import TRAIN, VAL, Result, World, call, compose
 from tests.reference import brute_hard_pairs
-from tests.samples import write_shards
+from tests.samples import sample, write_shards, write_tar
 
 
 def indices(world: World, dataset: str = "folder") -> list[Path]:
@@ -118,6 +119,59 @@ def test_above_the_limit_training_names_the_nearest_index(world: World, mined: R
     assert "search.min_similarity ([0.0, 0.0] there, [0.3, 0.3] here)" in sentence
 
 
+def test_a_damaged_neighbour_is_no_candidate(world: World, mined: Result) -> None:
+    neighbour = world.folder / "artifacts/folder/hard_pairs/joint-00000000"
+    neighbour.mkdir()
+    (neighbour / "meta.json").write_text("{")
+    result = world.run("train", "mine.auto_limit=10", "helip.near_duplicate=0.9")
+    shutil.rmtree(neighbour)
+    assert result.status == 1 and "the nearest index is" in result.errors[0]
+
+
+def shard_of_twelve(folder: Path, bad: int) -> None:
+    """The first `bad` images are zeros of the same length, as a copy that was cut off may leave them."""
+    entries = [(str(n), sample(n)) for n in range(12)]
+    for _, members in entries[:bad]:
+        members["jpg"] = bytes(len(members["jpg"]))
+    write_tar(folder / "0.tar", entries)
+
+
+def test_repaired_rows_are_mined_again(fresh: World, tmp_path: Path) -> None:
+    """The index of the rows that could be read is not that of all; training leaves a folder of one's own alone."""
+    data, own = tmp_path / "data", tmp_path / "own"
+    changes = [f"dataset.path={data}", "dataset.parts.train=':'", "~dataset.parts.val", "dataset.evaluators=[]"]
+    shard_of_twelve(data, 4)
+    assert fresh.run("mine", *changes).status == 0
+    failed = fresh.run("mine", *changes, "data.on_error=fail")
+    assert failed.status == 1 and re.search(r"0\.tar, key 0 \(row 0\).*data\.on_error=skip", failed.errors[0])
+    (folder,) = indices(fresh)
+    older = HardPairIndex.load(folder)
+    assert older.meta["embedded"] == 8 and (older.counts() > 0).sum() == 8
+    shutil.copytree(folder, own)
+    shard_of_twelve(data, 0)
+    refused = fresh.run("train", *changes, f"paths.index={own}")
+    assert refused.status == 1 and "rows can be read now that had no embedding" in refused.errors[0]
+    again = fresh.run("mine", *changes)
+    assert again.status == 0 and "embeddings: 8 rows are there already, 4 to go" in again.out
+    newer = HardPairIndex.load(folder)
+    assert newer.meta["embedded"] == 12 and (newer.counts() > 0).all()
+    assert "found, nothing was mined" in fresh.run("mine", *changes).out
+
+
+def test_what_names_embeddings() -> None:
+    """The order of caption sources and the precision of the forward; the sources' probabilities do not."""
+
+    def identity(*overrides: str) -> dict:
+        return build.mining_request(compose("mine", *overrides), lambda node: None).settings()["embedding"]
+
+    first = identity("data.caption={txt: 0.2, llava: 0.8}")
+    assert first["caption"] == ["txt", "llava"] and first == identity("data.caption={txt: 0.7, llava: 0.3}")
+    assert identity("data.caption={llava: 0.8, txt: 0.2}")["caption"] == ["llava", "txt"]
+    plain = identity("trainer=cpu")
+    assert plain == identity("trainer=ddp_cpu") and plain["caption"] == "txt" and plain["precision"] == "32-true"
+    assert identity("trainer=cpu", "trainer.precision=bf16-mixed")["precision"] == "bf16-mixed"
+
+
 def test_a_part_of_the_shards_can_be_lost_or_added(make_world, shards: Path, tmp_path: Path) -> None:
     """Added shards: embeddings of the old ones are taken over, only the new rows are computed."""
     data = tmp_path / "data"
@@ -218,5 +272,9 @@ def test_stricter_rules_reuse_an_index_and_looser_ones_are_refused(tmp_path: Pat
         assert files[0] == files[1] != files[2]
     looser = call("mine", tmp_path, *arrays, "helip.near_duplicate=0.99", f"reuse={tmp_path}/loose")
     assert looser.status == 1 and "looser than the index" in looser.errors[0]
+    meta = json.loads((tmp_path / "loose/meta.json").read_text())
+    (tmp_path / "loose/meta.json").write_text(json.dumps(meta | {"embedded": 119}))
+    fewer = call("mine", tmp_path, *stricter, f"paths.index={tmp_path}/fewer", f"reuse={tmp_path}/loose")
+    assert fewer.status == 1 and "was mined on 119 embedded rows, 120 are now" in fewer.errors[0]
     other = call("mine", tmp_path, *stricter, f"encoders.image={tmp_path}/text.npy", f"reuse={tmp_path}/loose")
     assert other.status == 1 and "mined on other shards or embeddings" in other.errors[0]

@@ -97,6 +97,8 @@ def test_two_ranks_do_what_one_does(make_world, folder_model: Path, tmp_path: Pa
     mining = {name: rows for name, rows in written.items() if "-clip-" in name}
     assert {name[0] for name in mining} == {"0", "1"}
     assert Counter(row for rows in mining.values() for row in rows) == {str(row): 1 for row in range(TRAIN)}
+    first, second = (sorted(map(int, mining[name])) for name in sorted(mining))
+    assert first[-1] < second[0]  # each its own pages of the store
     assert len(written["0-val"]) + len(written["1-val"]) >= 2 * VAL
 
     # one run folder, written once; only rank 0 speaks

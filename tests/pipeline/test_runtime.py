@@ -1,11 +1,15 @@
 """Ranks, locks, loaders and the line before a long run."""
 
+import os
 import threading
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from rich.console import Console
 
 from helip.errors import HelipError
@@ -21,6 +25,7 @@ from helip.pipeline.runtime import (
     loader_workers,
     predict_trainer,
 )
+from tests.faults.injected import ended
 
 
 def test_precision_follows_the_hardware(monkeypatch) -> None:
@@ -71,15 +76,63 @@ def test_the_rank_before_there_is_a_process_group(monkeypatch) -> None:
     assert global_rank() == 5
 
 
-def test_a_rank_that_waits_for_a_dead_one_says_so(monkeypatch) -> None:
-    def broken() -> None:
-        raise RuntimeError("Connection closed by peer")
+def rank_of_two(rank: int, folder: Path, action: Callable[[], object]) -> None:
+    """In a child: a gloo group whose own collectives wait for 0.5 s at most."""
+    limit = timedelta(seconds=0.5)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/group", limit, world_size=2, rank=rank)
+    barrier()  # as predict_trainer ends
+    action()
 
+
+def in_two_children(folder: Path, *actions: Callable[[], object]) -> list[int]:
+    """Statuses of two ranks; 1 for a HelipError, whose sentence is in said-RANK."""
+
+    def child(rank: int) -> int:
+        pid = os.fork()
+        if pid == 0:
+            status = 99
+            try:
+                rank_of_two(rank, folder, actions[rank])
+                status = 0
+            except HelipError as error:
+                (folder / f"said-{rank}").write_text(str(error))
+                status = 1
+            finally:
+                os._exit(status)
+        return pid
+
+    return [ended(pid, 30) for pid in [child(rank) for rank in range(2)]]
+
+
+def test_ranks_wait_for_another_job_longer_than_their_collectives(tmp_path: Path) -> None:
+    def use() -> None:
+        with artefact_lock(tmp_path / "index", Console(quiet=True)):
+            (tmp_path / f"used-{global_rank()}").touch()
+
+    lock = FileLock(tmp_path / "index.lock", thread_local=False)
+    lock.acquire()
+    timer = threading.Timer(1.0, lock.release)
+    timer.start()
+    try:
+        assert in_two_children(tmp_path, use, use) == [0, 0]
+    finally:
+        timer.join()
+    assert (tmp_path / "used-0").exists() and (tmp_path / "used-1").exists()
+
+
+def test_a_rank_that_waits_for_a_dead_one_says_so(tmp_path: Path, monkeypatch) -> None:
     barrier()  # one process waits for nobody
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "barrier", broken)
-    with pytest.raises(HelipError, match="another process of this run has failed"):
-        barrier()
+
+    def die() -> None:
+        os._exit(7)
+
+    assert in_two_children(tmp_path, barrier, die) == [1, 7]
+    assert (tmp_path / "said-0").read_text().startswith("another process of this run has failed")
+    late = tmp_path / "late"
+    late.mkdir()
+    monkeypatch.setattr(runtime, "PATIENCE", timedelta(seconds=0.2))
+    assert in_two_children(late, barrier, lambda: time.sleep(0.5))[0] == 1
+    assert "has not come for 0:00:00.2" in (late / "said-0").read_text()
 
 
 def test_a_second_job_waits_for_the_artefact(tmp_path: Path, capsys) -> None:
