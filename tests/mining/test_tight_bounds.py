@@ -88,10 +88,10 @@ def test_no_bound_is_on_the_wrong_side(dtype, image, text, score, copies) -> Non
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("rounded", [0, 1])
 def test_the_error_of_the_less_similar_side_counts_in_full(dtype, rounded) -> None:
-    """All rows half alike in one modality, which is rounded, and equal in the other, which is not."""
-    width = widths(dtype, 4)[0]
-    half, same = signs(width, 1, (width // 4, width // 4 + 1), 0), signs(EXACT, ROWS, (0, 1), 1)
-    vectors = (half, same) if rounded == 0 else (same, half)
+    """A cosine of 0.1 in one modality, which is rounded, and of 1 in the other, which is not."""
+    width = widths(dtype, 20)[0]
+    far, same = signs(width, 1, (width * 9 // 20, width * 9 // 20 + 1), 0), signs(EXACT, ROWS, (0, 1), 1)
+    vectors = (far, same) if rounded == 0 else (same, far)
     settings = SearchSettings(depth=DEPTH, near_duplicate=1.0)
     check(open_pairs(*vectors), settings, dtype, vectors, None, {"near_duplicate": 1.0})
 
