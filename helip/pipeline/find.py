@@ -11,8 +11,11 @@ from helip.pipeline.embeddings import unreadable_rows
 from helip.pipeline.request import EMBEDDED, MiningRequest, Rows
 
 
-def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
+def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = False) -> HardPairIndex | None:
     """The index of the same settings on the same shards, however deep; None where other rows than now were embedded.
+
+    Args:
+        any_precision: the encoders may have run in another one than they would here: a training has its own.
 
     Raises:
         HelipError: the index in `paths.index` was built on other shards or settings.
@@ -32,7 +35,10 @@ def find_hard_pairs(request: MiningRequest, rows: Rows) -> HardPairIndex | None:
             depth = found.depth
             raise HelipError(f"the imported hard pairs in {folder} are {depth} a row: set helip.topk={depth} or less")
         return found
-    if differing := _differing(request.settings(), found.meta.get("request", {})):
+    settings = [request.settings(), found.meta.get("request", {})]
+    if any_precision:
+        settings = [one | {"embedding": one.get("embedding", {}) | {"precision": None}} for one in settings]
+    if differing := _differing(*settings):
         raise HelipError(f"the hard pairs in {folder} were mined with other settings: {', '.join(differing)}")
     return None if _other_rows(request, rows, found) else found
 

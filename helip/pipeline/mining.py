@@ -45,7 +45,7 @@ def ensure_hard_pairs(
             nothing fits and the dataset is larger than auto_limit; or a row is unreadable and data.on_error is `fail`.
     """
     check_topk(request.topk, rows.usable)
-    found = find_hard_pairs(request, rows)
+    found = find_hard_pairs(request, rows, any_precision=auto_limit is not None)
     barrier()
     folder = request.folder(rows)
     if found is not None and _repaired(request, rows, found, trainer):

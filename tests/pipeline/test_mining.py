@@ -92,6 +92,10 @@ def test_an_index_of_ones_own(fresh: World, tmp_path: Path) -> None:
     other = fresh.run("mine", own, "helip.min_similarity=0.5")
     assert other.status == 1
     assert "min_similarity" in other.errors[0] and "[0.0, 0.0] there, [0.5, 0.5] here" in other.errors[0]
+    precise = fresh.run("mine", own, "trainer.precision=bf16-mixed")
+    assert precise.status == 1 and 'embedding.precision ("32-true" there, "bf16-mixed" here)' in precise.errors[0]
+    trained = fresh.run("train", own, "trainer.precision=bf16-mixed", "train.max_steps=1", "dataset.evaluators=[]")
+    assert trained.status == 0 and "mining folder" not in trained.out  # a training has a precision of its own
     shallow = fresh.run("train", own, "helip.topk=9")
     assert shallow.status == 1
     assert (
