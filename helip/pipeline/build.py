@@ -158,10 +158,22 @@ def wandb_settings(config: Config) -> WandbSettings | None:
 
 
 def fixed_settings(config: Config, fingerprint: str) -> Config:
-    """What a resumed run must share besides its schedule: the data, their order, and how hard pairs enter."""
-    data = {f"data.{name}": config["data"][name] for name in ("batch_size", "window", "caption", "draft")}
-    pairs = {f"helip.{name}": value for name, value in config["helip"].items()}
-    return {"dataset": fingerprint, "seed": config["seed"], "train.loss": config["train"]["loss"]} | data | pairs
+    """What a resumed run must share besides its schedule: the base, the data, their order, and how hard pairs enter.
+
+    The base counts by its content, so that weights overwritten in place are not taken for those that a run began with.
+    """
+    base = ModelSpec(**config["model"]).identity()
+    model = {"name": base["name"], "pretrained": base["pretrained"], "arguments": config["model"]["arguments"]}
+    groups = {
+        "model": without_environment(model),
+        "dataset": {"parts.train": config["dataset"]["parts"]["train"], "weights": config["dataset"]["weights"]},
+        "data": {name: config["data"][name] for name in ("batch_size", "window", "caption", "draft")},
+        "helip": config["helip"],
+        "train": {name: config["train"][name] for name in ("loss", "ema", "lock_image", "lock_text")},
+        "trainer": {"precision": TrainerSpec(**config["trainer"]).arguments()["precision"]},
+    }
+    named = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
+    return {"dataset": fingerprint, "seed": config["seed"]} | named
 
 
 def optim_settings(config: Config) -> OptimSettings:

@@ -51,6 +51,7 @@ from helip.pipeline.typed import typed
 from helip.pipeline.verify import VerifySettings, origin, verify
 from helip.training.averaging import Ema
 from helip.training.checkpoints import export_clip, interpolate, read_checkpoint
+from helip.training.fixed import fixed_record
 from helip.training.module import HelipModule
 from helip.training.seen import SeenRows
 
@@ -98,8 +99,10 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     index = session.open_index()
     if session.finished(settings, index.fingerprint):
         return
-    settings = session.resumed(settings)
     rows = training_rows(index, session.common.dataset)
+    steps, optim = settings.steps(rows.usable, stream.batch_size), build.optim_settings(config)
+    fixed = build.fixed_settings(config, index.fingerprint)
+    settings = session.resumed(settings, fixed_record(optim, steps, fixed))
     mined: Mined | None = None
     if pairs.mines:
         request = build.mining_request(config, instantiate)
@@ -107,14 +110,13 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
         session.console.print(f"hard pairs: {mined.folder}")
     partners = choose_partners(pairs, mined.index if mined else None, rows.wanted, config["seed"], session.console)
     clip = create_clip(session.common.model)
-    steps = settings.steps(rows.usable, stream.batch_size)
     weights = shard_weights(index, session.common.dataset)
     data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps, weights)
     session.console.print(describe_length(settings, stream, data, clip, rows.usable, session.trainer.world_size))
     before = session.evaluate(clip, index)
     start = {name: value.clone() for name, value in clip.model.state_dict().items()} if alpha < 1 else None
-    fixed = build.fixed_settings(config, index.fingerprint) | {"hard_pairs": origin(mined.index) if mined else None}
-    module = build_module(clip, pairs, build.optim_settings(config), steps, settings, fixed)
+    fixed |= {"hard_pairs": origin(mined.index) if mined else None}
+    module = build_module(clip, pairs, optim, steps, settings, fixed)
     ema = [Ema(settings.ema)] if settings.ema is not None else []
 
     def make_embed(trainer: pl.Trainer, _: pl.LightningModule) -> ClipEmbed:
@@ -167,6 +169,7 @@ def _finish(
         export_clip(read_checkpoint(best), folder / "best.pt")
     print_metrics(columns, folder, session.console)
     last = folder / "checkpoints" / f"step-{trainer.global_step:06d}.ckpt"
+    last = last if last.is_file() else trainer.ckpt_path  # of another folder, at whose last step this run began
     pretrained = {name: str(final if name == list(columns)[-1] else last) for name in columns}
     pretrained["before"] = str(common.model.pretrained)
     pretrained |= {name: str(folder / "best.pt") for name in columns if name.startswith("best ")}

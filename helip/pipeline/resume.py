@@ -1,13 +1,15 @@
 """Which checkpoint a training goes on from."""
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from helip.errors import HelipError
 from helip.pipeline.run import read_json, without_secrets
-from helip.training.saving import newest_good
+from helip.training.fixed import changes, recorded, refusal
+from helip.training.run_files import CHECKPOINTS as FOLDER
+from helip.training.run_files import checkpoints_in, cut_off, newest_good
 
 AUTO = "auto"
 # Settings of how a run is carried out, not of what it computes: a run goes on under others.
@@ -31,21 +33,33 @@ def find_checkpoint(path: Path, warn: Callable[[str], None] = lambda line: None)
         if not zipfile.is_zipfile(path):
             raise HelipError(f"{path} is no whole checkpoint: it is cut off; give an older one, or the run folder")
         return path
-    found = _newest(path, warn)
+    found = _newest(path, warn, cut_off)
     if found is None:
         raise HelipError(f"{path} is neither a checkpoint file nor a run folder with checkpoints/step-*.ckpt")
     return found
 
 
-def auto_checkpoint(folder: Path, config: dict[str, Any], warn: Callable[[str], None]) -> Path | None:
+def auto_checkpoint(
+    folder: Path,
+    config: dict[str, Any],
+    warn: Callable[[str], None],
+    fixed: Mapping[str, Any] | None = None,
+    allow_change: bool = False,
+) -> Path | None:
     """Where train.resume=auto goes on: this run folder, else the latest run with the same settings, unless it finished.
 
     Args:
         folder: of this run, whose config.json may be written already.
         config: resolved; train.resume and other settings of operation do not count.
-        warn: called with a sentence about each checkpoint that is cut off.
+        warn: called with a sentence about each checkpoint that is cut off or of another experiment.
+        fixed: what a checkpoint must have recorded (helip.training.fixed), so far as it is known.
+        allow_change: train.allow_change, a checkpoint may have recorded something else.
     """
-    own = _newest(folder, warn)
+
+    def fault(path: Path) -> str | None:
+        return cut_off(path) or _other_experiment(path, fixed or {}, allow_change)
+
+    own = _newest(folder, warn, fault)
     if own is not None:
         return own
     wanted = computed(without_secrets(config))
@@ -54,19 +68,29 @@ def auto_checkpoint(folder: Path, config: dict[str, Any], warn: Callable[[str], 
     for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         if path.parent.resolve() == folder.resolve() or computed(read_json(path)) != wanted:
             continue
-        if (path.parent / "results.json").exists():
+        found = _newest(path.parent, warn, fault)
+        if (path.parent / "results.json").exists() and (found or not checkpoints_in(path.parent / FOLDER)):
             return None
-        found = _newest(path.parent, warn)
         if found is not None:
             return found
     return None
 
 
-def _newest(run: Path, warn: Callable[[str], None]) -> Path | None:
-    found, broken = newest_good(run / "checkpoints")
-    for path in broken:
-        warn(f"{path} is cut off and skipped" + (f": going on from {found.name}" if found else ""))
+def _newest(run: Path, warn: Callable[[str], None], fault: Callable[[Path], str | None]) -> Path | None:
+    found, bad = newest_good(run / FOLDER, fault)
+    for path, wrong in bad:
+        warn(f"{path} {wrong} and skipped" + (f": going on from {found.name}" if found else ""))
     return found
+
+
+def _other_experiment(path: Path, fixed: Mapping[str, Any], allow_change: bool) -> str | None:
+    """What speaks against going on from a whole checkpoint: settings that it was trained under."""
+    try:
+        changed = changes(recorded(path)[0], fixed)
+    except HelipError:
+        return "is no checkpoint of a training"
+    why = refusal(changed, allow_change)
+    return f"is of another training ({'; '.join(changed.values())})" if why is not None else None
 
 
 def computed(config: Any) -> Any:

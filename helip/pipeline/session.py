@@ -77,13 +77,21 @@ class Session:
         """What rank 0 decided, on all ranks."""
         return self.trainer.strategy.broadcast(decision) if self.trainer.world_size > 1 else decision
 
-    def resumed(self, settings: TrainSettings) -> TrainSettings:
-        """With the checkpoint that train.resume means; a mistyped path is an error now, not after the mining."""
+    def resumed(self, settings: TrainSettings, fixed: Config) -> TrainSettings:
+        """With the checkpoint that train.resume means; a mistyped path is an error now, not after the mining.
+
+        Args:
+            settings: of the training.
+            fixed: what the checkpoint that `auto` finds must have recorded.
+        """
         warn = partial(self.console.print, "warning:")
         if settings.resume not in (None, AUTO):
             return replace(settings, resume=str(find_checkpoint(Path(settings.resume), warn)))
         wanted = settings.resume == AUTO or settings.skip_finished is True
-        found = self.agreed(auto_checkpoint(self.folder, self.config, warn) if self.rank == 0 and wanted else None)
+        found = None
+        if self.rank == 0 and wanted:
+            found = auto_checkpoint(self.folder, self.config, warn, fixed, settings.allow_change)
+        found = self.agreed(found)
         if wanted:
             self.console.print(f"resume: {found or 'no unfinished run has these settings, from the start'}")
         return replace(settings, resume=str(found) if found else None)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
 from helip.artifacts.hard_pairs import HardPairIndex
@@ -25,12 +24,14 @@ from helip.errors import HelipError
 from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.embed import Evaluator
 from helip.pipeline.models import Clip
-from helip.pipeline.resume import find_checkpoint
 from helip.pipeline.runtime import TrainerSpec, describe_loader, loader_prefetch
 from helip.pipeline.settings import LOSSES, PairSettings, StreamSettings, TrainSettings
+from helip.training.diverged import StopWhenDiverged
+from helip.training.fixed import recorded
 from helip.training.module import HelipModule
 from helip.training.monitor import SpeedMonitor
 from helip.training.optim import OptimSettings
+from helip.training.run_files import CHECKPOINTS, MetricsLog, set_aside
 from helip.training.saving import Checkpoints
 from helip.training.towers import prepare_towers
 
@@ -138,28 +139,51 @@ def fit(
     loggers: Sequence[Logger],
     folder: Path,
 ) -> pl.Trainer:
-    """Train to data.steps, from the checkpoint that settings.resume names if any; the last step is checkpointed."""
+    """Train to data.steps, from the checkpoint file that settings.resume names if any; the last step is checkpointed.
+
+    Raises:
+        HelipError: the training has diverged, or cannot go on from this file.
+    """
     checkpoints = Checkpoints(
-        folder / "checkpoints", settings.checkpoint_every, settings.checkpoint_minutes, settings.keep_checkpoints
+        folder / CHECKPOINTS, settings.checkpoint_every, settings.checkpoint_minutes, settings.keep_checkpoints
     )
-    resume = find_checkpoint(Path(settings.resume), rank_zero_warn) if settings.resume else None
+    resume = Path(settings.resume) if settings.resume else None
     trainer = pl.Trainer(
         **trainer_spec.arguments(),
         max_steps=data.steps,
         max_epochs=-1 if resume else 1,  # the loader is as long as the training; a finished one may go on for longer
         logger=list(loggers),
-        callbacks=[SpeedMonitor(read_rate(data)), StepBar(), *callbacks, checkpoints],
+        callbacks=[
+            StopWhenDiverged(folder / CHECKPOINTS),
+            SpeedMonitor(read_rate(data)),
+            StepBar(),
+            *callbacks,
+            checkpoints,
+        ],
         log_every_n_steps=max(1, min(settings.log_every, data.steps)),
         use_distributed_sampler=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         default_root_dir=folder,
     )
+    if trainer.is_global_zero:
+        take_over(folder, resume, loggers)
     try:
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except pickle.UnpicklingError as error:
         raise HelipError(f"{resume} cannot be read without running code from it: no checkpoint of HELIP") from error
     return trainer
+
+
+def take_over(folder: Path, resume: Path | None, loggers: Sequence[Logger]) -> None:
+    """Make a run folder that an earlier training used this training's own, on rank 0."""
+    aside = set_aside(folder, resume)
+    if aside is not None:
+        print(f"{folder} held files of another training, or of later steps: they are in {aside.name}/ now", flush=True)
+    if resume is not None:
+        for log in loggers:
+            if isinstance(log, MetricsLog):
+                log.go_on(recorded(resume)[1])
 
 
 def read_rate(data: HelipDataModule) -> float | None:
@@ -172,7 +196,7 @@ def read_rate(data: HelipDataModule) -> float | None:
 
 def make_loggers(csv: bool, folder: Path) -> list[Logger]:
     """metrics.csv in the run folder."""
-    return [CSVLogger(folder, name="", version="")] if csv else []
+    return [MetricsLog(folder)] if csv else []
 
 
 def evaluation_callback(

@@ -24,6 +24,10 @@ class Ema(EMAWeightAveraging):
             raise HelipError(f"train.ema is {decay}: give null, or a decay between 0 and 1 such as 0.999")
         super().__init__(decay=decay)
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning copies in on_train_end, which a run that is resumed at its last step never reaches."""
+        self._copy_average_to_current(pl_module)
+
     @contextmanager
     def averaged(self, module: pl.LightningModule) -> Iterator[None]:
         """Inside, the module holds the average; after the first step only, and not once training has ended."""

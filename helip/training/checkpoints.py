@@ -3,11 +3,14 @@
 import argparse
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from helip.errors import HelipError
@@ -16,18 +19,29 @@ from helip.errors import HelipError
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """A checkpoint file's dict, on the CPU, read without running code from it (weights_only).
+def read_checkpoint(path: Path | str, mmap: bool = False) -> dict[str, Any]:
+    """A checkpoint file's dict, on the CPU, read without running code from it (weights_only); .safetensors as well.
+
+    Args:
+        path: of the file.
+        mmap: leave the tensors on the disk until they are used.
 
     Raises:
         HelipError: if the file is missing, truncated, or holds anything but tensors and plain data.
     """
     if not Path(path).is_file():
         raise HelipError(f"there is no checkpoint at {path}: give the path of a file")
+    if _is_torchscript(path):
+        raise HelipError(
+            f"{path} is a TorchScript archive, a program beside its weights: OpenAI's models load by their tag,"
+            " model.pretrained=openai; save others as a state dict"
+        )
     try:
+        if Path(path).suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
         with torch.serialization.safe_globals([argparse.Namespace]):  # SLIP's files hold their command line
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise HelipError(
             f"{path} cannot be read as a checkpoint ({reason[:120]}): it is cut off or no torch file"
@@ -35,6 +49,14 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise HelipError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint: give a state dict")
     return checkpoint
+
+
+def _is_torchscript(path: Path | str) -> bool:
+    """By the file that torch itself knows such archives by."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def clip_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -120,10 +142,8 @@ def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], alpha: float) 
     Tensors of integers (buffers) are taken from `end`. alpha 0 and 1 give start and end exactly.
 
     Raises:
-        HelipError: if alpha is outside [0, 1] or names or shapes differ.
+        HelipError: if names or shapes differ.
     """
-    if not 0 <= alpha <= 1:
-        raise HelipError(f"export.alpha is {alpha}: give 0 (the start) to 1 (the end)")
     first, second = clip_state(start), clip_state(end)
     differing = {n for n in first.keys() | second.keys() if n not in first or n not in second}
     differing |= {n for n in first.keys() & second.keys() if first[n].shape != second[n].shape}

@@ -8,7 +8,6 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,6 +16,7 @@ from torch import nn
 
 from helip.data.batch import Batch
 from helip.errors import HelipError
+from helip.training.fixed import FIXED_KEY, changes, fixed_record, refusal
 from helip.training.gather import gather_rows
 from helip.training.losses import HelipLoss
 from helip.training.optim import OptimSettings, build_optimizer, build_schedule, overrule
@@ -25,7 +25,6 @@ from helip.training.towers import forward_in_parts
 MAX_LOGIT_SCALE = math.log(100)  # CLIP, arXiv 2103.00020, section 2.5
 CHECKPOINT_KEY = "helip"
 RNG_KEY = "helip_rng"
-FIXED_KEY = "helip_fixed"
 COUNTS = ("masked_pairs", "replaced_rows")
 LOG_NAMES = {"clip_loss": "contrastive_loss", "siglip_loss": "contrastive_loss", "logit_scale": "scale"}  # open_clip's
 MAY_BE_ABSENT = ("similarity_", "accuracy_")  # NaN where a rank's batch has no hard pair or no normal negative
@@ -66,8 +65,7 @@ class HelipModule(pl.LightningModule):
             raise HelipError(f"train.max_steps is {max_steps}: give at least one step")
         try:
             self.description = json.loads(json.dumps(description))
-            own = {f"optim.{name}": value for name, value in asdict(optim).items()}
-            self.fixed = json.loads(json.dumps({"train.max_steps": max_steps} | own | dict(fixed or {})))
+            self.fixed = fixed_record(optim, max_steps, fixed or {})
         except TypeError as error:
             raise HelipError(f"the model's description is no plain data: {error}; pass JSON types only") from error
         self.model: Any = model  # open_clip's model classes share no typed base
@@ -148,21 +146,13 @@ class HelipModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another schedule; keep the generator state for the first step, as loaders draw from it before that."""
-        before = checkpoint.get(FIXED_KEY, {})
-        changed = [
-            f"{name} was {before[name]} and is {now}"
-            for name, now in self.fixed.items()
-            if before.get(name, now) != now
-        ]
-        if any(line.startswith("optim.layer_decay ") for line in changed):
-            raise HelipError("train.resume: optim.layer_decay cannot change, for the moments are kept by its groups")
-        if changed and not self.allow_change:
-            raise HelipError(
-                f"train.resume: {'; '.join(changed)}: the rest of the run would follow another schedule than its start;"
-                " keep what was set, or ask for it with train.allow_change=true"
-            )
+        changed = changes(checkpoint.get(FIXED_KEY, {}), self.fixed)
+        if (why := refusal(changed, self.allow_change)) is not None:
+            raise HelipError(f"train.resume: {why}")
         if changed:
             overrule(checkpoint, self.optim, self.max_steps)
+        if self.fixed.get("train.ema", "unknown") is None and "current_model_state" in checkpoint:
+            checkpoint["state_dict"] = checkpoint["current_model_state"]  # the moments are of these, not of the average
         states = checkpoint.get(RNG_KEY, {})
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         if states and len(states["cpu"]) == world_size:

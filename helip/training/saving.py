@@ -1,9 +1,8 @@
-"""When checkpoints are written, which are kept, and how the newest good one is found again."""
+"""When checkpoints are written, and which are kept."""
 
 import signal
 import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from helip.errors import HelipError
+from helip.training.diverged import check_finite
+from helip.training.run_files import checkpoints_in
 
 EXIT_SIGTERM = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
 
@@ -21,21 +22,22 @@ class Checkpoints(Checkpoint):
 
     One callback for all of them, so that the newest `keep` files are kept whatever caused them. Lightning writes each
     file under another name first. Decisions are taken by all ranks together; with several ranks a signal or a clock is
-    heeded one step later, so that no step waits for the answer.
+    heeded one step later, so that no step waits for the answer. A step whose loss or weights are not finite ends the
+    run unsaved: its file would push the last good one out.
 
     Args:
         folder: for the files.
-        every_steps: optimizer steps between checkpoints; 0: none by steps.
+        every_steps: optimizer steps between checkpoints.
         every_minutes: minutes between checkpoints; None: none by time.
         keep: files to keep, the newest; -1: all.
     """
 
     def __init__(self, folder: Path, every_steps: int, every_minutes: float | None = None, keep: int = 2) -> None:
         super().__init__()
-        if every_steps < 0 or (every_minutes is not None and every_minutes <= 0) or not (keep == -1 or keep > 0):
+        if every_steps < 1 or (every_minutes is not None and every_minutes <= 0) or not (keep == -1 or keep > 0):
             raise HelipError(
-                f"train.checkpoint_every={every_steps} and train.checkpoint_minutes={every_minutes}: give steps of at"
-                " least 0 and minutes above 0"
+                f"train.checkpoint_every={every_steps}, train.checkpoint_minutes={every_minutes} and"
+                f" train.keep_checkpoints={keep}: give at least 1 step, minutes above 0, and at least 1 file (-1: all)"
             )
         self.folder, self.every_steps, self.every_minutes, self.keep = folder, every_steps, every_minutes, keep
         self._saved = -1
@@ -59,12 +61,15 @@ class Checkpoints(Checkpoint):
     def _on_sigterm(self, number: int, frame: Any) -> None:
         self._terminated = True
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save if it is time; after SIGTERM leave with status 143, the step being complete and on disk."""
         step = trainer.global_step
         terminated, late = self._asked.answers(trainer, (self._terminated, self._late()))
-        due = step == trainer.max_steps or (self.every_steps > 0 and step % self.every_steps == 0)
-        if due or late or terminated:
+        due = step == trainer.max_steps or step % self.every_steps == 0
+        if (due or late or terminated) and step != self._saved:
+            check_finite(trainer, pl_module, outputs["loss"], self.folder, weights=True)
             self._save(trainer)
         if trainer.world_size > 1 and step < trainer.max_steps and not terminated:
             self._asked.ask(trainer, (self._terminated, self._late()))  # after a save, which sets the clock back
@@ -88,8 +93,6 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
-        if step == self._saved:
-            return
         trainer.save_checkpoint(self.folder / f"step-{step:06d}.ckpt")
         self._saved, self._clock = step, time.monotonic()
         if trainer.is_global_zero and self.keep > 0:
@@ -126,21 +129,3 @@ class Asked:
         self._work.wait()
         found, self._sum = self._sum, None
         return tuple(count > 0 for count in found.tolist())
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """step-*.ckpt of a folder by rising step."""
-    return sorted(folder.glob("step-*.ckpt"), key=lambda path: (len(path.name), path.name))
-
-
-def newest_good(folder: Path) -> tuple[Path | None, list[Path]]:
-    """The newest whole checkpoint of a folder, and the newer ones that are cut off.
-
-    torch's files are zip archives whose table of contents comes last: a file that ends early has none.
-    """
-    broken: list[Path] = []
-    for path in reversed(checkpoints_in(folder)):
-        if zipfile.is_zipfile(path):
-            return path, broken
-        broken.append(path)
-    return None, broken

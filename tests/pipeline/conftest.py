@@ -63,12 +63,12 @@ def is_setting(argument: str) -> bool:
     return not argument.startswith("-")
 
 
-def call(name: str, folder: Path, *overrides: str, draw: bool = False) -> Result:
-    """Run `python <name>.py <overrides>` inside this process, with its run folder in `folder`."""
+def call(name: str, folder: Path, *overrides: str, draw: bool = False, run: Path | None = None) -> Result:
+    """Run `python <name>.py <overrides>` inside this process, with its run folder in `folder`, or in `run` again."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    run = folder / f"{name}-{len(list(folder.glob(f'{name}-*')))}"
+    run = run or folder / f"{name}-{len(list(folder.glob(f'{name}-*')))}"
     quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.run.dir={run}"]
-    run.mkdir(parents=True)
+    run.mkdir(parents=True, exist_ok=True)
     with (
         mock.patch.object(sys, "argv", [f"{name}.py", *sorted(overrides, key=is_setting), *quiet]),
         mock.patch.dict(os.environ),
@@ -106,8 +106,12 @@ class World:
     weights: Path
     overrides: list[str]
 
-    def run(self, name: str, *overrides: str, data: bool = True, draw: bool = False) -> Result:
-        return call(name, self.folder / "runs", *(self.overrides if data else self.places), *overrides, draw=draw)
+    def run(
+        self, name: str, *overrides: str, data: bool = True, draw: bool = False, again: Path | None = None
+    ) -> Result:
+        """A run in a folder of its own, or in that of an earlier run."""
+        settings = self.overrides if data else self.places
+        return call(name, self.folder / "runs", *settings, *overrides, draw=draw, run=again)
 
     @property
     def places(self) -> list[str]:

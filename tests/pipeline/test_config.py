@@ -113,7 +113,7 @@ def test_arms_of_the_method() -> None:
 
 def test_loggers(tmp_path: Path) -> None:
     config = compose("train")
-    assert [type(logger).__name__ for logger in make_loggers(config["logger"]["csv"], tmp_path)] == ["CSVLogger"]
+    assert [type(logger).__name__ for logger in make_loggers(config["logger"]["csv"], tmp_path)] == ["MetricsLog"]
     assert make_loggers(False, tmp_path) == [] and wandb_settings(config) is None
     for program in ("mine", "train", "evaluate"):
         settings = wandb_settings(compose(program, "logger=wandb", "logger.wandb.tags=[a]"))

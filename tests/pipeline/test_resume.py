@@ -1,5 +1,11 @@
-"""Stopped at step 10 of 20 and resumed: the weights of the unbroken run, bit for bit, by the objects of train.py."""
+"""Stopped at step 10 of 20 and resumed: the weights of the unbroken run, bit for bit, by the objects of train.py.
 
+And never resumed: what was trained under other settings.
+"""
+
+import csv
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,10 +19,12 @@ from helip.data.pipeline import StepPositions
 from helip.mining.miner import mine_hard_pairs
 from helip.pipeline import build
 from helip.pipeline.models import create_clip
+from helip.pipeline.resume import auto_checkpoint
 from helip.pipeline.runtime import quiet_lightning
 from helip.pipeline.training import build_module, build_stream, choose_partners, fit
+from helip.training.fixed import FIXED_KEY
 from helip.training.module import HelipModule
-from tests.pipeline.conftest import MODEL, compose
+from tests.pipeline.conftest import MODEL, World, compose
 
 OVERRIDES = [
     "trainer=cpu", "data.batch_size=8", "data.window=2", "data.caption=captions", "helip.topk=5", "optim.lr=1e-3",
@@ -103,3 +111,103 @@ def test_the_contrary_a_lost_random_state(index, hard, model_weights, unbroken, 
     monkeypatch.setattr(HelipModule, "on_load_checkpoint", lambda self, checkpoint: None)
     expected, checkpoint = unbroken
     assert not equal(train(index, hard, model_weights, tmp_path, checkpoint), expected)
+
+
+def fixed_of(weights: Path, *changed: str) -> dict:
+    """What a checkpoint records of the settings of train.py."""
+    model = [f"model.name={MODEL}", f"model.pretrained={weights}"]
+    return build.fixed_settings(compose("train", *OVERRIDES, *model, *changed), "fingerprint")
+
+
+def test_what_is_recorded_follows_the_content_of_the_base(model_weights: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.pt"
+    shutil.copyfile(model_weights, copy)
+    before = fixed_of(copy)
+    assert before == fixed_of(model_weights)
+    copy.write_bytes(copy.read_bytes() + b"0")
+    differing = {name for name, value in fixed_of(copy).items() if value != before[name]}
+    assert differing == {"model.pretrained"}
+    for change, name in {
+        "model.name=ViT-B-32": "model.name",
+        "model.pretrained=null": "model.pretrained",
+        "+model.arguments.force_patch_dropout=0.5": "model.arguments",
+        "dataset.parts.train='0:2'": "dataset.parts.train",
+        "dataset.weights=[{shards: '0:1', weight: 2}]": "dataset.weights",
+        "train.ema=0.9": "train.ema",
+        "train.lock_image=0": "train.lock_image",
+        "trainer.precision=bf16-mixed": "trainer.precision",
+    }.items():
+        changed = fixed_of(model_weights, change)
+        assert {name for name, value in changed.items() if value != before[name]} == {name}, change
+    assert fixed_of(model_weights, "trainer=ddp_cpu", "data.workers=7", "train.log_every=3") == before
+
+
+def test_auto_passes_over_what_another_experiment_left(tmp_path: Path) -> None:
+    """In its own folder and in others, whose settings read the same while the base behind the path is another one."""
+    config = {"paths": {"runs": str(tmp_path)}, "seed": 0}
+    now, said = {"model.pretrained": "sha256:new", "seed": 0}, []
+
+    def run(name: str, *digests: str | None) -> Path:
+        folder = tmp_path / "train" / name
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config))
+        for step, digest in enumerate(digests, start=1):
+            record = {} if digest is None else {FIXED_KEY: {"model.pretrained": digest}}
+            torch.save(record, folder / "checkpoints" / f"step-00000{step}.ckpt")
+        return folder
+
+    other, mixed = run("other", "sha256:old"), run("mixed", "sha256:new", "sha256:old")
+    old, new = run("old", None), tmp_path / "train" / "new"  # of a release that recorded no base
+    assert auto_checkpoint(old, config, said.append, now) == old / "checkpoints" / "step-000001.ckpt"
+    assert not said
+    assert auto_checkpoint(mixed, config, said.append, now) == mixed / "checkpoints" / "step-000001.ckpt"
+    assert "is of another training (model.pretrained was sha256:old and is sha256:new) and skipped" in said[-1]
+    shutil.rmtree(old)
+    assert auto_checkpoint(other, config, said.append, now) == mixed / "checkpoints" / "step-000001.ckpt"
+    assert auto_checkpoint(other, config, said.append, now, allow_change=True) == next(other.glob("checkpoints/*"))
+    (mixed / "results.json").write_text("{}")
+    assert auto_checkpoint(new, config, said.append, now) is None
+    shutil.rmtree(mixed)
+    (other / "results.json").write_text("{}")  # of another experiment: not what finished
+    assert auto_checkpoint(new, config, said.append, now) is None
+    fitting = run("fitting", "sha256:new")
+    (other / "config.json").touch()
+    assert auto_checkpoint(new, config, said.append, now) == next(fitting.glob("checkpoints/*"))
+
+
+def steps_logged(run: Path) -> list[int]:
+    with open(run / "metrics.csv") as file:
+        return [int(line["step"]) for line in csv.DictReader(file) if line["train/loss"]]
+
+
+def test_a_folder_that_another_training_used(world: World) -> None:
+    """Begun from random weights; then from the base, which moves all of it aside; then resumed, with one log."""
+    shared = ["helip=random", "dataset.evaluators=[]", "train.max_steps=3", "train.log_every=1", "train.resume=auto"]
+
+    def train(*overrides: str, again: Path | None = None):
+        result = world.run("train", *shared, *overrides, again=again)
+        assert result.status == 0, result.err
+        return result
+
+    run = train("model.pretrained=null", "train.checkpoint_every=2").folder
+    (run / "checkpoints" / "step-000003.ckpt").unlink()
+    taken = train("train.checkpoint_every=1", again=run)
+    assert "step-000002.ckpt is of another training (model.pretrained was None and is sha256:" in taken.out
+    assert "they are in earlier-1/ now" in taken.out
+    names = {path.name for path in (run / "earlier-1").iterdir()}
+    assert names == {"step-000002.ckpt", "final.pt", "metrics.csv"}
+    assert [path.name for path in sorted(run.glob("checkpoints/*"))] == ["step-000002.ckpt", "step-000003.ckpt"]
+    final = torch.load(run / "final.pt", weights_only=True)
+    (run / "checkpoints" / "step-000003.ckpt").unlink()
+    train(again=run)
+    assert equal(torch.load(run / "final.pt", weights_only=True), final)
+    assert steps_logged(run) == [0, 1, 2] and not (run / "earlier-2").exists()
+    refused = world.run("train", *shared[:-1], "dataset.parts.train='0:2'", f"train.resume={run}")
+    assert refused.status == 1 and "dataset.parts.train was 0:3 and is 0:2" in refused.errors[0]
+
+
+def test_a_training_that_diverges_is_no_success(world: World) -> None:
+    overrides = ["helip=random", "dataset.evaluators=[]", "train.max_steps=3", "optim.lr=1e18", "optim.warmup=0"]
+    result = world.run("train", *overrides, "train.log_every=1")
+    assert result.status == 1 and "is not finite: the training has diverged" in result.errors[0]
+    assert not list(result.folder.glob("results.json")) and not list(result.folder.glob("checkpoints/*"))

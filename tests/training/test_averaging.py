@@ -27,6 +27,7 @@ class Watch(pl.Callback):
 
 def run(folder, steps, start=0, ckpt_path=None):
     module, ema = tiny_module(folder, max_steps=6), Ema(DECAY)
+    module.fixed["train.ema"] = DECAY
     watch, saving = Watch(ema), Checkpoints(folder / f"from{start}", 2, keep=9)
     fit(module, folder, steps, start=start, ckpt_path=ckpt_path, callbacks=[ema, watch, saving])
     return module, watch
@@ -53,6 +54,25 @@ def test_a_resumed_run_has_the_same_trained_and_averaged_weights(tmp_path):
     again, second = run(tmp_path, 6, start=2, ckpt_path=tmp_path / "from0" / "step-000002.ckpt")
     assert torch.equal(watch.trained[-1], second.trained[-1])
     assert torch.equal(unbroken.model.text_projection, again.model.text_projection)
+
+
+def test_a_run_that_is_resumed_at_its_last_step_ends_with_the_average(tmp_path):
+    unbroken, watch = run(tmp_path, 4)
+    again, _ = run(tmp_path, 4, start=4, ckpt_path=tmp_path / "from0" / "step-000004.ckpt")
+    assert torch.equal(again.model.text_projection, unbroken.model.text_projection)
+    assert not torch.equal(again.model.text_projection, watch.trained[-1])
+
+
+def test_without_the_average_a_run_goes_on_from_the_trained_weights_if_asked(tmp_path):
+    _, watch = run(tmp_path, 2)
+    checkpoint = tmp_path / "from0" / "step-000002.ckpt"
+    module = tiny_module(tmp_path, max_steps=6)
+    module.fixed["train.ema"] = None
+    with pytest.raises(HelipError, match=r"train\.ema was 0\.5 and is None.*train\.allow_change=true"):
+        fit(module, tmp_path, 2, start=2, ckpt_path=checkpoint)
+    module.allow_change = True
+    fit(module, tmp_path, 2, start=2, ckpt_path=checkpoint)
+    assert torch.equal(module.model.text_projection, watch.trained[-1])
 
 
 def test_a_decay_that_averages_nothing_is_refused():

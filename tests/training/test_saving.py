@@ -6,7 +6,8 @@ import pytorch_lightning as pl
 
 from helip.errors import HelipError
 from helip.training import saving
-from helip.training.saving import EXIT_SIGTERM, Checkpoints, checkpoints_in, newest_good
+from helip.training.run_files import checkpoints_in, newest_good
+from helip.training.saving import EXIT_SIGTERM, Checkpoints
 from tests.training.tiny import fit, tiny_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:Be aware that when using")
@@ -31,7 +32,7 @@ def test_minutes(tmp_path, monkeypatch):
             return cls.now
 
     monkeypatch.setattr(saving, "time", Clock)
-    fit(tiny_module(tmp_path), tmp_path, 5, callbacks=[Checkpoints(tmp_path / "c", 0, every_minutes=1.0, keep=9)])
+    fit(tiny_module(tmp_path), tmp_path, 5, callbacks=[Checkpoints(tmp_path / "c", 100, every_minutes=1.0, keep=9)])
     assert names(tmp_path / "c") == ["step-000003.ckpt", "step-000005.ckpt"]
 
 
@@ -57,11 +58,12 @@ def test_a_cut_off_checkpoint_is_passed_over(tmp_path):
     assert newest_good(tmp_path / "c") == (newest, [])
     newest.write_bytes(newest.read_bytes()[:-1000])
     (tmp_path / "c" / "step-1000000.ckpt").write_bytes(b"")
-    assert newest_good(tmp_path / "c") == (good, [tmp_path / "c" / "step-1000000.ckpt", newest])
+    empty = tmp_path / "c" / "step-1000000.ckpt"
+    assert newest_good(tmp_path / "c") == (good, [(empty, "is cut off"), (newest, "is cut off")])
     assert newest_good(tmp_path / "none") == (None, [])
 
 
 def test_refusals(tmp_path):
-    for steps, minutes in ((-1, None), (5, 0.0)):
-        with pytest.raises(HelipError, match=r"train\.checkpoint_every"):
-            Checkpoints(tmp_path, steps, minutes)
+    for steps, minutes, keep in ((0, None, 2), (5, 0.0, 2), (5, None, 0)):
+        with pytest.raises(HelipError, match=rf"checkpoint_every={steps}.*keep_checkpoints={keep}: give at least"):
+            Checkpoints(tmp_path, steps, minutes, keep)

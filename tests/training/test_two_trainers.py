@@ -9,7 +9,8 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch.multiprocessing.spawn import spawn
 
-from helip.training.saving import EXIT_SIGTERM, Checkpoints, checkpoints_in
+from helip.training.run_files import checkpoints_in
+from helip.training.saving import EXIT_SIGTERM, Checkpoints
 from tests.training.tiny import both_ranks, fit, tiny_module
 from tests.training.two_trainers import worker
 
@@ -66,6 +67,12 @@ def test_sigterm_of_one_rank_ends_both_after_one_checkpoint(folder, ranks):
     for rank in ranks:
         assert rank["status"] == EXIT_SIGTERM
         assert all(torch.equal(rank["longer"][name], value) for name, value in rank["terminated"].items())
+
+
+def test_a_loss_that_is_infinite_on_one_rank_ends_both(folder, ranks):
+    assert [path.name for path in checkpoints_in(folder / "diverged")] == ["step-000002.ckpt"]
+    for rank in ranks:
+        assert "the loss of step 3 is not finite" in rank["diverged"] and "step-000002.ckpt" in rank["diverged"]
 
 
 def test_minutes_are_counted_by_any_rank(folder):

@@ -9,6 +9,8 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
+from helip.errors import HelipError
+from helip.training.diverged import StopWhenDiverged
 from helip.training.saving import Checkpoints
 from tests.training.tiny import batch_of, fit, tiny_module
 
@@ -26,6 +28,23 @@ class Slow(Callback):
 
     def on_train_batch_start(self, trainer, *_):
         time.sleep(0.1)
+
+
+class Diverge(Callback):
+    """Rank 1's part of the loss is infinite in its third step."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, *_):
+        if trainer.global_step == 3 and trainer.global_rank == 1:
+            outputs["loss"] = torch.tensor(torch.inf)
+
+
+def diverged(train, own, folder):
+    """The sentence that the training ends with."""
+    callbacks = [Diverge(), StopWhenDiverged(folder), Checkpoints(folder, 2)]
+    try:
+        train(tiny_module(own), folder, 6, callbacks=callbacks)
+    except HelipError as error:
+        return str(error)
 
 
 def terminated(train, own, folder):
@@ -78,9 +97,10 @@ def worker(rank, port, folder):
     torch.manual_seed(100 + rank)
     train(longer, folder, 6)
     weights["longer"] = longer.model.state_dict()
+    weights["diverged"] = diverged(train, own, folder / "diverged")
     weights["status"], weights["terminated"] = terminated(train, own, folder)
     minutes = 0.2 / 60 if rank == 1 else 1e6
-    train(tiny_module(own), folder, 6, callbacks=[Slow(), Checkpoints(folder / "minutes", 0, minutes, keep=9)])
+    train(tiny_module(own), folder, 6, callbacks=[Slow(), Checkpoints(folder / "minutes", 100, minutes, keep=9)])
 
     alone = tiny_module(own, dropout=0.0, eps=1e-3)  # goes on from one process
     train(alone, folder, 4, start=2, ckpt_path=folder / "alone" / "step-000002.ckpt")

@@ -1,0 +1,56 @@
+"""Settings that a resumed run must share with its checkpoint, and what train.allow_change may change among them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from helip.training.checkpoints import read_checkpoint
+from helip.training.optim import OptimSettings
+
+FIXED_KEY = "helip_fixed"
+# train.allow_change does not change these: the checkpoint's tensors would not fit.
+FIRM = {
+    "optim.layer_decay": "the moments are kept by its groups",
+    "train.lock_image": "the moments are those of the unlocked weights",
+    "train.lock_text": "the moments are those of the unlocked weights",
+    "model.name": "the weights are those of that model",
+}
+
+
+def fixed_record(optim: OptimSettings, max_steps: int, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by their name in the configuration, as a checkpoint holds them.
+
+    Raises:
+        TypeError: a value that JSON cannot hold.
+    """
+    own = {f"optim.{name}": value for name, value in asdict(optim).items()}
+    return json.loads(json.dumps({"train.max_steps": max_steps} | own | dict(fixed)))
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> "NAME was X and is Y" of the settings that differ; what an older checkpoint does not record does not."""
+    return {
+        name: f"{name} was {before[name]} and is {value}"
+        for name, value in now.items()
+        if before.get(name, value) != value
+    }
+
+
+def refusal(changed: Mapping[str, str], allow_change: bool) -> str | None:
+    """Why a run cannot go on under changed settings; None if it can."""
+    if firm := [f"{line}; {name} cannot change, for {FIRM[name]}" for name, line in changed.items() if name in FIRM]:
+        return "; ".join(firm)
+    if changed and not allow_change:
+        return (
+            f"{'; '.join(changed.values())}: the rest of the run would follow another schedule than its start;"
+            " keep what was set, or ask for it with train.allow_change=true"
+        )
+    return None
+
+
+def recorded(path: Path) -> tuple[dict[str, Any], int]:
+    """Fixed settings and step of a checkpoint file, whose tensors stay on the disk. Raises as `read_checkpoint`."""
+    checkpoint = read_checkpoint(path, mmap=True)
+    return checkpoint.get(FIXED_KEY, {}), checkpoint.get("global_step", 0)

@@ -1,0 +1,74 @@
+import csv
+
+import pytest
+import torch
+
+from helip.training.run_files import MetricsLog, checkpoints_in, set_aside
+
+pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
+
+
+def fill(run, *names):
+    for name in names:
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        step = int("".join(filter(str.isdigit, name)) or 3)
+        torch.save({"global_step": step}, run / name)
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_new_training_moves_all_that_an_earlier_one_left(tmp_path):
+    assert set_aside(tmp_path / "new", None) is None
+    left = ["checkpoints/best.ckpt", "checkpoints/step-000002.ckpt", "final.pt", "metrics.csv"]
+    for number in (1, 2):
+        fill(tmp_path, *left, "config.json")
+        assert set_aside(tmp_path, None) == tmp_path / f"earlier-{number}"
+        moved = ["best.ckpt", "final.pt", "metrics.csv", "step-000002.ckpt"]
+        assert files(tmp_path / f"earlier-{number}") == moved
+    assert files(tmp_path)[0] == "config.json" and not checkpoints_in(tmp_path / "checkpoints")
+
+
+def test_a_training_that_goes_on_keeps_its_own(tmp_path):
+    own = [f"checkpoints/step-00000{step}.ckpt" for step in (2, 4, 6)]
+    fill(tmp_path, *own, "checkpoints/step-000004-mine.ckpt", "checkpoints/best.ckpt", "metrics.csv")
+    assert set_aside(tmp_path, tmp_path / own[2]) is None
+    assert set_aside(tmp_path, tmp_path / "checkpoints" / ".." / own[1]) == tmp_path / "earlier-1"
+    assert files(tmp_path / "earlier-1") == ["step-000006.ckpt"]
+    set_aside(tmp_path, tmp_path / "checkpoints" / "best.ckpt")  # of step 3
+    assert files(tmp_path / "earlier-2") == ["step-000004.ckpt"]
+    assert "checkpoints/step-000004-mine.ckpt" in files(tmp_path)  # what somebody copied is not ours
+    fill(tmp_path / "other", own[0])
+    set_aside(tmp_path, tmp_path / "other" / own[0])
+    assert files(tmp_path / "earlier-3") == ["best.ckpt", "metrics.csv", "step-000002.ckpt"]
+
+
+def lines(run):
+    with open(run / "metrics.csv") as file:
+        return [(int(line["step"]), line["train/loss"], line.get("val/recall")) for line in csv.DictReader(file)]
+
+
+def test_the_log_goes_on(tmp_path):
+    """After step 2, of which there are the lines 0 and 1 and an evaluation; what came after is done again."""
+    first = MetricsLog(tmp_path)
+    for step in range(4):
+        first.log_metrics({"train/loss": step / 10}, step)
+    first.log_metrics({"val/recall": 0.5}, 2)
+    assert len(lines(tmp_path)) == 5  # on disk at once
+    for kept in (1, 2):
+        again = MetricsLog(tmp_path)
+        again.go_on(2)
+        again.log_metrics({"train/loss": 0.7, "train/lr": 1.0}, 2)
+        assert lines(tmp_path) == [(0, "0.0", ""), (1, "0.1", ""), (2, "", "0.5"), (2, "0.7", "")], kept
+    assert files(tmp_path) == ["metrics.csv"]
+    MetricsLog(tmp_path / "new").go_on(2)
+    assert files(tmp_path) == ["metrics.csv"]
+
+
+def test_lines_survive_a_kill_between_two_writes(tmp_path):
+    MetricsLog(tmp_path).log_metrics({"train/loss": 0.0}, 0)
+    (tmp_path / "metrics.csv").rename(tmp_path / "metrics.csv.earlier")
+    (tmp_path / "metrics.csv").write_text("st")  # half a file
+    MetricsLog(tmp_path).go_on(1)
+    assert lines(tmp_path) == [(0, "0.0", None)]
