@@ -3,7 +3,9 @@
 And never resumed: what was trained under other settings.
 """
 
+import copy
 import csv
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -113,33 +115,37 @@ def test_the_contrary_a_lost_random_state(index, hard, model_weights, unbroken, 
     assert not equal(train(index, hard, model_weights, tmp_path, checkpoint), expected)
 
 
-def fixed_of(weights: Path, *changed: str) -> dict:
-    """What a checkpoint records of the settings of train.py."""
-    model = [f"model.name={MODEL}", f"model.pretrained={weights}"]
-    return build.fixed_settings(compose("train", *OVERRIDES, *model, *changed), "fingerprint")
+def fixed_of(config: dict, path: str = "seed", value: object = 0) -> dict:
+    """What a checkpoint records of the settings of train.py, one of them set to a value."""
+    config = copy.deepcopy(config)
+    *groups, name = path.split(".")
+    functools.reduce(lambda node, group: node[group], groups, config)[name] = value
+    return build.fixed_settings(config, "fingerprint")
 
 
 def test_what_is_recorded_follows_the_content_of_the_base(model_weights: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy.pt"
-    shutil.copyfile(model_weights, copy)
-    before = fixed_of(copy)
-    assert before == fixed_of(model_weights)
-    copy.write_bytes(copy.read_bytes() + b"0")
-    differing = {name for name, value in fixed_of(copy).items() if value != before[name]}
-    assert differing == {"model.pretrained"}
-    for change, name in {
-        "model.name=ViT-B-32": "model.name",
-        "model.pretrained=null": "model.pretrained",
-        "+model.arguments.force_patch_dropout=0.5": "model.arguments",
-        "dataset.parts.train='0:2'": "dataset.parts.train",
-        "dataset.weights=[{shards: '0:1', weight: 2}]": "dataset.weights",
-        "train.ema=0.9": "train.ema",
-        "train.lock_image=0": "train.lock_image",
-        "trainer.precision=bf16-mixed": "trainer.precision",
+    base = tmp_path / "base.pt"
+    shutil.copyfile(model_weights, base)
+    config = compose("train", *OVERRIDES, f"model.name={MODEL}", f"model.pretrained={base}")
+    before = fixed_of(config)
+    assert fixed_of(config, "model.pretrained", str(model_weights)) == before
+    for path, value in {
+        "model.name": "ViT-B-32",
+        "model.pretrained": None,
+        "model.arguments": {"force_patch_dropout": 0.5},
+        "dataset.parts.train": "0:2",
+        "dataset.weights": [{"shards": "0:1", "weight": 2}],
+        "train.ema": 0.9,
+        "train.lock_image": 0,
+        "train.lock_text": 0,
+        "trainer.precision": "bf16-mixed",
     }.items():
-        changed = fixed_of(model_weights, change)
-        assert {name for name, value in changed.items() if value != before[name]} == {name}, change
-    assert fixed_of(model_weights, "trainer=ddp_cpu", "data.workers=7", "train.log_every=3") == before
+        changed = fixed_of(config, path, value)
+        assert {name for name in changed if changed[name] != before[name]} == {path}
+    for path, value in {"trainer.devices": 2, "trainer.strategy": "ddp", "train.log_every": 3}.items():
+        assert fixed_of(config, path, value) == before
+    base.write_bytes(base.read_bytes() + b"0")
+    assert {name for name, value in fixed_of(config).items() if value != before[name]} == {"model.pretrained"}
 
 
 def test_auto_passes_over_what_another_experiment_left(tmp_path: Path) -> None:
