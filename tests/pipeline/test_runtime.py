@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +27,8 @@ from helip.pipeline.runtime import (
     loader_workers,
     predict_trainer,
 )
+from helip.pipeline.session import Session
+from helip.pipeline.settings import TrainSettings
 from tests.faults.injected import ended
 
 
@@ -77,10 +81,11 @@ def test_the_rank_before_there_is_a_process_group(monkeypatch) -> None:
 
 
 def rank_of_two(rank: int, folder: Path, action: Callable[[], object]) -> None:
-    """In a child: a gloo group whose own collectives wait for 0.5 s at most."""
-    limit = timedelta(seconds=0.5)
-    torch.distributed.init_process_group("gloo", f"file://{folder}/group", limit, world_size=2, rank=rank)
+    """In a child: a gloo group whose own collectives wait for 0.3 s at most."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/group", world_size=2, rank=rank)
     barrier()  # as predict_trainer ends
+    default: Any = torch.distributed.group.WORLD
+    default._get_backend(torch.device("cpu"))._set_default_timeout(timedelta(seconds=0.3))
     action()
 
 
@@ -120,18 +125,21 @@ def test_ranks_wait_for_another_job_longer_than_their_collectives(tmp_path: Path
     assert (tmp_path / "used-0").exists() and (tmp_path / "used-1").exists()
 
 
-def test_a_rank_that_waits_for_a_dead_one_says_so(tmp_path: Path, monkeypatch) -> None:
+def test_a_rank_that_waits_for_a_dead_one_says_so(tmp_path: Path) -> None:
     barrier()  # one process waits for nobody
 
     def die() -> None:
         os._exit(7)
 
+    def wait() -> None:
+        runtime.PATIENCE = timedelta(seconds=0.2)
+        barrier()
+
     assert in_two_children(tmp_path, barrier, die) == [1, 7]
     assert (tmp_path / "said-0").read_text().startswith("another process of this run has failed")
     late = tmp_path / "late"
     late.mkdir()
-    monkeypatch.setattr(runtime, "PATIENCE", timedelta(seconds=0.2))
-    assert in_two_children(late, barrier, lambda: time.sleep(0.5))[0] == 1
+    assert in_two_children(late, wait, lambda: time.sleep(0.8))[0] == 1
     assert "has not come for 0:00:00.2" in (late / "said-0").read_text()
 
 
@@ -153,6 +161,16 @@ def test_a_second_job_waits_for_the_artefact(tmp_path: Path, capsys) -> None:
     thread.join()
     assert order == ["first", "second"]
     assert f"another job makes {tmp_path}/index: waiting for it" in capsys.readouterr().out
+
+
+def test_a_warning_is_printed_without_markup(tmp_path: Path, capsys) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({}, tmp_path / "checkpoints/step-000001.ckpt")
+    (tmp_path / "checkpoints/step-000002.ckpt").write_bytes(b"cut off")
+    session: Any = SimpleNamespace(console=Console(markup=False, soft_wrap=True))
+    settings = TrainSettings(1, None, str(tmp_path), 1, 1, 1, "end")
+    assert str(Session.resumed(session, settings, {}).resume).endswith("step-000001.ckpt")
+    assert capsys.readouterr().out.startswith("warning: /")
 
 
 def test_the_line_before_a_mining() -> None:
