@@ -86,16 +86,30 @@ def unreadable_rows(folder: Path, wanted: np.ndarray) -> np.ndarray | None:
 def repaired_rows(request: EmbeddingRequest, index: ShardIndex, wanted: np.ndarray, folder: Path) -> np.ndarray:
     """Rows of `wanted` (N,) that the store in `folder` holds for unreadable and that can be read now.
 
+    Only shards that were replaced since are looked into, unless unreadable rows are to be an error.
+
     Raises:
         HelipError: one still cannot, and request.on_error is `fail`.
     """
-    reader, repaired = SampleReader(index, request.caption), []
     rows = unreadable_rows(folder, wanted)
-    for row in [] if rows is None else rows.tolist():
+    if rows is None:
+        return np.empty(0, np.int64)
+    if request.on_error == "skip":
+        since, shards = (folder / "meta.json").stat().st_mtime, index.shard_of(rows)
+        newer = [shard for shard in np.unique(shards).tolist() if _touched(index.shards[shard]) >= since]
+        rows = rows[np.isin(shards, newer)]
+    reader, repaired = SampleReader(index, request.caption), []
+    for row in rows.tolist():
         with suppress(Unreadable):
             read_row(reader, row, request.on_error)
             repaired.append(row)
     return np.array(repaired, np.int64)
+
+
+def _touched(shard: Path) -> float:
+    """When a file came to be what and where it is; its own time alone may be that of its origin."""
+    state = shard.stat()
+    return max(state.st_mtime, state.st_ctime)
 
 
 def own_rows(rows: np.ndarray, rank: int, world_size: int) -> np.ndarray:

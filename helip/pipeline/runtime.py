@@ -181,11 +181,11 @@ def loader_workers(workers: int | str, spec: TrainerSpec) -> int:
     """`auto`: beside a GPU the cores of each rank, at most 16; on the CPU, where the model needs them, one in 16."""
     if workers != "auto":
         return int(workers)
-    ranks = spec.devices if isinstance(spec.devices, int) else 1
-    if spec.accelerator == "cpu" or not torch.cuda.is_available():
-        return max(1, cores() // 16 // max(1, ranks))
-    ranks = ranks if isinstance(spec.devices, int) else torch.cuda.device_count()
-    return max(1, min(MOST_WORKERS, cores() // max(1, ranks)))
+    gpus = spec.accelerator != "cpu" and torch.cuda.is_available()
+    asked = len(spec.devices) if isinstance(spec.devices, list) else spec.devices
+    ranks = asked if isinstance(asked, int) and asked > 0 else torch.cuda.device_count() if gpus else 1
+    share = cores() // max(1, ranks)
+    return max(1, min(MOST_WORKERS, share) if gpus else share // 16)
 
 
 def loader_prefetch(prefetch: int | str, workers: int, batch_bytes: int) -> int:

@@ -26,8 +26,8 @@ from helip.pipeline.mining import EmbeddedRows, bare_arrays, stored_rows
 from helip.pipeline.request import EMBEDDED, MiningRequest, Rows
 from helip.pipeline.resume import find_checkpoint
 from helip.training.checkpoints import read_checkpoint
+from helip.training.fixed import FIXED_KEY
 
-FIXED_KEY = "helip_fixed"  # of helip.training.module
 UNIT = 1e-3  # assumption: a stored embedding whose length differs more from 1 was not written by an encoder
 
 

@@ -19,7 +19,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import check_sums
 from helip.embedding.encoders import Encoders
 from helip.errors import HelipError
-from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings, own_rows
+from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings, own_rows, repaired_rows
 from helip.pipeline.runtime import TrainerSpec, predict_trainer
 from tests.embedding.fakes import Colours, fake_encoders
 from tests.samples import sample, write_shards, write_tar
@@ -205,6 +205,22 @@ def test_a_row_that_was_repaired_is_embedded(tmp_path: Path, trainer: pl.Trainer
     assert check_sums(folder) == [] and store.complete
     store, _ = ensure(strict, some_unreadable(tmp_path, set()), tmp_path, trainer)
     assert store.valid.all()
+
+
+def test_unreadable_rows_of_shards_that_nobody_touched_are_not_read_again(
+    tmp_path: Path, trainer: pl.Trainer, monkeypatch
+) -> None:
+    """There may be thousands, and every run asks; a copy that kept the time of its origin counts as touched."""
+    broken = some_unreadable(tmp_path, {3})
+    store, folder = ensure(request(Recorded()), broken, tmp_path, trainer)
+    wanted = np.ones(20, bool)
+    with monkeypatch.context() as patched:
+        patched.setattr("helip.pipeline.embeddings.read_row", None)
+        assert len(repaired_rows(request(Recorded()), broken, wanted, folder)) == 0
+    old = broken.shards[0].stat().st_mtime
+    some_unreadable(tmp_path, set())
+    os.utime(broken.shards[0], (old, old))
+    assert repaired_rows(request(Recorded()), broken, wanted, folder).tolist() == [3]
 
 
 def test_what_another_store_could_not_read_is_tried_again(tmp_path: Path, trainer: pl.Trainer) -> None:
