@@ -212,7 +212,7 @@ def test_unreadable_rows_of_shards_that_nobody_touched_are_not_read_again(
 ) -> None:
     """There may be thousands, and every run asks; a copy that kept the time of its origin counts as touched."""
     broken = some_unreadable(tmp_path, {3})
-    store, folder = ensure(request(Recorded()), broken, tmp_path, trainer)
+    _, folder = ensure(request(Recorded()), broken, tmp_path, trainer)
     wanted = np.ones(20, bool)
     with monkeypatch.context() as patched:
         patched.setattr("helip.pipeline.embeddings.read_row", None)
