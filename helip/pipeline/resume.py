@@ -103,4 +103,6 @@ def computed(config: Any) -> Any:
     for group, names in OPERATION.items():
         if isinstance(kept.get(group), dict):
             kept[group] = {name: value for name, value in kept[group].items() if name not in names}
+    if isinstance(caption := kept.get("data", {}).get("caption"), dict):  # the first of the sources is embedded
+        kept["data"]["caption"] = [list(source) for source in caption.items()]
     return {name: value for name, value in kept.items() if value != {}}

@@ -161,6 +161,9 @@ def test_hard_pairs_that_are_named_decide_a_result(tmp_path: Path) -> None:
 
     assert computed(settings(index="a")) != computed(settings(index="b"))
     assert computed(settings()) == computed(settings(runs="elsewhere"))
+    sources = [{"txt": 0.2, "long": 0.8}, {"long": 0.8, "txt": 0.2}]
+    one, other = (computed({"data": {"caption": caption, "workers": 0}}) for caption in sources)
+    assert one != other and one["data"] == {"caption": [["txt", 0.2], ["long", 0.8]]}
     before = digests()
     assert len(set(before)) == 3
     (tmp_path / "b").mkdir()
