@@ -215,5 +215,5 @@ def test_a_folder_that_another_training_used(world: World) -> None:
 def test_a_training_that_diverges_is_no_success(world: World) -> None:
     overrides = ["helip=random", "dataset.evaluators=[]", "train.max_steps=3", "optim.lr=1e18", "optim.warmup=0"]
     result = world.run("train", *overrides, "train.log_every=1")
-    assert result.status == 1 and "is not finite: the training has diverged" in result.errors[0]
+    assert result.status == 1 and "the loss of step 2 is not finite: the training has diverged" in result.errors[0]
     assert not list(result.folder.glob("results.json")) and not list(result.folder.glob("checkpoints/*"))
