@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.synthetic import clustered
-from helip.mining.exact import ExactSearch
+from helip.mining.exact import ExactSearch, fast_dtype
 from helip.mining.quick import near_edges, tolerance, unstable
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
@@ -134,3 +134,27 @@ def test_a_copy_on_another_device_gives_the_same_bits():
     resident = replace(pairs, **dict(zip(("image", "text"), sides, strict=True)))
     copied = ExactSearch(resident, settings).search(range(400))
     assert np.array_equal(plain.rows, copied.rows) and np.array_equal(plain.scores, copied.scores)
+
+
+@pytest.mark.parametrize(
+    ("small", "full", "chosen", "asked"),
+    [
+        ({"float16": 24, "bfloat16": 0.8, "float32": 1}, {"bfloat16": 0.3, "float32": 1}, "bfloat16", 2),
+        ({"float16": 24, "bfloat16": 30, "float32": 1}, {"float32": 1}, "float32", 1),
+        ({"float16": 1.2, "bfloat16": 1, "float32": 1}, {"float16": 0.3, "bfloat16": 0.25, "float32": 1}, "float16", 3),
+        ({"float16": 1, "bfloat16": 1, "float32": 1}, {"float16": 2, "bfloat16": 1.1, "float32": 1}, "float32", 3),
+    ],
+)
+def test_a_type_that_is_emulated_is_never_tried_at_full_size(
+    monkeypatch: pytest.MonkeyPatch, small: dict, full: dict, chosen: str, asked: int
+) -> None:
+    """Such a trial took 9 s on an AMD."""
+    sizes: list[int] = []
+
+    def seconds(dtype: torch.dtype, device: torch.device, size: int) -> float:
+        sizes.append(size)
+        return (full if size == 1024 else small)[str(dtype).removeprefix("torch.")]
+
+    monkeypatch.setattr("helip.mining.exact._seconds", seconds)
+    assert fast_dtype.__wrapped__(torch.device("cpu")) == getattr(torch, chosen)
+    assert sizes.count(1024) == asked
