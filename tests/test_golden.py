@@ -2,13 +2,16 @@
 
 A change that must not change the numerics keeps them equal. One that may regenerates the file and says why.
 
-    python -m tests.test_golden        writes tests/golden/losses.json
+    python -m tests.test_golden              puts this machine's losses into tests/golden/losses.json
+    python -m tests.test_golden --anew       and takes out those of all others: the numerics were meant to change
 
-Bits depend on the processor and on the versions below; elsewhere the losses agree to a relative 1e-3.
+Bits depend on the processor and on the versions below; elsewhere the losses agree to a relative 1e-5 (5e-7 between an
+Intel with torch 2.15 and an AMD with torch 2.14, measured).
 """
 
 import json
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -86,15 +89,16 @@ def here() -> dict[str, str]:
 
 
 def test_twenty_steps_have_the_golden_losses(tmp_path):
-    golden = json.loads(FILE.read_text())
     losses = golden_run(tmp_path)
     assert len(losses) == STEPS
-    if golden["made_on"] == here():
-        assert losses == golden["losses"], "numerics changed; if they should: python -m tests.test_golden"
-    np.testing.assert_allclose(losses, golden["losses"], rtol=1e-3)
+    for golden in json.loads(FILE.read_text()):
+        if golden["made_on"] == here():
+            assert losses == golden["losses"], "numerics changed; if they should: python -m tests.test_golden --anew"
+        np.testing.assert_allclose(losses, golden["losses"], rtol=1e-5)
 
 
 if __name__ == "__main__":
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(json.dumps({"made_on": here(), "losses": golden_run(Path("."))}, indent=1) + "\n")
-    print(f"written: {FILE}")
+    others = [golden for golden in json.loads(FILE.read_text()) if golden["made_on"] != here()]
+    kept = [] if "--anew" in sys.argv else others
+    FILE.write_text(json.dumps([*kept, {"made_on": here(), "losses": golden_run(Path("."))}], indent=1) + "\n")
+    print(f"written: {FILE}, {len(kept) + 1} machines")
