@@ -208,7 +208,7 @@ def _child(target: Target, number: int | None) -> int:
         list(changes(tree, target.functions))[number][2]()
     sys.meta_path.insert(0, _Mutated(target.module, path, tree))
     tests = [str(ROOT / test) for test in target.tests if (ROOT / test).exists()]
-    return int(pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]))
+    return int(pytest.main([*tests, "-x", "-q", "-n0", "-p", "no:cacheprovider", "--tb=no"]))
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
 """encoders=precomputed with folders of clip-retrieval and .npz files: the same hard pairs as from our own store."""
 
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from helip.artifacts.embeddings import EmbeddingStore
@@ -13,6 +15,19 @@ from helip.pipeline.arrays import Precomputed
 from helip.pipeline.runtime import artefact_lock
 from tests.formats.clip_retrieval import write_folder
 from tests.pipeline.conftest import TRAIN, Result, World
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[[Path], World], tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One of our own: there is one store, and one index."""
+    return make_world(tmp_path_factory.mktemp("brought"))
+
+
+@pytest.fixture(scope="module")
+def mined(world: World) -> Result:
+    result = world.run("mine")
+    assert result.status == 0, result.err
+    return result
 
 
 def arrays_of(folder: Path) -> list[bytes]:
