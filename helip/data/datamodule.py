@@ -1,5 +1,7 @@
 """The webdataset stream joined with the hard-pair index, as Lightning sees it."""
 
+import atexit
+import multiprocessing.util
 import signal
 from typing import Any
 
@@ -67,11 +69,21 @@ class HelipDataModule(pl.LightningDataModule):
 
 
 def outlive_sigterm(worker: int) -> None:
-    """A scheduler sends SIGTERM to every process: workers must last until the main one has written its checkpoint.
+    """A scheduler sends SIGTERM to every process, perhaps twice: workers last until the main one has its checkpoint.
 
-    The second one ends them: Python, at its exit, ends workers that are left over by SIGTERM and then waits for them.
+    A worker whose main process is gone ends by itself (torch looks every five seconds).
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def end_workers() -> None:
+    """At the exit, before Python's own way: SIGTERM to the workers that are left over, and then to wait for them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
+atexit.register(end_workers)  # what is registered last runs first; multiprocessing.util has registered itself
 
 
 def targets_per_step(batch_size: int, partners: Partners | None, world_size: int = 1) -> int:

@@ -13,10 +13,14 @@ import numpy as np
 from helip.errors import HelipError
 
 SHARDS, ROWS, WEIGHTS = 1, 2, 3  # separate streams of random numbers
+AGAIN = 1 << 32  # from one visit of a row within an epoch to the next: above all epochs
 
 
 class TargetOrder:
-    """An endless sequence of (epoch, row); each epoch visits every live row once, or by its shard's weight.
+    """An endless sequence of (visit, row); each epoch visits every live row once, or by its shard's weight.
+
+    A visit is the epoch's number, and another one where a weight brings the row again within the epoch: what is drawn
+    by (seed, visit, row) differs at every visit.
 
     Args:
         live: (N,) bool, the rows that may be targets.
@@ -48,12 +52,13 @@ class TargetOrder:
         self._windows: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
 
     def __getitem__(self, position: int) -> tuple[int, int]:
-        """(epoch, row) of the target at an absolute position >= 0."""
+        """(visit, row) of the target at an absolute position >= 0."""
         epoch, within = divmod(position, self.length)
         shards, ends = self._epoch(epoch)
         number = int(np.searchsorted(ends, within, side="right"))
         first = int(ends[number - 1]) if number else 0
-        return epoch, int(self._rows(epoch, number, shards)[within - first])
+        again, row = divmod(int(self._rows(epoch, number, shards)[within - first]), len(self.live))
+        return epoch + again * AGAIN, row
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Permuted shards (S,) and the position at which each window ends."""
@@ -72,13 +77,14 @@ class TargetOrder:
         return self._windows[(epoch, number)]
 
     def _rows_of_shard(self, epoch: int, shard: int) -> np.ndarray:
-        """(counts[shard],) live rows, each as often as the weight says."""
+        """(counts[shard],) live rows, as often as the weight says; plus N for each earlier visit of the row."""
         rows = np.flatnonzero(self.live[self.starts[shard] : self.starts[shard + 1]]) + self.starts[shard]
         if self.weights is None or not len(rows):
             return rows
         whole, rest = divmod(int(self.counts[shard]), len(rows))
         drawn = np.random.default_rng([self.seed, WEIGHTS, epoch, shard]).choice(rows, rest, replace=False)
-        return np.concatenate([np.tile(rows, whole), drawn])
+        visits = [rows] * whole + [drawn]
+        return np.concatenate([again * len(self.live) + visit for again, visit in enumerate(visits)])
 
 
 def _remember(cache: OrderedDict, key: object, value: object) -> None:

@@ -1,6 +1,6 @@
 """Who stands beside a target in the batch: hard pairs from an index, or random rows as the control.
 
-A draw depends on (seed, epoch, row, attempt, progress) alone, so not on workers, ranks or where a run was resumed.
+A draw depends on (seed, visit, row, attempt, progress) alone, so not on workers, ranks or where a run was resumed.
 Legend: N rows, K mined rows per target, p partners per target.
 """
 
@@ -21,14 +21,14 @@ class Partners(Protocol):
     p: int
     eligible: np.ndarray  # (N,) bool, the rows that may be targets
 
-    def draw(self, row: int, epoch: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
+    def draw(self, row: int, visit: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
         """At most p distinct rows that count as hard pairs of `row`; a higher attempt asks for replacements.
 
         `progress` is the share of the training that is done.
         """
         ...
 
-    def filler(self, row: int, epoch: int, attempt: int = 0) -> int:
+    def filler(self, row: int, visit: int, attempt: int = 0) -> int:
         """A row for a slot that no partner takes."""
         ...
 
@@ -45,9 +45,9 @@ class _Uniform:
             raise HelipError(f"helip.p={p} partners of a target need more than the {len(rows)} usable rows of the data")
         self.rows, self.seed = rows, seed
 
-    def other(self, stream: int, row: int, epoch: int, attempt: int, count: int) -> list[int]:
+    def other(self, stream: int, row: int, visit: int, attempt: int, count: int) -> list[int]:
         """`count` distinct rows, none of them `row`."""
-        generator = np.random.default_rng([self.seed, stream, epoch, row, attempt])
+        generator = np.random.default_rng([self.seed, stream, visit, row, attempt])
         drawn = generator.choice(len(self.rows), min(count + 1, len(self.rows)), replace=False, shuffle=True)
         return [int(other) for other in self.rows[drawn] if other != row][:count]
 
@@ -63,11 +63,11 @@ class RandomPartners:
         self.p, self.eligible = p, valid
         self._uniform = _Uniform(np.flatnonzero(valid), p, seed)
 
-    def draw(self, row: int, epoch: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
-        return self._uniform.other(RANDOM, row, epoch, attempt, self.p)
+    def draw(self, row: int, visit: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
+        return self._uniform.other(RANDOM, row, visit, attempt, self.p)
 
-    def filler(self, row: int, epoch: int, attempt: int = 0) -> int:
-        return self._uniform.other(FILLER, row, epoch, attempt, 1)[0]
+    def filler(self, row: int, visit: int, attempt: int = 0) -> int:
+        return self._uniform.other(FILLER, row, visit, attempt, 1)[0]
 
     def mined(self, row: int) -> np.ndarray:
         return np.full(1, -1, np.int64)
@@ -115,18 +115,18 @@ class MinedPartners:
                 "dropped: lower helip.min_similarity, raise helip.near_duplicate, or set helip.outliers=random"
             )
 
-    def draw(self, row: int, epoch: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
+    def draw(self, row: int, visit: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
         if self.outlier[row]:
             return []
         mined = np.asarray(self.rows[row])
         alive = (mined >= 0) & self.valid[np.maximum(mined, 0)]
         scores = None if self.scores is None else np.asarray(self.scores[row])[alive]
-        generator = np.random.default_rng([self.seed, MINED, epoch, row])
+        generator = np.random.default_rng([self.seed, MINED, visit, row])
         order = order_rows(self.schedule, mined[alive], scores, progress, self.p, generator)
         return [int(other) for other in order[attempt * self.p : (attempt + 1) * self.p]]
 
-    def filler(self, row: int, epoch: int, attempt: int = 0) -> int:
-        return self._uniform.other(FILLER, row, epoch, attempt, 1)[0]
+    def filler(self, row: int, visit: int, attempt: int = 0) -> int:
+        return self._uniform.other(FILLER, row, visit, attempt, 1)[0]
 
     def mined(self, row: int) -> np.ndarray:
         return np.sort(np.asarray(self.rows[row]).astype(np.int64))

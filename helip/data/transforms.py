@@ -1,4 +1,4 @@
-"""From image bytes to the tensor that a model wants, with every random choice tied to (seed, epoch, row)."""
+"""From image bytes to the tensor that a model wants, with every random choice tied to (seed, visit, row)."""
 
 import io
 import math

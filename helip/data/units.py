@@ -87,31 +87,31 @@ class UnitReader:
         """Raises HelipError when a row is unreadable and on_error is `fail`, or when too many in a row are."""
         last = ""
         for ahead in range(IN_A_ROW):
-            epoch, row = self.order[position + ahead]
-            target, last = self._try(row, epoch)
+            visit, row = self.order[position + ahead]
+            target, last = self._try(row, visit)
             if target is not None:
                 progress = min(1.0, position / self.positions) if self.positions else 0.0
-                return self._with_partners(target, epoch, ahead, progress)
+                return self._with_partners(target, visit, ahead, progress)
         raise HelipError(
             f"{IN_A_ROW} rows in a row are unreadable, the last is {last}: check the shards and data.caption"
         )
 
-    def _with_partners(self, target: Example, epoch: int, replaced: int, progress: float) -> Unit:
+    def _with_partners(self, target: Example, visit: int, replaced: int, progress: float) -> Unit:
         none = np.empty(0, np.int64)
         if self.partners is None:
             return Unit(target, none, [], [], replaced)
         slots, slot_mined, attempt = [], [], 0
-        rows = self.partners.draw(target.row, epoch, 0, progress)
+        rows = self.partners.draw(target.row, visit, 0, progress)
         while rows and len(slots) < self.partners.p and attempt < IN_A_ROW:
-            found = [example for example, _ in (self._try(row, epoch) for row in rows) if example is not None]
+            found = [example for example, _ in (self._try(row, visit) for row in rows) if example is not None]
             replaced += len(rows) - len(found)
             slots += [(PARTNER, example) for example in found][: self.partners.p - len(slots)]
             attempt += 1
-            rows = self.partners.draw(target.row, epoch, attempt, progress) if len(slots) < self.partners.p else []
+            rows = self.partners.draw(target.row, visit, attempt, progress) if len(slots) < self.partners.p else []
         slot_mined += [none] * len(slots)
         attempt = 0
         while len(slots) < self.partners.p:
-            example, problem = self._try(self.partners.filler(target.row, epoch, attempt), epoch)
+            example, problem = self._try(self.partners.filler(target.row, visit, attempt), visit)
             attempt += 1
             if example is not None:
                 slots.append((TARGET if self.keep_outliers else FILLER, example))
@@ -120,19 +120,19 @@ class UnitReader:
                 raise HelipError(f"{IN_A_ROW} rows in a row are unreadable, the last is {problem}: check the shards")
         return Unit(target, self.partners.mined(target.row), slots, slot_mined, replaced)
 
-    def _try(self, row: int, epoch: int) -> tuple[Example | None, str]:
+    def _try(self, row: int, visit: int) -> tuple[Example | None, str]:
         try:
-            return self._example(self.reader.read(row), epoch), ""
+            return self._example(self.reader.read(row), visit), ""
         except Unreadable as error:
             problem = f"{self.index.where(row)}: {error}"
             if self.on_error == "fail":
                 raise HelipError(f"{problem}; repair it, or set data.on_error=skip") from error
             return None, problem
 
-    def _example(self, raw: RawSample, epoch: int) -> Example:
+    def _example(self, raw: RawSample, visit: int) -> Example:
         image = decode_image(raw.image, self.draft)
-        caption = choose_caption(raw, stream_seed(self.seed, CAPTION, epoch, raw.row))
-        pixels = self.transform(image, stream_seed(self.seed, PIXELS, epoch, raw.row))
+        caption = choose_caption(raw, stream_seed(self.seed, CAPTION, visit, raw.row))
+        pixels = self.transform(image, stream_seed(self.seed, PIXELS, visit, raw.row))
         identity = (raw.row, content_digest(raw.image), content_digest(caption))
         return Example(raw.row, pixels, self.tokenize([caption])[0], identity)
 

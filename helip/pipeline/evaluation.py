@@ -17,6 +17,7 @@ from torch.utils.data.distributed import DistributedSampler
 from helip.artifacts.arrays import new_array, open_array
 from helip.artifacts.embeddings import GOOD, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
+from helip.data.datamodule import outlive_sigterm
 from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import ImageTransform
 from helip.embedding.embedder import Embedder, PictureEmbedder, row_loader
@@ -63,7 +64,7 @@ class WholeBatches(DistributedSampler):
         return len(self.positions)
 
 
-def own_share(loader: DataLoader, trainer: pl.Trainer) -> DataLoader:
+def own_share(loader: DataLoader, trainer: pl.Trainer, worker_init: Callable[[int], None] | None = None) -> DataLoader:
     """The loader of this rank's batches."""
     size = loader.batch_size or 1
     sampler = WholeBatches(len(loader.dataset), size, trainer.global_rank, trainer.world_size)  # type: ignore[arg-type]
@@ -74,6 +75,7 @@ def own_share(loader: DataLoader, trainer: pl.Trainer) -> DataLoader:
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
+        worker_init_fn=worker_init,
     )
 
 
@@ -87,11 +89,11 @@ def predict_drive(trainer: pl.Trainer) -> Drive:
 
 
 def inside_fit_drive(trainer: pl.Trainer) -> Drive:
-    """By hand, inside a fit, where no second loop can start."""
+    """By hand, inside a fit, where no second loop can start; SIGTERM waits for the checkpoint, as in the fit."""
 
     def drive(module: pl.LightningModule, loader: DataLoader) -> None:
         with torch.inference_mode(), trainer.precision_plugin.predict_step_context():
-            for number, batch in enumerate(own_share(loader, trainer)):
+            for number, batch in enumerate(own_share(loader, trainer, outlive_sigterm)):
                 if isinstance(batch, dict):
                     batch = {name: to_device(value, trainer.strategy.root_device) for name, value in batch.items()}
                 else:

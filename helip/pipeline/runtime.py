@@ -40,8 +40,9 @@ class TrainerSpec:
         """Keyword arguments of pl.Trainer. Raises HelipError for float16 on the CPU, and for FSDP."""
         if "fsdp" in self.strategy:
             raise HelipError(
-                f"trainer.strategy={self.strategy}: torch's FSDP refuses parameters without a dimension, and CLIP's"
-                " temperature is one; take ddp, with train.grad_checkpointing=true and train.accum_freq to save memory"
+                f"trainer.strategy={self.strategy} is not supported: torch's FSDP shards no parameter without a"
+                " dimension, as CLIP's temperature is, and evaluation, averages and export here need whole weights;"
+                " take ddp, with train.grad_checkpointing=true and train.accum_freq to save memory"
             )
         precision = self.resolved_precision
         if precision.startswith("16") and (self.accelerator == "cpu" or not torch.cuda.is_available()):

@@ -27,6 +27,7 @@ from helip.pipeline.run import write_run
 from helip.pipeline.runtime import global_rank, predict_trainer
 from helip.pipeline.settings import TrainSettings
 from helip.pipeline.sweep import BEFORE, RESULTS, finished_run, note_job
+from helip.training.fixed import changes, recorded, refusal
 
 
 class Session:
@@ -78,15 +79,21 @@ class Session:
         return self.trainer.strategy.broadcast(decision) if self.trainer.world_size > 1 else decision
 
     def resumed(self, settings: TrainSettings, fixed: Config) -> TrainSettings:
-        """With the checkpoint that train.resume means; a mistyped path is an error now, not after the mining.
+        """With the checkpoint that train.resume means.
 
         Args:
             settings: of the training.
-            fixed: what the checkpoint that `auto` finds must have recorded.
+            fixed: what the checkpoint must have recorded, as far as it is known before the mining.
+
+        Raises:
+            HelipError: now, not after hours of mining: a mistyped path, or a checkpoint of other settings.
         """
         warn = partial(self.console.print, "warning:")
         if settings.resume not in (None, AUTO):
-            return replace(settings, resume=str(find_checkpoint(Path(settings.resume), warn)))
+            path = find_checkpoint(Path(settings.resume), warn)
+            if (why := refusal(changes(recorded(path)[0], fixed), settings.allow_change)) is not None:
+                raise HelipError(f"train.resume: {why}")
+            return replace(settings, resume=str(path))
         wanted = settings.resume == AUTO or settings.skip_finished is True
         found = None
         if self.rank == 0 and wanted:

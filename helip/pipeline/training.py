@@ -31,7 +31,7 @@ from helip.training.fixed import recorded
 from helip.training.module import HelipModule
 from helip.training.monitor import SpeedMonitor
 from helip.training.optim import OptimSettings
-from helip.training.run_files import CHECKPOINTS, MetricsLog, set_aside
+from helip.training.run_files import CHECKPOINTS, MetricsLog, run_of, set_aside
 from helip.training.saving import Checkpoints
 from helip.training.towers import prepare_towers
 
@@ -183,7 +183,7 @@ def take_over(folder: Path, resume: Path | None, loggers: Sequence[Logger]) -> N
     if resume is not None:
         for log in loggers:
             if isinstance(log, MetricsLog):
-                log.go_on(recorded(resume)[1])
+                log.go_on(recorded(resume)[1], run_of(resume))
 
 
 def read_rate(data: HelipDataModule) -> float | None:

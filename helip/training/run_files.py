@@ -3,9 +3,11 @@
 import csv
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from helip.training.fixed import recorded
@@ -52,6 +54,11 @@ def newest_good(
     return None, bad
 
 
+def run_of(checkpoint: Path) -> Path:
+    """The folder with the log that a checkpoint belongs to: checkpoints/ lie in it, what was set aside beside it."""
+    return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
+
+
 def set_aside(run: Path, resume: Path | None) -> Path | None:
     """Move what an earlier training left in a run folder to earlier-1/, earlier-2/, ... in it.
 
@@ -87,23 +94,39 @@ def set_aside(run: Path, resume: Path | None) -> Path | None:
 class MetricsLog(CSVLogger):
     """metrics.csv in the run folder, on disk after every line: kill -9 takes none of them.
 
-    Lightning removes the file of an earlier process; `go_on` keeps its lines.
+    Lightning removes the file of an earlier process; `go_on` keeps its lines, also those of another run folder.
     """
 
     def __init__(self, run: Path) -> None:
         super().__init__(run, name="", version="", flush_logs_every_n_steps=1)
         self._path, self._earlier = run / LOG, run / EARLIER_LOG
+        self._ahead: tuple[int | None, set[str]] = None, set()
 
-    def go_on(self, step: int) -> None:
+    def ahead(self, metrics: Mapping[str, torch.Tensor], step: int, epoch: int) -> None:
+        """A step's line before Lightning logs it, whose own call then adds nothing."""
+        self.log_metrics({name: float(value) for name, value in metrics.items()} | {"epoch": epoch}, step)
+        self.save()
+        self._ahead = step, {*metrics, "epoch"}
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if (step, set(metrics)) != self._ahead:
+            super().log_metrics(dict(metrics), step)
+
+    def go_on(self, step: int, run: Path) -> None:
         """Begin with the lines of the earlier part of a run that is resumed after `step` optimizer steps.
 
         Lines of a training step bear its number from 0, those of an evaluation the number of steps before it.
+
+        Args:
+            step: of the checkpoint.
+            run: folder of the earlier part; this one, or another whose file stays as it is.
         """
-        if not self._earlier.exists():  # else a process was killed before it had copied the lines
-            if not self._path.exists():
-                return
+        if self._path.exists() and not self._earlier.exists():  # else a process was killed before it had copied them
             self._path.rename(self._earlier)
-        with open(self._earlier, newline="", encoding="utf-8") as file:
+        source = next((path for path in (run / EARLIER_LOG, run / LOG) if path.is_file()), None)
+        if source is None:
+            return
+        with open(source, newline="", encoding="utf-8") as file:
             lines = [{name: value for name, value in line.items() if name and value} for line in csv.DictReader(file)]
         writer = self.experiment
         for line in lines:
@@ -111,4 +134,4 @@ class MetricsLog(CSVLogger):
             if number < step or (number == step and not any(name.startswith("train/") for name in line)):
                 writer.metrics.append({**line, "step": number})
         writer.save()
-        self._earlier.unlink()
+        self._earlier.unlink(missing_ok=True)

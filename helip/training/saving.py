@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from helip.errors import HelipError
 from helip.training.diverged import check_finite
-from helip.training.run_files import checkpoints_in
+from helip.training.run_files import MetricsLog, checkpoints_in
 
 EXIT_SIGTERM = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
 
@@ -51,6 +51,10 @@ class Checkpoints(Checkpoint):
         self._clock, self._asked = time.monotonic(), Asked()
         self._saved = trainer.global_step if trainer.global_step else -1  # what a resumed run starts from exists
         self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
+        if trainer.received_sigterm:  # while the loader began: Lightning would end step 1 unsaved, with status 0
+            if trainer.is_global_zero:
+                print("SIGTERM: stopped before the first step", file=sys.stderr, flush=True)
+            raise SystemExit(EXIT_SIGTERM)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give SIGTERM back; a fit that ended well has done so: Lightning restores it before it calls this."""
@@ -93,11 +97,25 @@ class Checkpoints(Checkpoint):
 
     def _save(self, trainer: pl.Trainer) -> None:
         step = trainer.global_step
+        log_ahead(trainer)
         trainer.save_checkpoint(self.folder / f"step-{step:06d}.ckpt")
         self._saved, self._clock = step, time.monotonic()
         if trainer.is_global_zero and self.keep > 0:
             for path in checkpoints_in(self.folder)[: -self.keep]:
                 path.unlink(missing_ok=True)
+
+
+def log_ahead(trainer: pl.Trainer) -> None:
+    """Write this step's line of metrics.csv, which Lightning writes after the callbacks.
+
+    A run that is ended in between goes on behind this step: nobody would write the line.
+    """
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if every and trainer.global_step % every == 0:
+        values = trainer._logger_connector.metrics["log"]
+        for log in trainer.loggers:
+            if isinstance(log, MetricsLog):
+                log.ahead(values, trainer.global_step - 1, trainer.current_epoch)
 
 
 class Asked:

@@ -1,7 +1,8 @@
 """The stream: no worker count, no rank count and no interruption changes what a step trains on."""
 
 import signal
-from contextlib import suppress
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from helip.data.datamodule import outlive_sigterm, targets_per_step
+from helip.cli import ROOT
+from helip.data.datamodule import end_workers, outlive_sigterm, targets_per_step
 from helip.data.partners import RandomPartners
 from helip.data.pipeline import StepPositions, TrainingStream, collate
 from helip.data.units import UnitReader
@@ -81,19 +83,52 @@ def test_targets_first_then_partners(alone: list) -> None:
     assert sum(batch["replaced"] for batch in alone) > 0
 
 
-def test_workers_outlive_one_sigterm_and_not_two(read: UnitReader) -> None:
-    """The first is the scheduler's; the second is Python's own at its exit, which then waits for the worker."""
-    stream = TrainingStream(StepPositions(0, 400, 4, 0, 1), read)
+def test_workers_outlive_every_sigterm_and_end_with_their_program(read: UnitReader) -> None:
+    stream, before = TrainingStream(StepPositions(0, 400, 4, 0, 1), read), signal.getsignal(signal.SIGCHLD)
     batches = iter(DataLoader(stream, batch_size=None, num_workers=1, worker_init_fn=outlive_sigterm))
     next(batches)
     (worker,) = batches._workers  # type: ignore[attr-defined]
-    worker.terminate()
-    assert [next(batches)["replaced"] >= 0 for _ in range(20)] and worker.is_alive()
-    with suppress(RuntimeError):  # torch tells of a dead worker wherever the signal of its death arrives
+    for _ in range(2):  # a scheduler's, to every process, and once more
         worker.terminate()
+        assert [next(batches)["replaced"] >= 0 for _ in range(10)] and worker.is_alive()
+    try:
+        end_workers()
         worker.join(20)
-    worker.join(20)
-    assert worker.exitcode == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert worker.exitcode == -signal.SIGKILL
+
+
+LEFT_OVER = """
+import os, signal
+from torch.utils.data import DataLoader, Dataset
+from helip.data.datamodule import outlive_sigterm
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 60
+    def __getitem__(self, number):
+        return number
+
+batches = iter(DataLoader(Numbers(), batch_size=None, num_workers=1, worker_init_fn=outlive_sigterm))
+first = next(batches)
+for _ in range(2):
+    os.kill(batches._workers[0].pid, signal.SIGTERM)
+print(sum(batches), first, batches._workers[0].pid, flush=True)
+batches = iter(DataLoader(Numbers(), batch_size=None, num_workers=1, worker_init_fn=outlive_sigterm))
+print(next(batches), batches._workers[0].pid, flush=True)
+raise SystemExit(143)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_with_workers_that_are_left_over_ends() -> None:
+    """Python waits at its exit for workers that it has sent SIGTERM."""
+    done = subprocess.run([sys.executable, "-c", LEFT_OVER], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 143 and done.stderr == ""
+    total, first, one, again, other = map(int, done.stdout.split())
+    assert (total, first, again) == (1770, 0, 0)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in (one, other))
 
 
 def test_plain_training_has_targets_alone(read: UnitReader) -> None:

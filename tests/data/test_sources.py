@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helip.artifacts.shards import ShardIndex
-from helip.data.order import TargetOrder
+from helip.data.order import AGAIN, TargetOrder
 from helip.data.reader import SampleReader, random_read_rate
 from helip.data.transforms import stream_seed
 from helip.data.units import choose_caption
@@ -41,7 +41,7 @@ def visits(weights, epochs: int, seed: int = 0) -> list[Counter]:
     live[1] = False
     order = TargetOrder(live, starts, seed, window=2, weights=weights)
     rows = [order[position] for position in range(epochs * order.length)]
-    return [Counter(row for epoch, row in rows if epoch == number) for number in range(epochs)]
+    return [Counter(row for visit, row in rows if visit % AGAIN == number) for number in range(epochs)]
 
 
 def test_weights_are_visits_per_epoch() -> None:
@@ -53,6 +53,17 @@ def test_weights_are_visits_per_epoch() -> None:
     assert all(epoch[row] in (1, 2) for epoch in half for row in range(4, 9))
     assert {total[row] for row in (0, 2, 3, 9, 10, 11)} == {40}
     assert all(45 <= total[row] <= 75 for row in range(4, 9))  # rint(7.5) = 8 draws of 5 rows: 64 expected
+
+
+def test_each_visit_of_a_row_in_an_epoch_has_draws_of_its_own() -> None:
+    live, starts, weights = np.ones(9, bool), np.array([0, 4, 9]), np.array([2.5, 1.0])
+    order = TargetOrder(live, starts, 3, window=2, weights=weights)
+    seen = [order[position] for position in range(3 * order.length)]
+    assert len(set(seen)) == len(seen) == 3 * 15
+    heavy = Counter(visit // AGAIN for visit, row in seen if row < 4)
+    assert heavy == {0: 12, 1: 12, 2: 6}  # two whole visits of four rows in each of three epochs, and half of a third
+    assert all(visit == position // 15 for position, (visit, row) in enumerate(seen) if row >= 4)
+    assert len({stream_seed(0, 21, visit, 1) for visit, row in seen if row == 1}) == sum(row == 1 for _, row in seen)
 
 
 def test_equal_weights_change_nothing() -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import multiprocessing
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,8 +11,10 @@ from typing import Any, cast
 import numpy as np
 import open_clip
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from helip.artifacts.shards import ShardIndex
 from helip.evaluation.results import clip_benchmark_records
@@ -44,6 +47,36 @@ def short_probes():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("helip.evaluation.probe.ITERATIONS", 15)
         yield
+
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, number: int) -> tuple[int, int]:
+        return number, number
+
+
+class Signalled(pl.LightningModule):
+    """Every loader process gets a scheduler's SIGTERM at each of the first batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def predict_step(self, batch: list[torch.Tensor], batch_idx: int = 0) -> None:
+        if batch_idx < 3:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            time.sleep(0.1)
+        self.seen += batch[0].tolist()
+
+
+def test_an_evaluation_inside_a_fit_outlives_sigterm() -> None:
+    """The fit writes its checkpoint behind it."""
+    module, trainer = Signalled(), pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    inside_fit_drive(trainer)(module, DataLoader(Numbers(), 2, num_workers=1))
+    assert module.seen == list(range(60))
 
 
 @pytest.fixture(scope="module")

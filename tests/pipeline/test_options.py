@@ -80,6 +80,7 @@ def test_a_changed_schedule_is_refused_unless_asked_for(world: World, mined: Res
     refused = world.run("train", "train.max_steps=8", f"train.resume={result.folder}", "optim.lr=1e-2", "seed=3")
     assert refused.status == 1
     assert "train.max_steps was 6 and is 8" in refused.errors[0] and "seed was 0 and is 3" in refused.errors[0]
+    assert "hard pairs:" not in refused.out  # before anything is mined or evaluated
     longer, _ = train(world, "train.max_steps=8", f"train.resume={result.folder}", "train.allow_change=true")
     assert (longer.folder / "checkpoints" / "step-000008.ckpt").exists()
 

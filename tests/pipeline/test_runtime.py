@@ -41,7 +41,7 @@ def test_precision_follows_the_hardware(monkeypatch) -> None:
     assert TrainerSpec("gpu", precision="16-mixed").arguments()["precision"] == "16-mixed"
     with pytest.raises(HelipError, match=r"trainer\.precision=16-mixed needs a GPU: .* bf16-mixed"):
         TrainerSpec("cpu", precision="16-mixed").arguments()
-    with pytest.raises(HelipError, match=r"trainer\.strategy=fsdp: .* take ddp"):
+    with pytest.raises(HelipError, match=r"trainer\.strategy=fsdp is not supported: .* take ddp, with"):
         TrainerSpec("gpu", strategy="fsdp").arguments()
 
 

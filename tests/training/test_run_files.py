@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from helip.training.run_files import MetricsLog, checkpoints_in, set_aside
+from helip.training.run_files import MetricsLog, checkpoints_in, run_of, set_aside
 
 pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
 
@@ -58,17 +58,33 @@ def test_the_log_goes_on(tmp_path):
     assert len(lines(tmp_path)) == 5  # on disk at once
     for kept in (1, 2):
         again = MetricsLog(tmp_path)
-        again.go_on(2)
+        again.go_on(2, tmp_path)
         again.log_metrics({"train/loss": 0.7, "train/lr": 1.0}, 2)
         assert lines(tmp_path) == [(0, "0.0", ""), (1, "0.1", ""), (2, "", "0.5"), (2, "0.7", "")], kept
     assert files(tmp_path) == ["metrics.csv"]
-    MetricsLog(tmp_path / "new").go_on(2)
+    MetricsLog(tmp_path / "new").go_on(2, tmp_path / "gone")
     assert files(tmp_path) == ["metrics.csv"]
+
+
+def test_the_log_goes_on_in_another_folder(tmp_path):
+    """Of a checkpoint in checkpoints/, or of one that was set aside; the earlier run keeps its own file."""
+    fill(tmp_path / "old", "checkpoints/step-000002.ckpt", "final.pt")
+    first = MetricsLog(tmp_path / "old")
+    for step in range(4):
+        first.log_metrics({"train/loss": step / 10}, step)
+        first.save()
+    before, checkpoint = lines(tmp_path / "old"), tmp_path / "old" / "checkpoints" / "step-000002.ckpt"
+    MetricsLog(tmp_path / "new").go_on(2, run_of(checkpoint))
+    assert lines(tmp_path / "new") == before[:2] and lines(tmp_path / "old") == before
+    aside = set_aside(tmp_path / "old", None)
+    assert aside is not None
+    MetricsLog(tmp_path / "old").go_on(2, run_of(aside / checkpoint.name))
+    assert lines(tmp_path / "old") == before[:2] and lines(aside) == before
 
 
 def test_lines_survive_a_kill_between_two_writes(tmp_path):
     MetricsLog(tmp_path).log_metrics({"train/loss": 0.0}, 0)
     (tmp_path / "metrics.csv").rename(tmp_path / "metrics.csv.earlier")
     (tmp_path / "metrics.csv").write_text("st")  # half a file
-    MetricsLog(tmp_path).go_on(1)
+    MetricsLog(tmp_path).go_on(1, tmp_path)
     assert lines(tmp_path) == [(0, "0.0", None)]

@@ -1,3 +1,4 @@
+import csv
 import os
 import signal
 
@@ -6,9 +7,9 @@ import pytorch_lightning as pl
 
 from helip.errors import HelipError
 from helip.training import saving
-from helip.training.run_files import checkpoints_in, newest_good
+from helip.training.run_files import MetricsLog, checkpoints_in, newest_good
 from helip.training.saving import EXIT_SIGTERM, Checkpoints
-from tests.training.tiny import fit, tiny_module
+from tests.training.tiny import Stream, fit, tiny_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:Be aware that when using")
 
@@ -50,6 +51,51 @@ def test_sigterm_finishes_the_step_saves_and_leaves(tmp_path, capsys):
     assert names(tmp_path / "c") == ["step-000003.ckpt"]
     assert "stopped after step 3; train.resume=" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def logged(folder):
+    with open(folder / "metrics.csv") as file:
+        return [int(line["step"]) for line in csv.DictReader(file)]
+
+
+def test_no_line_of_the_log_is_lost_or_written_twice(tmp_path):
+    """Lightning logs a step after the callbacks of its end, where SIGTERM ends the run."""
+    with pytest.raises(SystemExit):
+        fit(
+            tiny_module(tmp_path),
+            tmp_path,
+            7,
+            callbacks=[Kill(), Checkpoints(tmp_path / "c", 2)],
+            logger=MetricsLog(tmp_path),
+        )
+    assert logged(tmp_path) == [0, 1, 2]
+    log, newest = MetricsLog(tmp_path), tmp_path / "c" / "step-000003.ckpt"
+    log.go_on(3, tmp_path)
+    fit(tiny_module(tmp_path), tmp_path, 7, 3, newest, callbacks=[Checkpoints(tmp_path / "c", 2)], logger=log)
+    assert logged(tmp_path) == list(range(7))
+
+
+def test_a_log_of_every_second_step_has_no_line_of_the_others(tmp_path):
+    log = MetricsLog(tmp_path)
+    fit(tiny_module(tmp_path), tmp_path, 7, callbacks=[Checkpoints(tmp_path / "c", 1)], logger=log, log_every_n_steps=2)
+    assert logged(tmp_path) == [1, 3, 5]
+
+
+class Early(Stream):
+    """Lightning asks for the length when it has put its own handler there, and the training has not begun."""
+
+    def __len__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().__len__()
+
+
+def test_sigterm_before_the_first_step_is_no_success(tmp_path, capsys, monkeypatch):
+    """Lightning notes it, and would leave after step 1 with status 0 and no checkpoint."""
+    monkeypatch.setattr("tests.training.tiny.Stream", Early)
+    with pytest.raises(SystemExit) as caught:
+        fit(tiny_module(tmp_path), tmp_path, 7, callbacks=[Checkpoints(tmp_path / "c", 100)])
+    assert caught.value.code == EXIT_SIGTERM
+    assert "SIGTERM: stopped before the first step" in capsys.readouterr().err
 
 
 def test_a_cut_off_checkpoint_is_passed_over(tmp_path):
