@@ -130,8 +130,9 @@ class SampleReader:
         if size > MOST_BYTES:
             raise Unreadable(f"it has a member of {size:,} bytes")
         shard = int(self.index.shard_of(row))
-        data = os.pread(self._descriptor(shard), BLOCK + size, int(self.index.offset[row, column]) - BLOCK)
-        if len(data) != BLOCK + size:
+        start, length = int(self.index.offset[row, column]) - BLOCK, BLOCK + size
+        data = os.pread(self._descriptor(shard), length, start) if start >= 0 else bytes(length)  # no header
+        if len(data) != length:
             raise Unreadable("its shard ends before its bytes")
         if not is_header(data, self.index.key(row), size):
             raise HelipError(
