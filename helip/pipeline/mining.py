@@ -9,9 +9,9 @@ import numpy as np
 import pytorch_lightning as pl
 from rich.console import Console
 
-from helip.artifacts.atomic import clear_stale
+from helip.artifacts.atomic import clear_stale, refuse_foreign
 from helip.artifacts.embeddings import EmbeddingStore
-from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.hard_pairs import FILES, HardPairIndex
 from helip.errors import HelipError
 from helip.mining.miner import mine
 from helip.mining.reuse import reuse
@@ -41,10 +41,12 @@ def ensure_hard_pairs(
         auto_limit: rows above which nothing is mined (train.py); None mines whatever the size (mine.py).
 
     Raises:
-        HelipError: topk does not fit the number of rows, the index in `paths.index` holds fewer than topk partners, or
-            nothing fits and the dataset is larger than auto_limit; or a row is unreadable and data.on_error is `fail`.
+        HelipError: topk does not fit the number of rows, `paths.index` holds files of somebody else or an index of
+            fewer than topk partners, or nothing fits and the dataset is larger than auto_limit; or a row is unreadable
+            and data.on_error is `fail`.
     """
     check_topk(request.topk, rows.usable)
+    refuse_foreign(request.folder(rows), FILES)
     found = find_hard_pairs(request, rows, any_precision=auto_limit is not None)
     barrier()
     folder = request.folder(rows)
@@ -100,6 +102,7 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
     if not same or index.meta.get("fingerprint") != rows.fingerprint:
         raise HelipError(f"reuse={source} was mined on other shards or embeddings than these settings name: mine again")
     folder = request.folder(rows)
+    refuse_foreign(folder, FILES)
     with artefact_lock(folder, console):
         found = find_hard_pairs(request, rows)
         barrier()

@@ -85,6 +85,12 @@ def test_an_index_of_ones_own(fresh: World, tmp_path: Path) -> None:
     """paths.index: the files of the public format, refused under other settings, deepened only by mine.py."""
     folder = tmp_path / "own"
     own = f"paths.index={folder}"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    refused = fresh.run("mine", own)
+    assert refused.status == 1 and "thesis.txt, which is no part of what would replace" in refused.err, refused.err
+    assert not list((fresh.folder / "artifacts").rglob("embeddings"))  # before the work, not after it
+    (folder / "thesis.txt").unlink()
     assert fresh.run("mine", own, "search.depth=6").status == 0
     assert sorted(path.name for path in folder.iterdir()) == [
         "SHA256SUMS", "meta.json", "rows.npy", "scores.npy", "scores_image.npy", "scores_text.npy",
