@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from helip.artifacts.arrays import new_array, open_array
+from helip.artifacts.arrays import new_array, open_array, says_nothing
 from helip.artifacts.atomic import json_text, write_json
 from helip.artifacts.sums import forget_sums, write_sums
 from helip.artifacts.versions import check_version
@@ -44,6 +44,8 @@ class EmbeddingStore:
         except HelipError:
             raise
         except (OSError, ValueError, AttributeError) as error:
+            if says_nothing(error):
+                raise
             raise HelipError(f"the embeddings in {folder} cannot be read ({error}): delete the folder") from error
         arrays = (self.image, self.text, self.content, self.state)
         kinds = [(array.dtype, array.ndim) for array in arrays]

@@ -8,6 +8,7 @@ Legend: N rows, S shards, the three columns of `offset` and `size` are image, ca
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from helip.artifacts.arrays import open_array
+from helip.artifacts.arrays import open_array, says_nothing
 from helip.artifacts.atomic import atomic_folder, write_json
 from helip.artifacts.shard_scan import IMAGE, JSON, TEXT, printable, scan_shards
 from helip.artifacts.sums import write_sums
@@ -85,6 +86,8 @@ class ShardIndex:
         for path in paths:
             if not path.is_file():
                 raise HelipError(f"shard {path} does not exist: check dataset.path")
+            if not os.access(path, os.R_OK):
+                raise HelipError(f"shard {path} may not be read by this user: change its permissions")
         scans = scan_shards(paths, on_shard)
         problems = [scan.problem for scan in scans if scan.problem]
         if problems and on_error == "fail":
@@ -154,6 +157,8 @@ class ShardIndex:
         except HelipError:
             raise
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if says_nothing(error):
+                raise
             raise HelipError(f"the shard index in {folder} cannot be read ({error}): delete the folder") from error
         whole = len(shards) == len(fingerprints) == len(shard_bytes) == len(starts) - 1 and not starts[0]
         whole = whole and bool((np.diff(starts) >= 0).all()) and len(keys) == count

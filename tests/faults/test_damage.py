@@ -1,6 +1,7 @@
 """Shards cut off at every byte, shards that change under a reader, flipped bytes in every artefact."""
 
 import os
+import resource
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -148,3 +149,16 @@ def test_a_place_before_the_shard_begins_is_no_place(tmp_path: Path) -> None:
         with pytest.raises(HelipError, match=sentence):
             SampleReader(ShardIndex.load(folder)).read(0)
         (folder / f"{name}.npy").write_bytes(good)
+
+
+@pytest.mark.parametrize("make", [make_index, make_store, make_shards])
+def test_an_artefact_is_not_to_be_deleted_because_no_file_can_be_opened(tmp_path: Path, make) -> None:
+    """The command line has a sentence for what the machine does; "delete the folder" would cost hours."""
+    load = make(tmp_path / "artefact")
+
+    def without_handles() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        with pytest.raises(OSError, match="Too many open files"):
+            load()
+
+    assert in_child(without_handles) == 0
