@@ -23,7 +23,7 @@ from helip.pipeline.dataset import index_folder
 from helip.pipeline.embeddings import EmbeddingRequest
 from helip.pipeline.find import find_hard_pairs
 from helip.pipeline.mining import EmbeddedRows, bare_arrays, stored_rows
-from helip.pipeline.request import EMBEDDED, MiningRequest, Rows
+from helip.pipeline.request import CONTENT, EMBEDDED, MiningRequest, Rows
 from helip.pipeline.resume import find_checkpoint
 from helip.training.checkpoints import read_checkpoint
 from helip.training.fixed import FIXED_KEY
@@ -50,8 +50,8 @@ class VerifySettings:
 
 
 def origin(index: HardPairIndex) -> str:
-    """Names the settings and shards of an index and how many rows it was mined from; equal ones give equal pairs."""
-    embedded = {EMBEDDED: index.meta[EMBEDDED]} if EMBEDDED in index.meta else {}
+    """Names the settings and shards of an index and the rows that it was mined from; equal ones give equal pairs."""
+    embedded = {name: index.meta[name] for name in (EMBEDDED, CONTENT) if name in index.meta}
     return digest(index.meta.get("request", {}) | {"fingerprint": index.meta.get("fingerprint")} | embedded)
 
 
@@ -64,7 +64,7 @@ def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: i
     index = find_hard_pairs(request, rows)
     if index is None:
         raise HelipError(
-            f"there are no hard pairs in {request.folder(rows)}, or rows were repaired since they were mined: "
+            f"there are no hard pairs in {request.folder(rows)}, or rows were repaired or replaced since: "
             "run mine.py with the same overrides first"
         )
     if "imported" in index.meta:

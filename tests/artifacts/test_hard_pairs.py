@@ -60,7 +60,7 @@ def test_saving_again_replaces_the_folder(tmp_path):
     make(n=5).save(tmp_path / "index")
     assert len(HardPairIndex.load(tmp_path / "index")) == 5
     (tmp_path / "index" / "thesis.txt").touch()
-    with pytest.raises(HelipError, match="holds thesis.txt"):
+    with pytest.raises(HelipError, match=r"holds thesis\.txt"):
         make(n=6).save(tmp_path / "index")
     assert len(HardPairIndex.load(tmp_path / "index")) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
