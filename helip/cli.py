@@ -214,6 +214,8 @@ def sentence(error: BaseException, name: str) -> str:
         group, _, option = match[1].rpartition("/")
         options = [path.stem for path in (ROOT / "conf" / group).glob("*.yaml")]
         return f"there is no {group}={option}{_nearest(option, options)}; there are {', '.join(sorted(options))}"
+    if "override_grammar" in text:
+        return f"{text.split(' See https:')[0]}: what is no plain word or path must be quoted twice, \"NAME='VALUE'\""
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or text.rsplit(" ", 1)[-1]
         return f"{key} must be given: {key}=VALUE"

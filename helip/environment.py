@@ -5,7 +5,7 @@ import re
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
-FAILING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+FAILING = (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 WORKER = re.compile(
     r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\).*?(?:killed by signal: (\w+)|exited unexpectedly)", re.S
 )
@@ -18,6 +18,8 @@ def machine_sentence(error: BaseException) -> str | None:
     """What a user can mend outside HELIP; None for any other error."""
     if isinstance(error, OSError) and error.errno is not None:
         return _of_files(error)
+    if isinstance(error, UnicodeEncodeError) and "surrogate" in error.reason:
+        return f"{error.object!r} is no UTF-8, which names of files must be here: rename the file or folder"
     if not isinstance(error, RuntimeError):
         return None
     text = str(error)

@@ -1,5 +1,6 @@
 """Arrays on disk: opened without trusting them, made with their bytes reserved."""
 
+import errno
 import os
 import tokenize
 from collections.abc import Sequence
@@ -12,6 +13,13 @@ from helip.errors import HelipError
 
 # What numpy raises on damaged headers, besides OSError and ValueError (each seen in tests/faults/test_flipped.py).
 DAMAGED = (EOFError, SyntaxError, TypeError, OverflowError, MemoryError, LookupError, tokenize.TokenError)
+
+MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)
+
+
+def says_nothing(error: BaseException) -> bool:
+    """Whether an error is the machine's and says nothing of the file that was opened: it is not to be deleted."""
+    return isinstance(error, OSError) and error.errno in MACHINE
 
 
 def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from helip.errors import HelipError
 
 
 @contextmanager
@@ -26,13 +29,18 @@ def atomic_file(path: Path) -> Generator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Generator[Path]:
-    """Yield a temporary folder beside `path` that replaces `path` when the block ends without an error."""
+    """Yield a temporary folder beside `path` that replaces `path` when the block ends without an error.
+
+    Raises:
+        HelipError: `path` holds what the new folder does not, as `refuse_foreign`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
+        refuse_foreign(path, [entry.name for entry in temporary.iterdir()])
         replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
         if path.exists():
             os.replace(path, replaced)
@@ -40,6 +48,22 @@ def atomic_folder(path: Path) -> Generator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_foreign(folder: Path, own: Collection[str]) -> None:
+    """Before a folder is replaced whole, and before the work for it is begun.
+
+    Raises:
+        HelipError: it holds something besides the files `own`, which would be lost, or is a file.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        raise HelipError(f"{folder} is no folder: name a new or an empty one")
+    if others := sorted(entry.name for entry in folder.iterdir() if entry.name not in own):
+        raise HelipError(
+            f"{folder} holds {others[0]}, which is no part of what would replace the folder: name a new or an empty one"
+        )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -55,9 +79,11 @@ def json_text(value: Any) -> str:
 
 def clear_stale(path: Path) -> None:
     """Remove what writers of `path` that were killed left beside it; only for who holds the lock of `path`."""
-    for stale in (*path.parent.glob(f".{path.name}.*.tmp"), *path.parent.glob(f".{path.name}.*.old")):
-        shutil.rmtree(stale, ignore_errors=True)
-        stale.unlink(missing_ok=True)
+    left = re.compile(re.escape(f".{path.name}.") + r"\d+\.(tmp|old)")  # not those of `path`.NAME
+    for stale in path.parent.iterdir():
+        if left.fullmatch(stale.name):
+            shutil.rmtree(stale, ignore_errors=True)
+            stale.unlink(missing_ok=True)
 
 
 def digest(value: Any, length: int = 8) -> str:

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from helip.artifacts.arrays import open_array
+from helip.artifacts.arrays import open_array, says_nothing
 from helip.artifacts.atomic import atomic_folder, write_json
-from helip.artifacts.sums import write_sums
+from helip.artifacts.sums import SUMS, write_sums
 from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
@@ -24,6 +24,7 @@ FORMAT = 1
 BLOCK = 1 << 16  # rows of a memory-mapped index looked at together
 ARRAYS = {"rows": np.dtype(np.int32), "scores": np.dtype(np.float32), "scores_image": np.dtype(np.float32)}
 ARRAYS["scores_text"] = np.dtype(np.float32)
+FILES = (*(f"{name}.npy" for name in ARRAYS), "meta.json", SUMS)
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ def _read_array(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarr
     try:
         array = open_array(path)
     except (OSError, ValueError) as error:
+        if says_nothing(error):
+            raise
         raise HelipError(f"{path} cannot be read ({error}): mine again.") from error
     if array.dtype != dtype or array.shape != shape:
         raise HelipError(f"{path} holds {array.dtype} {array.shape}, meta.json says {dtype} {shape}: mine again.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from helip.artifacts.atomic import atomic_file
 
 SUMS = "SHA256SUMS"
+KINDS = (".npy", ".json", ".arrow")  # what artefacts are made of; a folder may have got other files from its system
 LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)\n")
 
 
@@ -46,7 +47,9 @@ def check_sums(folder: Path) -> list[str] | None:
         return [f"{path} itself is damaged"]
     with ThreadPoolExecutor() as pool:
         sums = pool.map(_sum, (folder / name for _, name in entries))
-        return [
+        listed = {SUMS, *(name for _, name in entries)}
+        unlisted = sorted(file.name for file in folder.iterdir() if file.suffix in KINDS and file.name not in listed)
+        return [f"{folder / name} is not among its sums" for name in unlisted] + [
             f"{folder / name} " + ("is missing" if found is None else f"has the sum {found[:8]}, not {wanted[:8]}")
             for (wanted, name), found in zip(entries, sums, strict=True)
             if found != wanted

@@ -4,6 +4,7 @@ Decision: os.pread at the scanned offsets; webdataset 1.0 ships no random access
 far fewer samples per second (benchmarks/loader.py).
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -130,8 +131,9 @@ class SampleReader:
         if size > MOST_BYTES:
             raise Unreadable(f"it has a member of {size:,} bytes")
         shard = int(self.index.shard_of(row))
-        data = os.pread(self._descriptor(shard), BLOCK + size, int(self.index.offset[row, column]) - BLOCK)
-        if len(data) != BLOCK + size:
+        start, length = int(self.index.offset[row, column]) - BLOCK, BLOCK + size
+        data = os.pread(self._descriptor(shard), length, start) if start >= 0 else bytes(length)  # no header
+        if len(data) != length:
             raise Unreadable("its shard ends before its bytes")
         if not is_header(data, self.index.key(row), size):
             raise HelipError(
@@ -148,8 +150,9 @@ class SampleReader:
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
+            remedy = "raise `ulimit -n`" if error.errno in (errno.EMFILE, errno.ENFILE) else "restore it"
             raise HelipError(
-                f"shard {path} can no longer be opened ({error.strerror}): restore it, then resume"
+                f"shard {path} can no longer be opened ({error.strerror}): {remedy}, then resume"
             ) from error
         if os.fstat(descriptor).st_size != int(self.index.shard_bytes[shard]):
             os.close(descriptor)

@@ -17,8 +17,11 @@ from helip.data.reader import Unreadable
 
 ImageTransform = Callable[[Image.Image], torch.Tensor]
 
-# What Pillow's plugins raise on damaged files, besides their own errors.
+# What a crawl holds. Pillow's plugins for rarer files raise whatever they like, that for PostScript starts Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM")
+# What those plugins raise on damaged files, besides Pillow's own errors (AVIF: RuntimeError, ArithmeticError).
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, zlib.error)
+BROKEN += (RuntimeError, ArithmeticError)
 MAX_PIXELS = 89_478_485  # above it Pillow warns, above twice that it refuses
 MAX_RATIO = 1000  # assumption: resized to 224 pixels on its short side, a thinner strip would fill the memory
 
@@ -36,7 +39,7 @@ def decode_image(data: bytes, draft: int = 0) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is checked here
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
         size = image.size
         if size[0] * size[1] <= MAX_PIXELS and max(size) <= MAX_RATIO * min(size):
             if draft and image.format == "JPEG":

@@ -99,7 +99,7 @@ def mine(
         settings: rules, depth, backend.
         valid: (N,) bool, rows that take part.
         image_group, text_group: (N,) integers, equal for byte-identical images or captions, negative for none.
-        meta: stored in the index; its `fingerprint` tells searches over other data apart.
+        meta: stored in the index; its `fingerprint` and `content` tell searches over other data apart.
         rank, world_size: this process among those that share the work and the disk.
         barrier: waits for all ranks.
         device: "cpu" or "cuda".
@@ -114,7 +114,7 @@ def mine(
             f"{settings.depth} partners per row are asked for, but {len(pairs)} rows allow 1 to {len(pairs) - 1}."
         )
     meta = meta or {}
-    known = {name: meta[name] for name in ("fingerprint", "hash") if name in meta}
+    known = {name: meta[name] for name in ("fingerprint", "hash", "content") if name in meta}
     identity = [settings.identity(), settings.unit(device), len(pairs), _sample(pairs), known]
     partial = Partial(Path(folder), digest(identity), len(pairs), settings.depth)
     source = make_plan(pairs, partial.folder, settings, device) if rank == 0 else None

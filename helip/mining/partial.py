@@ -8,6 +8,7 @@ Legend: N rows, B rows of a block, K partners.
 
 import shutil
 from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class Partial:
             index, removed, redone = self._join(temporary, order)
             meta = {**meta, "statistics": statistics(index, removed, redone)}
             write_meta(temporary, meta, self.count, self.depth)
-        for finished in self.target.parent.glob(f"{self.target.name}.partial-*"):  # ours, and those of older searches
+        for finished in self.target.parent.glob(f"{escape(self.target.name)}.partial-*"):  # and of older searches
             shutil.rmtree(finished, ignore_errors=True)
         return HardPairIndex.load(self.target)
 

@@ -41,7 +41,7 @@ def resolve_shards(path: str | list[str]) -> list[Path]:
     """The tar files of a folder, a file or a brace pattern, or of a list of these, in order.
 
     Raises:
-        HelipError: an address instead of a path, braces that do not match, or nothing there.
+        HelipError: an address instead of a path, braces that do not match, something that is no file, or nothing.
     """
     if isinstance(path, list):
         return [shard for one in path for shard in resolve_shards(one)]
@@ -53,6 +53,8 @@ def resolve_shards(path: str | list[str]) -> list[Path]:
         shards = sorted(Path(path).glob("*.tar"))
         if not shards:
             raise HelipError(f"no .tar file in {path}: {HOW_TO_GET}")
+        if odd := [shard for shard in shards if not shard.is_file()]:
+            raise HelipError(f"{odd[0]} is a broken link or no file: restore it, or take it out of the folder")
         return shards
     try:
         shards = [Path(name) for name in braceexpand.braceexpand(path)]

@@ -1,6 +1,6 @@
 """Embeddings of the rows that are wanted: found again, continued, adopted from an older store, or computed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,12 +14,14 @@ from rich.console import Console
 from helip.artifacts.atomic import digest
 from helip.artifacts.embeddings import ARRAYS, GOOD, PENDING, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader, Unreadable
-from helip.embedding.embedder import Embedder, read_row, row_loader
+from helip.artifacts.sums import check_sums
+from helip.data.reader import SampleReader, Unreadable, content_digest
+from helip.embedding.embedder import NON_NEGATIVE, Embedder, read_row, row_loader
 from helip.embedding.encoders import Encoders, embedding_dims
 from helip.errors import HelipError
 from helip.pipeline.runtime import artefact_lock, barrier
 
+LOOKED_AT = 4  # assumption: rows of a shard; one that was replaced has other bytes almost everywhere
 PROBES = 100  # assumption: a dataset of which so many rows in a row cannot be read is not worth an embedding pass
 
 
@@ -61,7 +63,9 @@ def ensure_embeddings(
     with artefact_lock(folder, console):
         if trainer.global_rank == 0 and len(repaired := repaired_rows(request, index, wanted, folder)):
             EmbeddingStore.reopen(folder).state[repaired] = PENDING
-            console.print(f"embeddings: {len(repaired):,} rows that could not be read before can be read now")
+            console.print(
+                f"embeddings: {len(repaired):,} rows could not be read before, or are of shards that were replaced"
+            )
         barrier()
         missing = not _has_all(folder, wanted)
         barrier()  # every rank has looked before any rank writes
@@ -84,9 +88,11 @@ def unreadable_rows(folder: Path, wanted: np.ndarray) -> np.ndarray | None:
 
 
 def repaired_rows(request: EmbeddingRequest, index: ShardIndex, wanted: np.ndarray, folder: Path) -> np.ndarray:
-    """Rows of `wanted` (N,) that the store in `folder` holds for unreadable and that can be read now.
+    """Rows of `wanted` (N,) that are to be embedded again.
 
-    Only shards that were replaced since are looked into, unless unreadable rows are to be an error.
+    Those that the store in `folder` holds for unreadable and that can be read now, and all of a shard whose bytes are
+    others than it embedded. Only shards that were touched since are looked into, unless unreadable rows are to be an
+    error.
 
     Raises:
         HelipError: one still cannot, and request.on_error is `fail`.
@@ -94,16 +100,42 @@ def repaired_rows(request: EmbeddingRequest, index: ShardIndex, wanted: np.ndarr
     rows = unreadable_rows(folder, wanted)
     if rows is None:
         return np.empty(0, np.int64)
+    since, reader = (folder / "meta.json").stat().st_mtime, SampleReader(index, request.caption)
+    newer = [shard for shard, path in enumerate(index.shards) if _touched(path) >= since]
+    repaired = replaced_rows(EmbeddingStore(folder), reader, newer, wanted)
     if request.on_error == "skip":
-        since, shards = (folder / "meta.json").stat().st_mtime, index.shard_of(rows)
-        newer = [shard for shard in np.unique(shards).tolist() if _touched(index.shards[shard]) >= since]
-        rows = rows[np.isin(shards, newer)]
-    reader, repaired = SampleReader(index, request.caption), []
+        rows = rows[np.isin(index.shard_of(rows), newer)]
     for row in rows.tolist():
         with suppress(Unreadable):
             read_row(reader, row, request.on_error)
             repaired.append(row)
-    return np.array(repaired, np.int64)
+    return np.unique(np.array(repaired, np.int64))
+
+
+def replaced_rows(store: EmbeddingStore, reader: SampleReader, shards: Iterable[int], wanted: np.ndarray) -> list[int]:
+    """All good rows of `wanted` (N,) in those of the shards in which one of a few looked at has other bytes.
+
+    The fingerprint does not see a shard that was replaced by one with the same members of the same sizes.
+    """
+    found: list[int] = []
+    for shard in shards:
+        first, end = reader.index.starts[shard : shard + 2].tolist()
+        rows = first + np.flatnonzero(wanted[first:end] & (store.state[first:end] == GOOD))
+        looked_at = rows[np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(np.int64))] if len(rows) else rows
+        if not all(same_bytes(store, reader, row) for row in looked_at.tolist()):
+            found += rows.tolist()
+    return found
+
+
+def same_bytes(store: EmbeddingStore, reader: SampleReader, row: int) -> bool:
+    """Whether image and caption are those that were embedded; also where the store does not say (an older version)."""
+    try:
+        raw = reader.read(row)
+    except Unreadable:
+        return False
+    stored = np.asarray(store.content[row])
+    digests = [int(content_digest(part) & NON_NEGATIVE) for part in (raw.image, raw.captions[0])]
+    return not stored.any() or digests == stored.tolist()
 
 
 def _touched(shard: Path) -> float:
@@ -141,7 +173,10 @@ def _compute(
         meta = {"identity": request.identity, "fingerprint": index.fingerprint}
         meta |= {"shard_fingerprints": index.shard_fingerprints, "starts": index.starts.tolist()}
         store = EmbeddingStore.create(folder, len(index), image_dim, text_dim, meta)
-        _adopt(store, folder)
+        _adopt(store, folder, console)
+        reader = SampleReader(index, request.caption)
+        if replaced := replaced_rows(store, reader, range(len(index.shards)), np.ones(len(index), bool)):
+            store.state[replaced] = PENDING
     barrier()
     store = EmbeddingStore(folder, "r+")
     rows = store.pending(wanted)
@@ -197,7 +232,7 @@ def _probe(reader: SampleReader, rows: np.ndarray) -> None:
     )
 
 
-def _adopt(store: EmbeddingStore, folder: Path) -> None:
+def _adopt(store: EmbeddingStore, folder: Path, console: Console) -> None:
     """Copy the rows of shards that another store of the same encoders has: added shards do not start over."""
     own = dict(_spans(store.meta))
     for other_folder in sorted(folder.parent.glob(f"{folder.name.rsplit('-', 1)[0]}-*")):
@@ -205,7 +240,11 @@ def _adopt(store: EmbeddingStore, folder: Path) -> None:
             continue
         with suppress(HelipError):  # a damaged neighbour
             other = EmbeddingStore(other_folder)
-            if other.meta.get("identity") == store.meta["identity"]:
+            if other.meta.get("identity") != store.meta["identity"]:
+                continue
+            if other.complete and (problems := check_sums(other_folder)):
+                console.print(f"warning: no embeddings are taken over from {other_folder}: {problems[0]}")
+            else:
                 _copy_rows(store, other, own)
 
 

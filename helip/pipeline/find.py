@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.pipeline.arrays import Precomputed
 from helip.pipeline.embeddings import unreadable_rows
-from helip.pipeline.request import EMBEDDED, MiningRequest, Rows
+from helip.pipeline.request import CONTENT, EMBEDDED, MiningRequest, Rows
 
 
 def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = False) -> HardPairIndex | None:
@@ -44,11 +45,18 @@ def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = Fa
 
 
 def _other_rows(request: MiningRequest, rows: Rows, found: HardPairIndex) -> bool:
-    """Whether rows were repaired since; not where the index does not say (of an older version) or there is no store."""
+    """Whether rows were repaired or replaced since; not where the index does not say (of an older version), or where
+    there is no store.
+    """
     if rows.index is None or isinstance(request.embedding, Precomputed) or EMBEDDED not in found.meta:
         return False
-    unreadable = unreadable_rows(request.embedding_folder(rows.index), rows.wanted)
-    return unreadable is not None and found.meta[EMBEDDED] != rows.usable - len(unreadable)
+    folder = request.embedding_folder(rows.index)
+    unreadable = unreadable_rows(folder, rows.wanted)
+    if unreadable is None:
+        return False
+    if CONTENT in found.meta and found.meta[CONTENT] != EmbeddingStore(folder).content_digest(rows.wanted):
+        return True
+    return found.meta[EMBEDDED] != rows.usable - len(unreadable)
 
 
 def nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:

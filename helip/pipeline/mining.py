@@ -9,9 +9,9 @@ import numpy as np
 import pytorch_lightning as pl
 from rich.console import Console
 
-from helip.artifacts.atomic import clear_stale
+from helip.artifacts.atomic import clear_stale, refuse_foreign
 from helip.artifacts.embeddings import EmbeddingStore
-from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.hard_pairs import FILES, HardPairIndex
 from helip.errors import HelipError
 from helip.mining.miner import mine
 from helip.mining.reuse import reuse
@@ -19,7 +19,7 @@ from helip.pipeline.arrays import Precomputed
 from helip.pipeline.embeddings import ensure_embeddings, repaired_rows
 from helip.pipeline.estimate import describe_cost
 from helip.pipeline.find import find_hard_pairs, nothing_fits
-from helip.pipeline.request import EMBEDDED, MiningRequest, Rows
+from helip.pipeline.request import CONTENT, EMBEDDED, MiningRequest, Rows
 from helip.pipeline.runtime import artefact_lock, barrier
 
 
@@ -41,10 +41,12 @@ def ensure_hard_pairs(
         auto_limit: rows above which nothing is mined (train.py); None mines whatever the size (mine.py).
 
     Raises:
-        HelipError: topk does not fit the number of rows, the index in `paths.index` holds fewer than topk partners, or
-            nothing fits and the dataset is larger than auto_limit; or a row is unreadable and data.on_error is `fail`.
+        HelipError: topk does not fit the number of rows, `paths.index` holds files of somebody else or an index of
+            fewer than topk partners, or nothing fits and the dataset is larger than auto_limit; or a row is unreadable
+            and data.on_error is `fail`.
     """
     check_topk(request.topk, rows.usable)
+    refuse_foreign(request.folder(rows), FILES)
     found = find_hard_pairs(request, rows, any_precision=auto_limit is not None)
     barrier()
     folder = request.folder(rows)
@@ -52,8 +54,8 @@ def ensure_hard_pairs(
         found = None
     if found is None and request.index_folder and auto_limit is not None and (folder / "meta.json").exists():
         raise HelipError(
-            f"rows can be read now that had no embedding when the hard pairs in {folder} were mined: run mine.py with "
-            "the same overrides"
+            f"rows can be read now that had no embedding when the hard pairs in {folder} were mined, or their shards "
+            "were replaced: run mine.py with the same overrides"
         )
     if found is not None and found.depth >= request.topk:
         return Mined(found, folder, {})
@@ -77,7 +79,7 @@ def ensure_hard_pairs(
 
 
 def _repaired(request: MiningRequest, rows: Rows, found: HardPairIndex, trainer: pl.Trainer) -> bool:
-    """Whether rows can be read now that had no embedding when `found` was mined; the same answer on all ranks."""
+    """Whether rows were repaired or replaced since `found` was mined; the same answer on all ranks."""
     if rows.index is None or isinstance(request.embedding, Precomputed) or EMBEDDED not in found.meta:
         return False
     repaired = False
@@ -100,6 +102,7 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
     if not same or index.meta.get("fingerprint") != rows.fingerprint:
         raise HelipError(f"reuse={source} was mined on other shards or embeddings than these settings name: mine again")
     folder = request.folder(rows)
+    refuse_foreign(folder, FILES)
     with artefact_lock(folder, console):
         found = find_hard_pairs(request, rows)
         barrier()
@@ -107,6 +110,8 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
             return Mined(found, folder, {})
         embedded = _embeddings(request, rows, trainer, console)
         count = int(embedded.usable.sum())
+        if index.meta.get(CONTENT, embedded.content) != embedded.content:
+            raise HelipError(f"reuse={source} was mined on shards that were replaced since: mine again")
         if index.meta.get(EMBEDDED, count) != count:
             mined = index.meta[EMBEDDED]
             raise HelipError(f"reuse={source} was mined on {mined:,} embedded rows, {count:,} are now: mine again")
@@ -119,7 +124,7 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
                 embedded.text,
                 folder,
                 replace(request.search, depth=min(request.search.depth, index.depth)),
-                meta=request.made_of(rows, count),
+                meta=request.made_of(rows, count, embedded.content),
                 device=str(trainer.strategy.root_device),
                 **embedded.groups(),
             )
@@ -129,13 +134,17 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
 
 @dataclass(frozen=True)
 class EmbeddedRows:
-    """What is searched: image (N, d_I), text (N, d_T), `usable` rows (N,), and groups (N,) of equal bytes if known."""
+    """What is searched: image (N, d_I), text (N, d_T), `usable` rows (N,), and groups (N,) of equal bytes if known.
+
+    `content` is a digest of the bytes that were embedded, if known.
+    """
 
     image: np.ndarray
     text: np.ndarray
     usable: np.ndarray
     image_group: np.ndarray | None = None
     text_group: np.ndarray | None = None
+    content: str | None = None
 
     def groups(self) -> dict[str, Any]:
         """Keyword arguments of a search besides the embeddings."""
@@ -145,7 +154,9 @@ class EmbeddedRows:
 def stored_rows(request: MiningRequest, rows: Rows, store: EmbeddingStore) -> EmbeddedRows:
     """A store as it is searched."""
     groups = (store.content[:, 0], store.content[:, 1]) if request.exclude_copies else (None, None)
-    return EmbeddedRows(store.image, store.text, store.valid & rows.wanted, *groups)
+    return EmbeddedRows(
+        store.image, store.text, store.valid & rows.wanted, *groups, content=store.content_digest(rows.wanted)
+    )
 
 
 def bare_arrays(request: MiningRequest, rows: Rows, console: Console) -> EmbeddedRows:
@@ -178,7 +189,7 @@ def _search(request: MiningRequest, rows: Rows, embedded: EmbeddedRows, trainer:
         embedded.text,
         request.folder(rows),
         replace(request.search, depth=depth),
-        meta=request.made_of(rows, count),
+        meta=request.made_of(rows, count, embedded.content),
         rank=trainer.global_rank,
         world_size=trainer.world_size,
         barrier=barrier,

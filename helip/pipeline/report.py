@@ -20,7 +20,7 @@ from helip.mining.settings import SCORES
 from helip.pipeline.evaluation import as_text
 from helip.pipeline.find import find_hard_pairs
 from helip.pipeline.mining import Mined
-from helip.pipeline.request import MiningRequest, Rows
+from helip.pipeline.request import CONTENT, EMBEDDED, MiningRequest, Rows
 from helip.report.contact_sheet import contact_sheet
 from helip.report.gallery import FORMAT, gallery, read_gallery, sections
 from helip.report.labels import label_rates
@@ -78,7 +78,8 @@ def write_report(
 ) -> Path:
     """index.html, gallery.json and the PNGs, unless they are there already for this index and the same other arms."""
     index, arms = mined.index, _other_arms(request, rows)
-    made_of = [index.meta.get("hash"), rows.fingerprint, request.topk, FORMAT]
+    own = [index.meta.get(name) for name in ("hash", EMBEDDED, CONTENT)]
+    made_of = [own, rows.fingerprint, request.topk, FORMAT]
     stamp = digest([*made_of, {name: arm.meta.get("hash") for name, arm in arms.items()}])
     page = folder / "index.html"
     if (before := _gallery_there(folder)) and before["about"]["stamp"] == stamp and page.is_file():

@@ -14,7 +14,8 @@ from helip.pipeline.dataset import DatasetSpec, usable_rows
 from helip.pipeline.embeddings import EmbeddingRequest
 from helip.pipeline.run import without_environment
 
-EMBEDDED = "embedded"  # in the meta of an index: how many of the wanted rows had an embedding when it was mined
+# In the meta of an index: how many of the wanted rows had an embedding when it was mined, and a digest of their bytes.
+EMBEDDED, CONTENT = "embedded", "content"
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,10 @@ class MiningRequest:
         name = f"{self.embedding.name}-{self.embedding.hash(index)}"
         return self.artifacts / self.dataset.name / "embeddings" / name
 
-    def made_of(self, rows: Rows, embedded: int) -> dict[str, Any]:
-        """What an index of so many embedded rows says of its origin."""
+    def made_of(self, rows: Rows, embedded: int, content: str | None = None) -> dict[str, Any]:
+        """What an index of so many embedded rows, whose bytes have this digest, says of its origin."""
         made = {"fingerprint": rows.fingerprint, "dataset": self.dataset.name, "request": self.settings()}
-        return without_environment(made | {EMBEDDED: embedded})
+        return without_environment(made | {EMBEDDED: embedded} | ({CONTENT: content} if content else {}))
 
     def settings(self) -> dict[str, Any]:
         """All that decides the hard pairs, except the shards; JSON-like, for hashes and for naming differences."""

@@ -23,7 +23,7 @@ from helip.pipeline.dataset import index_folder
 from helip.pipeline.embeddings import EmbeddingRequest
 from helip.pipeline.find import find_hard_pairs
 from helip.pipeline.mining import EmbeddedRows, bare_arrays, stored_rows
-from helip.pipeline.request import EMBEDDED, MiningRequest, Rows
+from helip.pipeline.request import CONTENT, EMBEDDED, MiningRequest, Rows
 from helip.pipeline.resume import find_checkpoint
 from helip.training.checkpoints import read_checkpoint
 from helip.training.fixed import FIXED_KEY
@@ -50,8 +50,8 @@ class VerifySettings:
 
 
 def origin(index: HardPairIndex) -> str:
-    """Names the settings and shards of an index and how many rows it was mined from; equal ones give equal pairs."""
-    embedded = {EMBEDDED: index.meta[EMBEDDED]} if EMBEDDED in index.meta else {}
+    """Names the settings and shards of an index and the rows that it was mined from; equal ones give equal pairs."""
+    embedded = {name: index.meta[name] for name in (EMBEDDED, CONTENT) if name in index.meta}
     return digest(index.meta.get("request", {}) | {"fingerprint": index.meta.get("fingerprint")} | embedded)
 
 
@@ -64,7 +64,7 @@ def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: i
     index = find_hard_pairs(request, rows)
     if index is None:
         raise HelipError(
-            f"there are no hard pairs in {request.folder(rows)}, or rows were repaired since they were mined: "
+            f"there are no hard pairs in {request.folder(rows)}, or rows were repaired or replaced since: "
             "run mine.py with the same overrides first"
         )
     if "imported" in index.meta:
@@ -115,7 +115,10 @@ def _checks(
     folder = request.folder(rows)
     again = f"delete {folder} and mine again"
     yield f"sums of the hard pairs {folder}", _sums(folder, again)
-    yield from ((what, [f"{one}: {again}" for one in found]) for what, found in _index(index, embedded, targets))
+    said = [f"{problem}: {again}" for problem in _description(index, request, embedded)]
+    yield "what the hard pairs say of their making", said
+    if not said:  # what follows believes it
+        yield from ((what, [f"{one}: {again}" for one in found]) for what, found in _index(index, embedded, targets))
     if settings.checkpoint:
         path = find_checkpoint(Path(settings.checkpoint))
         yield f"origin of the checkpoint {path}", _checkpoint_chain(path, rows, index)
@@ -152,6 +155,8 @@ def _embedding_chain(store: EmbeddingStore, request: EmbeddingRequest, rows: Row
         problems.append(f"the embeddings are of other shards ({theirs}) than these ({rows.fingerprint[:8]}): {again}")
     if store.meta.get("identity") != request.identity:
         problems.append(f"the embeddings are of {store.meta.get('identity')}, not of {request.identity}: {again}")
+    if rows.index is not None and store.meta.get("starts") != rows.index.starts.tolist():
+        problems.append(f"the embeddings say that their shards begin at other rows: {again}")
     pending = len(store.pending(rows.wanted))
     if pending or not store.complete:
         problems.append(f"{pending:,} rows are not embedded yet: run mine.py")
@@ -182,21 +187,33 @@ def _content(store: EmbeddingStore, reader: SampleReader, targets: np.ndarray) -
     return problems
 
 
+def _description(index: HardPairIndex, request: MiningRequest, embedded: EmbeddedRows) -> list[str]:
+    """Where the rules, the search and the copies by which an index is judged are not those that were asked for."""
+    asked, settings, search = request.search, index.meta.get("settings"), index.meta.get("search")
+    backend = search.get("backend") if isinstance(search, dict) else None
+    groups = [name for name in ("image_group", "text_group") if embedded.groups()[name] is not None]
+    problems = []
+    if settings != request.settings()["search"] | {"depth": index.depth}:
+        problems.append(f"the hard pairs say that their rules were {settings}")
+    if backend not in (("exact", "approximate") if asked.backend == "auto" else (asked.backend,)):
+        problems.append(f"the hard pairs say that they were searched by {backend}, not by {asked.backend}")
+    if index.meta.get("groups") != groups:
+        problems.append(f"the hard pairs say that {index.meta.get('groups')} kept copies apart, not {groups}")
+    return problems
+
+
 def _index(index: HardPairIndex, embedded: EmbeddedRows, targets: np.ndarray) -> Iterator[tuple[str, list[str]]]:
     form = check_form(index, embedded.usable)
     yield f"form of {len(index):,} rows by {index.depth} hard pairs", form
     if form:
         return
-    groups = {
-        name: value for name, value in embedded.groups().items() if name in ("valid", *index.meta.get("groups", []))
-    }
     try:
-        pairs = open_pairs(embedded.image, embedded.text, **groups)
+        pairs = open_pairs(embedded.image, embedded.text, **embedded.groups())
     except HelipError as error:  # an embedding that is NaN or zero
         yield "rows by brute force in float64", [str(error).rstrip(".")]
         return
     sampled = check_sample(index, pairs, targets)
-    backend, problems = index.meta.get("search", {}).get("backend", "exact"), sampled.problems
+    backend, problems = index.meta["search"]["backend"], sampled.problems
     least = SearchSettings(**index.meta["settings"]).min_recall
     if backend == "approximate" and sampled.recall < least - 3 * sampled.error:
         problems = [*problems, f"the recall of the sample is {sampled.recall:.4f}, below search.min_recall={least}"]

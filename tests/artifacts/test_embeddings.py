@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helip.artifacts.atomic import atomic_file, atomic_folder, digest
+from helip.artifacts.atomic import atomic_file, atomic_folder, clear_stale, digest
 from helip.artifacts.embeddings import GOOD, PENDING, UNREADABLE, EmbeddingStore
 from helip.errors import HelipError
 
@@ -128,8 +128,34 @@ def test_atomic_writes_leave_the_old_version_when_they_fail(tmp_path: Path) -> N
     assert (tmp_path / "file").read_text() == "old"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "old"]
     with atomic_folder(tmp_path / "folder") as path:
+        (path / "old").touch()
         (path / "new").touch()
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "new"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "new", "old"]
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "a.npy").write_text("older")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
+    (tmp_path / "file").write_text("mine")
+    for name, sentence in (("thesis", "holds thesis.txt, which is no part"), ("file", "is no folder")):
+        with pytest.raises(HelipError, match=sentence), atomic_folder(tmp_path / name) as temporary:
+            (temporary / "a.npy").write_text("new")
+    with atomic_folder(tmp_path / "own") as temporary:
+        (temporary / "a.npy").write_text("new")
+    assert (tmp_path / "own" / "a.npy").read_text() == "new"
+    assert (tmp_path / "thesis" / "thesis.txt").exists() and (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "own", "thesis"]
+
+
+def test_only_what_was_left_of_the_same_artefact_is_cleared(tmp_path: Path) -> None:
+    for name in (".a.12.tmp", ".a.7.old", ".a.b.12.tmp", ".[a].9.tmp", "a.partial-0"):
+        (tmp_path / name).mkdir()
+    clear_stale(tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".[a].9.tmp", ".a.b.12.tmp", "a.partial-0"]
+    clear_stale(tmp_path / "[a]")
+    assert not (tmp_path / ".[a].9.tmp").exists()
 
 
 def test_digests_do_not_depend_on_the_order_of_keys() -> None:

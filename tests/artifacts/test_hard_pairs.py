@@ -57,10 +57,12 @@ def test_topk_takes_the_first_columns():
 
 def test_saving_again_replaces_the_folder(tmp_path):
     make().save(tmp_path / "index")
-    (tmp_path / "index" / "old").touch()
     make(n=5).save(tmp_path / "index")
     assert len(HardPairIndex.load(tmp_path / "index")) == 5
-    assert not (tmp_path / "index" / "old").exists()
+    (tmp_path / "index" / "thesis.txt").touch()
+    with pytest.raises(HelipError, match=r"holds thesis\.txt"):
+        make(n=6).save(tmp_path / "index")
+    assert len(HardPairIndex.load(tmp_path / "index")) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 

@@ -7,6 +7,7 @@ import warnings
 import zlib
 from contextlib import suppress
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -88,6 +89,30 @@ def test_trailing_bytes_are_ignored() -> None:
 def test_what_is_no_whole_image_is_unreadable(data: bytes) -> None:
     with pytest.raises(Unreadable, match="cannot be decoded"):
         decode_image(data)
+
+
+@pytest.mark.parametrize("format", ["AVIF", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "PPM", "MPO"])
+def test_files_of_the_web_are_read_whatever_their_member_is_called(format: str) -> None:
+    assert decode_image(encoded(colours("RGB"), format)).size == (24, 24)
+
+
+def test_a_damaged_avif_is_unreadable() -> None:
+    """Its decoder raises a bare RuntimeError."""
+    good = encoded(colours("RGB"), "AVIF")
+    with pytest.raises(Unreadable, match="RuntimeError"):
+        decode_image(
+            good.replace(b"pitm" + bytes(5) + b"\x01", b"pitm" + bytes(5) + b"\x07")
+        )  # the main picture's number
+
+
+@pytest.mark.parametrize(
+    "data", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", b"DDS |" + bytes(200)]
+)
+def test_formats_of_no_crawl_reach_no_plugin(data: bytes) -> None:
+    """PostScript would be run by Ghostscript, and a texture of an unknown kind is a NotImplementedError."""
+    with mock.patch("PIL.EpsImagePlugin.Ghostscript") as run, pytest.raises(Unreadable, match="cannot be decoded"):
+        decode_image(data)
+    run.assert_not_called()
 
 
 @pytest.mark.parametrize(("width", "height"), [(30_000, 20_000), (10_000, 10_000), (2**31 - 1, 2**31 - 1)])

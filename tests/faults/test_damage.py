@@ -1,6 +1,7 @@
 """Shards cut off at every byte, shards that change under a reader, flipped bytes in every artefact."""
 
 import os
+import resource
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import SUMS, check_sums
 from helip.data.reader import SampleReader, Unreadable
 from helip.errors import HelipError
+from tests.faults.injected import in_child
 from tests.samples import sample, write_tar
 
 
@@ -94,8 +96,7 @@ def test_every_flipped_byte_is_found_by_its_sum(tmp_path: Path, make: Callable[[
             bad[place] ^= 1 << (place % 8)
             path.write_bytes(bad)
             assert check_sums(folder), f"byte {place} of {path.name}"
-            # what the Arrow reader does with a damaged file is its own: its sum is checked first there
-            if path.name not in (SUMS, "keys.arrow"):
+            if path.name != SUMS:
                 with suppress(HelipError):
                     load()
             tried += 1
@@ -117,3 +118,47 @@ def test_an_array_cut_off_at_every_byte_is_refused(
                 load()
         path.write_bytes(good)
     assert load() is not None
+
+
+def test_a_damaged_file_of_keys_ends_in_a_sentence(tmp_path: Path) -> None:
+    """In a process of its own: the Arrow reader believes what a file says of its lengths, and then reads anywhere."""
+    folder = tmp_path / "artefact"
+    make_shards(folder)
+    path = folder / "keys.arrow"
+    good = path.read_bytes()
+
+    def refused_or_read() -> None:
+        flipped = (good[:place] + bytes([good[place] ^ 0x81]) + good[place + 1 :] for place in range(len(good)))
+        for damaged in (*flipped, *(good[:length] for length in range(0, len(good), 16))):
+            path.write_bytes(damaged)
+            with suppress(HelipError):
+                index = ShardIndex.load(folder)
+                assert all(index.where(row) for row in range(len(index)))
+
+    assert in_child(refused_or_read) == 0
+
+
+def test_a_place_before_the_shard_begins_is_no_place(tmp_path: Path) -> None:
+    folder = tmp_path / "artefact"
+    make_shards(folder)
+    for name, sentence in (("offset", "no longer where it was indexed"), ("starts", "columns differ")):
+        good = (folder / f"{name}.npy").read_bytes()
+        array = np.load(folder / f"{name}.npy")
+        array.flat[0] -= 1 << 40
+        np.save(folder / f"{name}.npy", array)
+        with pytest.raises(HelipError, match=sentence):
+            SampleReader(ShardIndex.load(folder)).read(0)
+        (folder / f"{name}.npy").write_bytes(good)
+
+
+@pytest.mark.parametrize("make", [make_index, make_store, make_shards])
+def test_an_artefact_is_not_to_be_deleted_because_no_file_can_be_opened(tmp_path: Path, make) -> None:
+    """The command line has a sentence for what the machine does; "delete the folder" would cost hours."""
+    load = make(tmp_path / "artefact")
+
+    def without_handles() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        with pytest.raises(OSError, match="Too many open files"):
+            load()
+
+    assert in_child(without_handles) == 0

@@ -169,6 +169,7 @@ def test_topk_out_of_range(world: World, mined: Result, program: str, topk: int,
         ("train.best=test/i2t_recall@1", "train.best=test/i2t_recall@1 is no metric of an evaluator: begin it with"),
         ("helip.topk=", "helip.topk= must be a whole number|helip.topk"),
         ("seed=-1", "seed=-1 must be a whole number from 0"),
+        ("dataset.path=/da(ta", "mismatched input .*must be quoted twice, \"NAME='VALUE'\""),
         ("dataset=3", "Config group override must be a string"),
     ],
 )

@@ -39,3 +39,12 @@ def test_a_tar_that_is_not_sorted_is_named(tmp_path: Path) -> None:
     lines = said(tmp_path).splitlines()
     assert lines[0].startswith("warning: 8 of 9 samples have no image or no caption, the first is 0.tar, key 0 ")
     assert lines[1].startswith("warning: members of a key are not adjacent in 0.tar: sort the tar by name")
+
+
+def test_what_is_no_file_in_a_folder_of_shards_is_named(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", [("k", sample(0))])
+    for make in (lambda odd: odd.symlink_to("/nowhere"), lambda odd: odd.symlink_to(odd), Path.mkdir):
+        make(tmp_path / "1.tar")
+        with pytest.raises(HelipError, match=r"/1\.tar is a broken link or no file: restore it"):
+            resolve_shards(str(tmp_path))
+        (tmp_path / "1.tar").rmdir() if make is Path.mkdir else (tmp_path / "1.tar").unlink()

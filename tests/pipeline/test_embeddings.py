@@ -1,8 +1,10 @@
 """Embeddings are computed once: killed passes go on, older stores are taken over, bad datasets stop early."""
 
+import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -22,7 +24,7 @@ from helip.errors import HelipError
 from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings, own_rows, repaired_rows
 from helip.pipeline.runtime import TrainerSpec, predict_trainer
 from tests.embedding.fakes import Colours, fake_encoders
-from tests.samples import sample, write_shards, write_tar
+from tests.samples import picture, sample, write_shards, write_tar
 
 QUIET = Console(quiet=True)
 
@@ -132,6 +134,43 @@ def test_other_encoders_take_over_nothing(index: ShardIndex, tmp_path: Path, tra
     create = Recorded()
     ensure(request(create, identity={"encoders": "others"}), index, tmp_path, trainer)
     assert create.rows == 30
+
+
+def same_sizes(path: Path, first: int) -> Path:
+    """A shard whose header does not depend on what it shows: pictures without compression, captions of one length."""
+    samples = [(f"k{n}", {"bmp": picture(first + n, 24, "BMP"), "txt": b"%05d" % (first + n)}) for n in range(6)]
+    return write_tar(path, samples)
+
+
+@pytest.mark.parametrize("way", ["found", "taken over"])
+def test_a_shard_that_was_replaced_by_one_of_the_same_sizes(tmp_path: Path, trainer: pl.Trainer, way: str) -> None:
+    """The same fingerprint, even the same times: the digests of a few of its rows tell, and all of it is embedded."""
+    shards = [same_sizes(tmp_path / f"data/{n}.tar", 10 * n) for n in range(3)]
+    index = ShardIndex.build(shards)
+    older, _ = ensure(request(Recorded()), index if way == "found" else ShardIndex.build(shards[:2]), tmp_path, trainer)
+    older, state = older.content_digest(np.ones(len(older.state), bool)), shards[1].stat()
+    same_sizes(shards[1], 50)
+    os.utime(shards[1], ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert ShardIndex.build(shards).fingerprint == index.fingerprint
+    create = Recorded()
+    store, _ = ensure(request(create), index, tmp_path, trainer)
+    assert create.rows == (6 if way == "found" else 12)
+    assert store.content_digest(index.valid) != older
+    fresh, _ = ensure(request(Recorded()), index, tmp_path / "fresh", trainer)
+    assert (store.image == fresh.image).all() and (store.text == fresh.text).all()
+    assert len(repaired_rows(request(create), index, index.valid, store.folder)) == 0
+
+
+def test_a_store_that_is_not_what_was_written_is_not_taken_over(index: ShardIndex, tmp_path: Path, trainer) -> None:
+    """Its damage would get sums of its own."""
+    _, older = ensure(request(Recorded()), ShardIndex.build(index.shards[:2]), tmp_path, trainer)
+    image = bytearray((older / "image.npy").read_bytes())
+    image[-3] ^= 4
+    (older / "image.npy").write_bytes(image)
+    create, told = Recorded(), Console(record=True, width=2000, file=io.StringIO())
+    ensure(request(create), index, tmp_path, trainer, console=told)
+    assert create.rows == 30
+    assert re.search(r"warning: no embeddings are taken over from \S+: \S+image.npy has the sum", told.export_text())
 
 
 def test_adopting_never_undoes_what_is_done(index: ShardIndex, tmp_path: Path, trainer: pl.Trainer) -> None:

@@ -13,7 +13,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.pipeline import build
 from tests.pipeline.conftest import TRAIN, VAL, Result, World, call, compose
 from tests.reference import brute_hard_pairs
-from tests.samples import sample, write_shards, write_tar
+from tests.samples import picture, sample, write_shards, write_tar
 
 
 def indices(world: World, dataset: str = "folder") -> list[Path]:
@@ -85,6 +85,12 @@ def test_an_index_of_ones_own(fresh: World, tmp_path: Path) -> None:
     """paths.index: the files of the public format, refused under other settings, deepened only by mine.py."""
     folder = tmp_path / "own"
     own = f"paths.index={folder}"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    refused = fresh.run("mine", own)
+    assert refused.status == 1 and "thesis.txt, which is no part of what would replace" in refused.err, refused.err
+    assert not list((fresh.folder / "artifacts").rglob("embeddings"))  # before the work, not after it
+    (folder / "thesis.txt").unlink()
     assert fresh.run("mine", own, "search.depth=6").status == 0
     assert sorted(path.name for path in folder.iterdir()) == [
         "SHA256SUMS", "meta.json", "rows.npy", "scores.npy", "scores_image.npy", "scores_text.npy",
@@ -158,6 +164,32 @@ def test_repaired_rows_are_mined_again(fresh: World, tmp_path: Path) -> None:
     newer = HardPairIndex.load(folder)
     assert newer.meta["embedded"] == 12 and (newer.counts() > 0).all()
     assert "found, nothing was mined" in fresh.run("mine", *changes).out
+
+
+def test_hard_pairs_of_a_shard_that_was_replaced_are_mined_again(fresh: World, tmp_path: Path) -> None:
+    """By one of the same sizes, which the fingerprint does not see; the index of before fits no more."""
+    data = tmp_path / "data"
+    changes = [f"dataset.path={data}", "dataset.parts.train=':'", "~dataset.parts.val", "dataset.evaluators=[]"]
+
+    def write(first: int) -> None:
+        samples = [(f"k{n}", {"bmp": picture(first + n, 24, "BMP"), "txt": b"%05d" % (first + n)}) for n in range(12)]
+        write_tar(data / "0.tar", samples)
+
+    write(0)
+    assert fresh.run("mine", *changes).status == 0
+    (folder,) = indices(fresh)
+    before = HardPairIndex.load(folder).meta
+    shutil.copytree(folder, tmp_path / "own")
+    write(40)
+    refused = fresh.run("train", *changes, f"paths.index={tmp_path}/own")
+    assert refused.status == 1 and "or their shards were replaced: run mine.py" in refused.errors[0]
+    again = fresh.run("mine", *changes)
+    assert again.status == 0 and "12 rows could not be read before, or are of shards that were replaced" in again.out
+    after = HardPairIndex.load(folder).meta
+    assert after["fingerprint"] == before["fingerprint"] and after["content"] != before["content"]
+    assert "found, nothing was mined" in fresh.run("mine", *changes).out
+    refused = fresh.run("mine", *changes, f"reuse={tmp_path}/own", "helip.near_duplicate=0.9")
+    assert refused.status == 1 and "was mined on shards that were replaced since" in refused.errors[0]
 
 
 def test_what_names_embeddings() -> None:

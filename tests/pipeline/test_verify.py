@@ -45,7 +45,7 @@ def test_all_is_good(checked: World) -> None:
     result = verify(checked, f"verify_checkpoint={run}")
     assert result.status == 0, result.err
     lines = [line for line in result.out.splitlines() if line.startswith(("good", "wrong"))]
-    assert len(lines) == 9 and all(line.startswith("good") for line in lines)
+    assert len(lines) == 10 and all(line.startswith("good") for line in lines)
     assert "32 rows by brute force in float64" in result.out
     assert not (result.folder / "hard_pairs.png").exists()
 
@@ -77,6 +77,43 @@ def test_sums_that_agree_with_a_wrong_index(copy: World) -> None:
     np.save(folder / "rows.npy", rows)
     write_sums(folder, [path.name for path in folder.iterdir() if path.name != SUMS])
     refused(verify(copy), r"scores are not those of the embeddings: 1 of 32 rows, such as row 3 with \d+: delete")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"search": {"backend": "pool"}}, "say that they were searched by pool, not by auto: delete"),
+        ({"search": 5}, "searched by None"),
+        ({"groups": []}, r"say that \[\] kept copies apart, not \['image_group', 'text_group'\]"),
+        (
+            {"settings": {"score": "joint", "skip_first": 2}},
+            "say that their rules were {'score': 'joint', 'skip_first': 2}",
+        ),
+        ({"settings": None}, "say that their rules were None"),
+    ],
+)
+def test_an_index_is_judged_by_what_was_asked_for(copy: World, changes: dict, sentence: str) -> None:
+    """And not by what it says of itself: by the words of a random pool any list of pairs would be good."""
+    folder = only(copy, "hard_pairs/*/meta.json").parent
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | changes))
+    write_sums(folder, [path.name for path in folder.iterdir() if path.name != SUMS])
+    refused(verify(copy), sentence)
+
+
+def test_a_file_without_a_sum(copy: World) -> None:
+    folder = only(copy, "hard_pairs/*/meta.json").parent
+    sums = (folder / SUMS).read_text().splitlines(keepends=True)
+    (folder / SUMS).write_text("".join(line for line in sums if "scores.npy" not in line))
+    refused(verify(copy), "scores.npy is not among its sums: delete")
+
+
+def test_embeddings_whose_shards_begin_elsewhere(copy: World) -> None:
+    """Where another dataset shares a shard it takes rows from there."""
+    folder = only(copy, "embeddings/*/meta.json").parent
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"starts": [0, *(n + 1 for n in meta["starts"][1:])]}))
+    refused(verify(copy), "say that their shards begin at other rows: delete")
 
 
 def test_embeddings_of_others(copy: World) -> None:
