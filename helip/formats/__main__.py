@@ -4,6 +4,7 @@ Embeddings need no command: encoders=precomputed reads them.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,11 @@ def main(arguments: list[str] | None = None) -> None:
         print("\n".join(run(**options)))
     except HelipError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(f"error: {error.strerror or error}{where}: make room, or name another place; the command starts anew")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: what was begun is removed")
 
 
 def from_released(
@@ -42,6 +48,8 @@ def from_released(
     from helip.formats.from_released import from_released as convert
     from helip.formats.kinship import by_embeddings
 
+    if (image is None) != (text is None):
+        raise HelipError("--image and --text judge pairs together: give both, or neither")
     index = _shards(shards)
     similarity = None
     if image and text:
@@ -111,6 +119,12 @@ def _separator(text: str) -> str:
     return "\t" if text in ("\\t", "tab") else text
 
 
+def _name(text: str) -> str:
+    if not text.strip(".") or "/" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no file: give a name such as cc3m")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helip.formats", description="Files of other programs, in and out.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -137,11 +151,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--text", type=Path, help="likewise; without them captions are compared")
 
     one = command(to_released, "index", "training_list", "out")
-    one.add_argument("--name", required=True, help="of the dataset: NAME_hard_sample.csv")
+    one.add_argument("--name", type=_name, required=True, help="of the dataset: NAME_hard_sample.csv")
 
     one = command(shards_to_csv, "out")
     one.add_argument("--shards", **shards)
-    one.add_argument("--name", required=True, help="of the list: OUT/NAME.csv")
+    one.add_argument("--name", type=_name, required=True, help="of the list: OUT/NAME.csv")
     one.add_argument("--separator", type=_separator, default=",", help="one character, or tab (default: a comma)")
     one.add_argument("--caption", default="txt", help="the .txt member, or a field of the .json member")
 
@@ -163,4 +177,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that what was begun is removed
     main()

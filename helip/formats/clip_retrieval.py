@@ -197,9 +197,15 @@ def _read(path: Path) -> pa.Table:
         ("caption", "caption", clean_caption),  # as the reader of the shards does
     ):
         if source in there:
-            values = table[source].cast(pa.large_string()).to_pylist()
-            columns[name] = pa.array([clean(value or "") for value in values], pa.large_string())
+            columns[name] = pa.array([clean(value or "") for value in _texts(table[source], path)], pa.large_string())
     return pa.table(columns)
+
+
+def _texts(column: pa.ChunkedArray, path: Path) -> list[str | None]:
+    try:
+        return column.cast(pa.large_string()).to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise HelipError(f"{path} has keys, urls or captions that are no texts, but {column.type}") from error
 
 
 def _base(path: str) -> str:
@@ -208,6 +214,13 @@ def _base(path: str) -> str:
 
 
 def _numbered(folder: Path, prefix: str, suffix: str) -> dict[int, Path]:
-    """Files by their number, in its order."""
-    matches = {path: re.fullmatch(rf"{prefix}(\d+){re.escape(suffix)}", path.name) for path in folder.glob("*")}
-    return dict(sorted((int(match[1]), path) for path, match in matches.items() if match))
+    """Files by their number, in its order. Raises HelipError for two of one number: 3 and 03 are of two runs."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.glob("*")):
+        if match := re.fullmatch(rf"{prefix}(\d+){re.escape(suffix)}", path.name):
+            if other := found.get(int(match[1])):
+                raise HelipError(
+                    f"{folder} has both {other.name} and {path.name}, which two runs left there: keep the files of one"
+                )
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))

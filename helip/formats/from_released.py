@@ -21,6 +21,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
 from helip.errors import HelipError
 from helip.formats.kinship import SURE, Similarity, by_captions, kinship
+from helip.formats.places import new_folder
 from helip.formats.released_files import read_hard_samples, read_url_index
 from helip.formats.rows import url_of
 from helip.formats.training_list import read_list
@@ -89,7 +90,7 @@ def from_released(
 
     Args:
         hard_samples: their .csv, or the dictionary as .json.
-        folder: of the new index.
+        folder: a new one, for the index.
         url_index: their .json; not needed with order="row".
         order: what an id is: of a url ("url"), the number of a usable row ("row": the line of a training list), or
             "auto": of a url, refused where that cannot be told from the number of a row.
@@ -97,27 +98,28 @@ def from_released(
         similarity: of pairs of rows, to tell; None: the words of their captions.
 
     Raises:
-        HelipError: files that cannot be read or have nothing in common with the shards, or ids of an unknown order.
+        HelipError: files that cannot be read or have nothing in common with the shards, ids of an unknown order, or
+            something that is in `folder` already.
     """
-    report = Report()
-    by_row = np.flatnonzero(index.valid)
-    if order == "row":
-        row_of_id = by_row if training_list is None else _rows_of_list(training_list, index)
-    elif url_index is None:
+    if order != "row" and url_index is None:
         raise HelipError(
             "ids are read by url: give --url-index, or say --order row if they are lines of a training list"
         )
-    else:
-        row_of_id = _rows_of_urls(read_url_index(url_index), index, report)
-        shared = row_of_id[: len(by_row)]
-        known = shared >= 0
-        report.agree = float((shared == by_row[: len(shared)])[known].mean()) if known.any() else 0.0
-        if order == "auto" and not _one_order(row_of_id, report):
-            measure = similarity or by_captions(SampleReader(index))
-            _refuse_unless_by_url(hard_samples, row_of_id, by_row, measure, report)
+    folder, report = new_folder(folder), Report()
     width = max((len(partners) for _, partners in read_hard_samples(hard_samples)), default=0)
     if not width:
         raise HelipError(f"{hard_samples} lists no hard pairs")
+    by_row = np.flatnonzero(index.valid)
+    if order == "row" or url_index is None:
+        row_of_id = by_row if training_list is None else _rows_of_list(training_list, index)
+    else:
+        row_of_id = _rows_of_urls(read_url_index(url_index), index, report)
+        if not (row_of_id >= 0).any():
+            raise HelipError(f"no url of {url_index} is in {index.shards[0].parent}: these are other data")
+        report.agree = _agreement(row_of_id, by_row)
+        if order == "auto" and report.agree < 1:
+            measure = similarity or by_captions(SampleReader(index))
+            _refuse_unless_by_url(hard_samples, row_of_id, by_row, measure, report)
     with atomic_folder(folder) as temporary:
         shape = (len(index), width)
         arrays = {name: new_array(temporary / f"{name}.npy", dtype, shape) for name, dtype in ARRAYS.items()}
@@ -167,10 +169,11 @@ def _rows_of_urls(ids: dict[str, int], index: ShardIndex, report: Report) -> np.
     return row_of_id
 
 
-def _one_order(row_of_id: np.ndarray, report: Report) -> bool:
-    """Whether ids rise with rows, one for each: then an id is the line of a training list as well."""
-    rows = row_of_id[row_of_id >= 0]
-    return bool((np.diff(rows) > 0).all()) and not (report.rows_of_repeated_url or report.rows_without_url)
+def _agreement(row_of_id: np.ndarray, by_row: np.ndarray) -> float:
+    """Share of the ids with a row whose row is also that of the line of a training list, `by_row`, of that number."""
+    ids = np.flatnonzero(row_of_id >= 0)
+    lines = np.where(ids < len(by_row), by_row[np.minimum(ids, len(by_row) - 1)], -1)
+    return float((row_of_id[ids] == lines).mean())
 
 
 def _refuse_unless_by_url(
@@ -191,8 +194,8 @@ def _refuse_unless_by_url(
     )
     if found["row"] > SURE:
         raise HelipError(
-            f"{disagree}, and they are not the url index's: read by url the listed pairs have nothing in common, read "
-            "by row they do; say --order row if the training list was written in the order of these shards"
+            f"{disagree}, and they are not the url index's: read by url the listed pairs have less in common than "
+            "read by row; say --order row if the training list was written in the order of these shards"
         )
     raise HelipError(
         f"{disagree}, and the listed pairs have no more in common than random ones, whether ids are read by url or by "

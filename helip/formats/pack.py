@@ -16,7 +16,8 @@ from helip.artifacts.atomic import atomic_folder, write_json
 from helip.data.reader import Unreadable, clean_caption
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
-from helip.formats.training_list import read_entries
+from helip.formats.places import new_folder
+from helip.formats.training_list import check_separator, read_entries
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
 EXTENSIONS["MPO"] = "jpg"  # of cameras that store a preview behind the photo: a JPEG to all who read the first picture
@@ -59,12 +60,12 @@ def csv_to_shards(
     Raises:
         HelipError: a list that cannot be read, with the line; `out` is there already; or no sample at all.
     """
-    if out.exists() and any(out.iterdir()):
-        raise HelipError(f"{out} is there already: name a new folder, or remove it")
-    if len(separator) != 1 or per_shard < 1:
-        raise HelipError(f"a separator is one character, not {separator!r}, and a shard holds at least one sample")
+    target = new_folder(out)
+    check_separator(separator)
+    if per_shard < 1:
+        raise HelipError(f"a shard holds at least one sample, not {per_shard}")
     packed = Packed()
-    with atomic_folder(out) as temporary:
+    with atomic_folder(target) as temporary:
         writer = _Shards(temporary, per_shard)
         try:
             for line, entry in read_entries(path, separator):
@@ -94,7 +95,10 @@ def _sample(entry: dict[str, str], image_column: str, caption_column: str, root:
     """Image bytes, extension and caption of a line. Raises Unreadable, or HelipError where the columns are others."""
     for column in (image_column, caption_column):
         if column not in entry:
-            raise HelipError(f"the list has no column {column!r}, only {', '.join(map(repr, entry))}")
+            raise HelipError(
+                f"the list has no column {column!r}, only {', '.join(map(repr, entry))}: give its names "
+                "(--image-column, --caption-column), and its --separator if they are joined"
+            )
     name, caption = entry[image_column], clean_caption(entry[caption_column])
     if "://" in name:
         raise Unreadable(f"{name[:100]} is an address: img2dataset downloads such lists")

@@ -7,6 +7,7 @@ to the list. The CSV file is read line by line, the two JSON files whole; all ar
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,13 +16,16 @@ import numpy as np
 from helip.artifacts.atomic import atomic_file
 from helip.errors import HelipError
 
+ID = re.compile(r"\s*\d{1,10}\s*")
+MOST = 2**31 - 1  # an id is a row, and rows are int32 (helip.artifacts.hard_pairs)
+
 
 def read_url_index(path: Path) -> dict[str, int]:
     """Url to id. Raises HelipError for another content, or an id that two urls share."""
     content = _json(path)
-    good = all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in content.values())
+    good = all(type(value) is int and 0 <= value <= MOST for value in content.values())  # True is an int too
     if not good or len(set(content.values())) != len(content):
-        raise HelipError(f"{path} must map every url to an id of its own, a whole number from 0")
+        raise HelipError(f"{path} must map every url to an id of its own, a whole number from 0 to {MOST:,}")
     return content
 
 
@@ -38,7 +42,7 @@ def read_hard_samples(path: Path) -> Iterator[tuple[int, list[int]]]:
             yield _ids([target, *partners], f"{path}, target {target!r}")
         return
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield _ids(line.strip().split(","), f"{path}, line {number}")
@@ -54,16 +58,17 @@ def _ids(entries: list, where: str) -> tuple[int, list[int]]:
             raise ValueError
         target, *partners = (int(entry) for entry in entries)
     except (ValueError, TypeError) as error:
-        bad = next((entry for entry in entries if not str(entry).strip().isdigit()), entries[0])
+        bad = next((entry for entry in entries if not ID.fullmatch(str(entry))), entries[0])
         raise HelipError(f"{where}: {str(bad)[:40]!r} is no id") from error
-    if min(target, *partners, 0) < 0:
-        raise HelipError(f"{where}: {min(target, *partners)} is no id")
+    for number in (min(target, *partners, 0), max(target, *partners, MOST)):
+        if not 0 <= number <= MOST:
+            raise HelipError(f"{where}: {str(number)[:40]} is no id, a whole number from 0 to {MOST:,}")
     return target, partners
 
 
 def _json(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise HelipError(f"{path} cannot be read as JSON ({str(error)[:200]})") from error
     if not isinstance(content, dict):

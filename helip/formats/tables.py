@@ -19,6 +19,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
+from helip.formats.places import a_file
 from helip.formats.rows import caption_of, url_of
 
 GROUP = 100  # rows written together: with images of 30 kB 3 MB, and 2 GB is the most that a column of bytes holds
@@ -135,7 +136,7 @@ def _with_pictures(names: list[str], pictures: list[str]) -> pa.Schema:
 def _write(path: Path, schema: pa.Schema, lines: Iterator[dict[str, Any]]) -> int:
     """Stream lines into a parquet file. Returns their number."""
     count = 0
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with atomic_file(a_file(path)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         while group := list(islice(lines, GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema))
             count += len(group)

@@ -27,6 +27,7 @@ from helip.artifacts.versions import check_version
 from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
+from helip.formats.places import new_folder
 from helip.formats.rows import url_of
 
 VERSION = 1
@@ -57,12 +58,9 @@ def shards_to_csv(index: ShardIndex, out: Path, name: str, separator: str = ",",
     Raises:
         HelipError: `out` is there already, or no row can be read.
     """
-    if out.exists() and any(out.iterdir()):
-        raise HelipError(f"{out} is there already: name a new folder, or remove it")
-    if len(separator) != 1 or separator in '"\r\n':
-        raise HelipError(f"a separator is one character such as ',' or a tab, not {separator!r}")
+    target = new_folder(out)
+    check_separator(separator)
     reader, shown, lines = SampleReader(index, caption), [], 0
-    target = out.absolute()
     with atomic_folder(target) as temporary:
         with open(temporary / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=separator, lineterminator="\n")
@@ -88,6 +86,12 @@ def shards_to_csv(index: ShardIndex, out: Path, name: str, separator: str = ",",
         write_json(temporary / f"{name}.json", about)
     lost = [f"{len(index) - lines:,} rows cannot be read and have no line, such as:"] if shown else []
     return [f"{lines:,} lines in {target / name}.csv", *lost, *shown]
+
+
+def check_separator(separator: str) -> None:
+    """Raises HelipError for what separates no fields of a CSV file."""
+    if len(separator) != 1 or separator in '"\r\n':
+        raise HelipError(f"a separator is one character such as ',' or a tab, not {separator!r}")
 
 
 def _title(caption: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -191,3 +192,14 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     write_folder(tmp_path / "broken", vectors(10), vectors(10), keys, captions)
     (tmp_path / "broken/metadata/metadata_0.parquet").write_bytes(b"PAR1 no")
     refused("broken", "cannot be read as a parquet file")
+    write_folder(tmp_path / "lists", vectors(10), vectors(10), keys, captions)
+    path = tmp_path / "lists/metadata/metadata_0.parquet"
+    table = pq.read_table(path)
+    lists = pa.array([[caption] for caption in captions])
+    pq.write_table(table.set_column(table.column_names.index("caption"), "caption", lists), path)
+    refused("lists", r"metadata_0.parquet has keys, urls or captions that are no texts, but list<")
+    write_folder(tmp_path / "two", vectors(10), vectors(10), keys, captions)
+    for side, suffix in (("img_emb", "npy"), ("text_emb", "npy"), ("metadata", "parquet")):
+        file = tmp_path / f"two/{side}/{side}_0.{suffix}"
+        (file.parent / f"{side}_00.{suffix}").write_bytes(file.read_bytes())
+    refused("two", r"metadata has both metadata_0\.parquet and metadata_00\.parquet, which two runs left there")

@@ -1,5 +1,6 @@
 """python -m helip.formats: each command from files to files, and faults as one sentence."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,43 @@ def test_all_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert said.startswith("60 tuples in")
 
 
-def test_faults_are_one_sentence(tmp_path: Path) -> None:
-    write_shards(tmp_path, [3])
+def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = ShardIndex.build(write_shards(tmp_path, [3]))
+    hard_pairs(3, 2, index.fingerprint).save(tmp_path / "index")
+    (tmp_path / "file").write_text("")
+    tars, one = ["--shards", str(tmp_path)], ["from-released", "x.csv", "x", "--image", "x.npy"]
     for arguments, sentence in (
         (["to-parquet", f"{tmp_path}/none", "x", "--shards", str(tmp_path)], "error: no hard-pair index at"),
         (["shards-to-csv", "x", "--shards", f"{tmp_path}/none", "--name", "n"], "error: no shards at"),
         (["csv-to-shards", f"{tmp_path}/none.csv", f"{tmp_path}/x"], r"error: .*none\.csv cannot be read"),
+        (["shards-to-csv", f"{tmp_path}/file/x", *tars, "--name", "n"], r"error: File exists \(.*file\): make room"),
+        (["to-parquet", f"{tmp_path}/index", str(tmp_path), *tars], r"error: .* is a folder: name a file"),
+        ([*one, *tars], "error: --image and --text judge pairs together"),
     ):
         with pytest.raises(SystemExit, match=sentence):
             main(arguments)
+    for name in ("a/b", "", ".."):
+        with pytest.raises(SystemExit):
+            main(["shards-to-csv", f"{tmp_path}/x", *tars, "--name", name])
+        assert f"--name: {name!r} names no file: give a name such as cc3m" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device: make room"),
+        (KeyboardInterrupt(), "interrupted: what was begun is removed"),
+    ],
+)
+def test_what_ends_a_command_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, sentence: str
+) -> None:
+    write_shards(tmp_path / "tars", [3])
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("helip.formats.training_list.decode_image", fail)
+    with pytest.raises(SystemExit, match=sentence):
+        main(["shards-to-csv", f"{tmp_path}/x", "--shards", f"{tmp_path}/tars", "--name", "n"])
+    assert [path.name for path in tmp_path.iterdir()] == ["tars"]

@@ -231,3 +231,16 @@ def test_lists_with_other_columns(tmp_path: Path) -> None:
         csv_to_shards(tmp_path / "list.tsv", tmp_path / "out")
     with pytest.raises(HelipError, match="a shard holds at least one"):
         csv_to_shards(tmp_path / "list.tsv", tmp_path / "zero", per_shard=0)
+    with pytest.raises(HelipError, match=r"a separator is one character such as ',' or a tab, not '\"'"):
+        csv_to_shards(tmp_path / "list.tsv", tmp_path / "quote", '"')
+    with pytest.raises(HelipError, match=r"empty\.csv is there already"):
+        csv_to_shards(tmp_path / "list.tsv", tmp_path / "empty.csv")
+
+
+def test_an_empty_folder_in_which_one_stands_is_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0.jpg").write_bytes(picture(0))
+    (tmp_path / "list.csv").write_text("filepath\ttitle\n0.jpg\tred\n")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    csv_to_shards(tmp_path / "list.csv", Path(), root=tmp_path)
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["00000.tar", "00000_stats.json"]

@@ -145,11 +145,46 @@ def test_ids_that_are_rows_beside_urls_in_loader_order_are_refused(tmp_path: Pat
     ids = np.argsort(loader_order(index)).tolist()
     write_theirs(tmp_path / "ids", pairs, ids, [f"http://u/{row}" for row in range(count)])
     url_index = tmp_path / "ids/url_index/toy_url_index.json"
-    with pytest.raises(HelipError, match=r"in another order than the rows .* read by row they do; say --order row"):
+    with pytest.raises(
+        HelipError, match=r"in another order than the rows .* less in common than read by row; say --order row"
+    ):
         from_released(tmp_path / "rows/toy_hard_sample.csv", index, tmp_path / "ours", url_index)
     assert not (tmp_path / "ours").exists()
     from_released(tmp_path / "rows/toy_hard_sample.csv", index, tmp_path / "ours", order="row")
     assert (np.asarray(HardPairIndex.load(tmp_path / "ours").rows) == pairs.rows).all()
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_ids_that_are_off_by_one_row_are_refused(tmp_path: Path, shift: int) -> None:
+    """A row that the url index lacks, or a url that the shards lost: ids still rise with rows, and all are wrong."""
+    topic = np.random.default_rng(0).integers(0, len(TOPICS), 120)
+    members = [sample(row, txt=TOPICS[topic[row]].encode()) for row in range(120)]
+    index = ShardIndex.build([write_tar(tmp_path / "0.tar", [(f"{row:04d}", m) for row, m in enumerate(members)])])
+    known = {f"u{row}": row - shift for row in range(120) if row >= shift}
+    (tmp_path / "urls.json").write_text(json.dumps(known))
+    kin = [[row, *(r for r in range(120) if r != row and topic[r] == topic[row])] for row in range(120)]
+
+    def convert(name: str, by: int) -> np.ndarray:
+        lines = [[row - by for row in line if row >= by] for line in kin if line[0] >= by]
+        (tmp_path / "hard.csv").write_text("\ufeff" + "".join(",".join(map(str, line)) + "\n" for line in lines))
+        from_released(tmp_path / "hard.csv", index, tmp_path / name, tmp_path / "urls.json")
+        return np.asarray(HardPairIndex.load(tmp_path / name).rows)
+
+    rows = convert("ids", shift)
+    assert all(topic[other] == topic[row] for row in range(120) for other in rows[row] if other >= 0)
+    with pytest.raises(HelipError, match=r"\(0\.0% of the ids .* less in common than read by row; say --order row"):
+        convert("lines", 0)
+
+
+def test_nothing_is_replaced(tmp_path: Path, index: ShardIndex) -> None:
+    """A folder that was there, such as that of the shards, was removed for the index; so was a file."""
+    (tmp_path / "hard.csv").write_text("0,6\n6,0\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/photo.jpg").write_bytes(b"dear")
+    for name in ("mine", "hard.csv"):
+        with pytest.raises(HelipError, match=f"{name} is there already: name a new folder, or remove it"):
+            from_released(tmp_path / "hard.csv", index, tmp_path / name, order="row")
+    assert (tmp_path / "mine/photo.jpg").read_bytes() == b"dear" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_pairs_that_have_nothing_in_common_are_refused_and_embeddings_can_tell(tmp_path: Path) -> None:
@@ -209,7 +244,13 @@ def test_what_does_not_map_is_counted(tmp_path: Path) -> None:
         ('{"a": 0}', "0,1\n\n1,-2\n", r"hard\.csv, line 3: -2 is no id"),
         ('{"a": 0}', "0,1\n1.5,2\n", r"hard\.csv, line 2: '1\.5' is no id"),
         ('{"a": 0}', "\n", "lists no hard pairs"),
-        ('{"a": 0}', "0,1\n", "no target of .* has a row in .*: these are other data"),
+        ('{"a": 0}', "0,1\n", r"no url of .*urls\.json is in .*: these are other data"),
+        ("{}", "0,1\n", r"no url of .*urls\.json is in .*: these are other data"),
+        ('{"http://u/0": 0}', "7,1\n", "no target of .* has a row in .*: these are other data"),
+        ('{"http://u/0": 2147483648}', "0,1\n", "of its own, a whole number from 0 to 2,147,483,647"),
+        ('{"http://u/0": 0}', f"0,{10**30}\n", r"line 1: 10+ is no id, a whole number from 0 to 2,147,483,647"),
+        ('{"http://u/0": 0}', f"0,1\n0,{'9' * 5000}\n", r"line 2: '9{40}' is no id"),
+        ('{"http://u/0": 0}', "0,1,\n", r"line 1: '' is no id"),
         ('{"http://u/0": 0}', "0\n", "lists no hard pairs"),
     ],
 )
@@ -284,6 +325,7 @@ def test_lines_are_ids_where_rows_are_missing_or_urls_repeat(tmp_path: Path) -> 
 
 def test_a_list_of_other_shards_is_refused(tmp_path: Path, index: ShardIndex, training_list: Path) -> None:
     other = ShardIndex.build(write_shards(tmp_path, [84]))
+    (tmp_path / "x.csv").write_text("0,1\n")
     with pytest.raises(HelipError, match=r"was written from other shards .* than the hard pairs were mined on"):
         to_released(hard_pairs(84, 3, other.fingerprint), training_list, tmp_path / "out", "toy")
     with pytest.raises(HelipError, match="was written from other shards than those in"):
@@ -304,7 +346,7 @@ def test_on_real_pairs(tmp_path: Path) -> None:
     url_index = tmp_path / "ids/url_index/toy_url_index.json"
     from_released(tmp_path / "ids/toy_hard_sample.csv", index, tmp_path / "ours", url_index)
     assert (np.asarray(HardPairIndex.load(tmp_path / "ours").rows) == pairs.rows).all()
-    with pytest.raises(HelipError, match="read by row they do"):
+    with pytest.raises(HelipError, match="less in common than read by row"):
         from_released(tmp_path / "rows/toy_hard_sample.csv", index, tmp_path / "no", url_index)
     targets, partners = np.arange(2000), pairs.rows[:2000, 0].astype(np.int64)
     for measure in (by_captions(reader), by_embeddings(*sides)):
