@@ -41,17 +41,22 @@ class Target:
 
 
 MINING = tuple(f"tests/mining/test_{name}.py" for name in ("rules", "second_look", "tight_bounds", "bulk", "exact"))
+LOSSES = ("tests/training/test_losses.py", "tests/training/test_cut_batches.py")
 TARGETS = {
-    "tar": Target("helip.artifacts.tar", (), ("tests/artifacts/test_tar.py", "tests/artifacts/test_tar_edges.py")),
+    "tar": Target(
+        "helip.artifacts.tar", (), tuple(f"tests/artifacts/test_{name}.py" for name in ("tar_edges", "tar", "sparse"))
+    ),
     "order": Target("helip.data.order", (), ("tests/data/test_order.py", "tests/data/test_sources.py")),
-    "losses": Target("helip.training.losses", (), ("tests/training/test_losses.py",)),
+    "losses": Target("helip.training.losses", (), LOSSES),
     "roles": Target(
         "helip.training.pairs",
         ("describe_pairs", "known_duplicates", "mined_members"),
-        ("tests/training/test_losses.py",),
+        LOSSES,
     ),
     "rules": Target("helip.mining.rescore", ("unfiltered", "failures", "_select", "rescore"), MINING),
-    "scan": Target("helip.mining.scan", (), ("tests/mining/test_bulk.py", "tests/mining/test_exact.py")),
+    "scan": Target(
+        "helip.mining.scan", (), tuple(f"tests/mining/test_{name}.py" for name in ("scans", "bulk", "exact"))
+    ),
     "survivors": Target(
         "helip.mining.survivors",
         tuple(f"Survivors.{name}" for name in ("add", "_product", "_first_threshold", "_lower", "_grouped")),
