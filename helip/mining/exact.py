@@ -102,8 +102,8 @@ class ExactSearch:
 def fast_dtype(device: torch.device, size: int = 1024) -> torch.dtype:
     """What this machine multiplies fastest, by a short trial; float16, which is more exact, if about as fast.
 
-    A type that the processor lacks is emulated, at full size 60 times slower than float32 (float16 on an AMD, measured):
-    a small product leaves it out.
+    A type that the processor lacks is emulated, 60 times slower than float32 at full size (float16 on AMD's, measured),
+    and left out by a small product.
     """
     if device.type == "cuda":  # sums in half precision would break the error bound
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
