@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from helip.artifacts.tar import Member, TarError, is_header, scan_tar
+from helip.artifacts.tar import LOOKED_AT, Member, TarError, is_header, scan_tar
 
 END = bytes(1024)
 
@@ -140,6 +140,7 @@ def test_errors_name_the_byte(path: Path) -> None:
         (good + END + good + END, 1024, "more data after the end-of-archive mark"),  # cat a.tar b.tar
         (good + bytes(10240) + good + END, 1024, "more data after the end-of-archive mark"),
         (good + bytes(512) + b"\1", 1024, "more data after the end-of-archive mark"),
+        (good + bytes(512 + LOOKED_AT - 1) + b"\1", 1024, "more data after the end-of-archive mark"),
         (good + END + b"X", 1024, "more data after the end-of-archive mark"),
         (good + b"X" * 1024, 1024, "no tar header at"),
         (good + header(b"b.jpg", b"X0000000003\0") + padded(b"abc") + END, 1024, "no tar header at"),
@@ -148,6 +149,11 @@ def test_errors_name_the_byte(path: Path) -> None:
         with pytest.raises(TarError, match=reason) as caught:
             found(path, content)
         assert caught.value.offset == offset and f"at byte {offset}" in str(caught.value)
+
+
+def test_what_lies_far_behind_the_mark_is_not_looked_at(path: Path) -> None:
+    far = header(b"a.jpg", 3) + padded(b"abc") + bytes(512 + LOOKED_AT) + b"\1"
+    assert found(path, far) == [Member("a.jpg", 512, 3)]
 
 
 def test_data_may_end_with_the_file_but_the_mark_is_missed(path: Path) -> None:
