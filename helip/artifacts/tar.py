@@ -129,7 +129,7 @@ def _pax_records(raw: bytes, position: int) -> dict[str, str]:
     records: dict[str, str] = {}
     while raw.strip(b"\0"):
         length, _, _ = raw.partition(b" ")
-        if not length.isdigit() or not 0 < int(length) <= len(raw):
+        if not length.isdigit() or not 5 <= int(length) <= len(raw):  # the shortest is `5 x=\n`
             raise TarError("a damaged PAX record", position)
         keyword, _, value = raw[len(length) + 1 : int(length) - 1].partition(b"=")
         if keyword in (b"path", b"size"):

@@ -45,18 +45,19 @@ def drop_below(values: torch.Tensor, least: float) -> None:
 
 
 def zero_above(values: torch.Tensor, other: torch.Tensor, edge: float) -> None:
-    """Set values to 0 in place where `other`, (S, C) of the same dtype, is above `edge`."""
+    """Set values to 0 in place where `other`, (S, C) of the same type, exceeds `edge`; in half precision a few more."""
+    floor = _rounded_down(torch.tensor([edge]), values.dtype)
     if values.is_cuda or edge <= 0:
-        values.masked_fill_(other > edge, 0)
+        values.masked_fill_(other > floor.item(), 0)
         return
     bits = INTEGER[values.dtype]
-    floor = _rounded_down(torch.tensor([edge]), values.dtype).view(bits).item()
     numbers = values.view(bits).numpy()
-    np.multiply(numbers, other.view(bits).numpy() <= floor, out=numbers)
+    np.multiply(numbers, other.view(bits).numpy() <= floor.view(bits).item(), out=numbers)
 
 
 def _rounded_down(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return limit if dtype == torch.float32 else (limit * (1 - 2.0**-7)).to(dtype)
+    """Never above `limit`, where rounding to the nearest number of `dtype`, as comparisons do, may be."""
+    return limit if dtype == torch.float32 else (limit - limit.abs() * 2.0**-7).to(dtype)
 
 
 def kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from helip.artifacts.tar import Member, TarError, is_header, scan_tar
+from helip.artifacts.tar import LOOKED_AT, Member, TarError, is_header, scan_tar
 
 END = bytes(1024)
 
@@ -99,12 +99,32 @@ def test_pax_gives_the_size_and_the_path(path: Path) -> None:
     assert found(path, split + header(b"short", 0) + padded(b"z" * 600) + END) == [Member("long.jpg", 2560, 600)]
 
 
-@pytest.mark.parametrize("record", [b"xx path=a\n", b"0 path=a\n", b"99 path=a\n", b"11 size=-1\n", b"11 size=1x\n"])
+DAMAGED = [b"xx path=a\n", b"0 path=a\n", b"99 path=a\n", b"11 size=-1\n", b"11 size=1x\n", b"1", b"4 =\n", b"XX"]
+
+
+@pytest.mark.parametrize("record", DAMAGED)
 def test_damaged_pax_records(path: Path, record: bytes) -> None:
     content = header(b"pax", len(record), b"x") + padded(record) + header(b"a.jpg", 0) + END
     with pytest.raises(TarError, match="PAX record at byte 512") as caught:
         found(path, content)
     assert caught.value.offset == 512
+
+
+def test_the_shortest_pax_record(path: Path) -> None:
+    assert found(path, header(b"pax", 5, b"x") + padded(b"5 x=\n") + header(b"a", 0) + END) == [Member("a", 1536, 0)]
+
+
+def test_what_lies_beside_a_field_is_no_part_of_it(path: Path) -> None:
+    raw = bytearray(header(b"a", 0, prefix=b"p" * 155))
+    raw[500], raw[148:156] = ord("Z"), b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw)
+    assert found(path, bytes(raw) + END) == [Member("p" * 155 + "/a", 512, 0)]
+
+
+def test_a_checksum_of_six_digits(path: Path) -> None:
+    large = header(b"\xff" * 100, 0, prefix=b"\xff" * 155)
+    assert large[148:149] != b"0"
+    assert found(path, large + END) == [Member("\udcff" * 155 + "/" + "\udcff" * 100, 512, 0)]
 
 
 def test_errors_name_the_byte(path: Path) -> None:
@@ -120,10 +140,20 @@ def test_errors_name_the_byte(path: Path) -> None:
         (good + END + good + END, 1024, "more data after the end-of-archive mark"),  # cat a.tar b.tar
         (good + bytes(10240) + good + END, 1024, "more data after the end-of-archive mark"),
         (good + bytes(512) + b"\1", 1024, "more data after the end-of-archive mark"),
+        (good + bytes(512 + LOOKED_AT - 1) + b"\1", 1024, "more data after the end-of-archive mark"),
+        (good + END + b"X", 1024, "more data after the end-of-archive mark"),
+        (good + b"X" * 1024, 1024, "no tar header at"),
+        (good + header(b"b.jpg", b"X0000000003\0") + padded(b"abc") + END, 1024, "no tar header at"),
+        (good + header(b"b.jpg", b"\x80\1" + bytes(10)) + END, 1536, "cut off"),  # 2 ** 80 bytes
     ):
         with pytest.raises(TarError, match=reason) as caught:
             found(path, content)
         assert caught.value.offset == offset and f"at byte {offset}" in str(caught.value)
+
+
+def test_what_lies_far_behind_the_mark_is_not_looked_at(path: Path) -> None:
+    far = header(b"a.jpg", 3) + padded(b"abc") + bytes(512 + LOOKED_AT) + b"\1"
+    assert found(path, far) == [Member("a.jpg", 512, 3)]
 
 
 def test_data_may_end_with_the_file_but_the_mark_is_missed(path: Path) -> None:
@@ -157,7 +187,15 @@ def test_is_header() -> None:
     assert is_header(header(b"k.jpg", 700, prefix=b"dir"), "dir/k", 700)
     assert not is_header(header(b"k.jpg", 700, prefix=b"dir"), "k2", 700)
     assert is_header(header(b"k.jpg", b" " * 12), "k", 0)
+    twelve = header(b"k.jpg", b"100000001274")  # octal to the last byte of its field
+    assert is_header(twelve, "k", 0o100000001274) and not is_header(twelve, "k", 0o1274)
     # names that a header cannot hold: only the size is compared
     assert is_header(header(b"cut", 700), "n" * 92, 700) and not is_header(header(b"cut", 700), "n" * 92, 1)
     assert not is_header(header(b"cut", 700), "n" * 91, 700)
     assert is_header(header(b"?.jpg", 700), "\u00e9", 700)
+
+
+def test_an_ordinary_header_is_compared_without_a_look_at_its_numbers(monkeypatch) -> None:
+    """It is compared for every read of training."""
+    monkeypatch.delattr("helip.artifacts.tar._octal")
+    assert is_header(header(b"key.jpg", 700), "key", 700)

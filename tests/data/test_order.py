@@ -51,6 +51,33 @@ def test_other_seeds_and_epochs_are_other_orders() -> None:
     assert epochs[0] != [other[position][1] for position in range(200)]
 
 
+def test_the_order_is_the_one_that_is_documented() -> None:
+    """Other code, the same rows: a training of an older release must be resumed with its own order."""
+    seed, window = 7, 3
+    live, starts = np.random.default_rng(0).random(60) < 0.7, np.array([0, 9, 9, 20, 31, 40, 55, 58, 60])
+    order = TargetOrder(live, starts, seed, window)
+    expected = []
+    for epoch in range(3):
+        shards = np.random.default_rng([seed, 1, epoch]).permutation(8)
+        for number in range(3):
+            chosen = sorted(shards[3 * number : 3 * number + 3])
+            rows = [row for shard in chosen for row in range(starts[shard], starts[shard + 1]) if live[row]]
+            permuted = np.random.default_rng([seed, 2, epoch, number]).permutation(rows)
+            expected += [(epoch, int(row)) for row in permuted]
+    assert [order[position] for position in range(len(expected))] == expected
+
+
+def test_two_windows_are_remembered_and_no_third(monkeypatch) -> None:
+    drawn, plain = [], np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda key: drawn.append(key) or plain(key))
+    order = TargetOrder(np.ones(40, bool), np.arange(0, 41, 10), 0, 1)
+    for position in (0, 10, 1, 11, 2, 12):  # of the first and the second window in turn
+        order[position]
+    assert drawn == [[0, 1, 0], [0, 2, 0, 0], [0, 2, 0, 1]]
+    order[20], order[13], order[3]
+    assert drawn[3:] == [[0, 2, 0, 2], [0, 2, 0, 0]]
+
+
 def test_reads_stay_inside_a_window_of_shards() -> None:
     starts = np.arange(0, 1001, 50)  # 20 shards of 50 rows
     order = TargetOrder(np.ones(1000, bool), starts, 3, 4)

@@ -26,7 +26,7 @@ def failed(similar_image, similar_text, settings: SearchSettings, pairs: Pairs |
     pairs = pairs or open_pairs(angles(*range(count + 1)), angles(*range(count + 1)))
     left, right = np.zeros(count, np.int64), np.arange(1, count + 1)
     codes = failures(pairs, left, right, [np.array(similar_image), np.array(similar_text)], settings)
-    assert codes.dtype == np.int8
+    assert codes.dtype == np.int8 and codes.min() >= -1
     return [FILTERS[code] if code >= 0 else "" for code in codes]
 
 

@@ -156,6 +156,38 @@ def test_statistics_by_hand():
     assert not any(value.requires_grad for name, value in terms.items() if not name.endswith("_loss"))
 
 
+def test_an_own_caption_that_ties_beats_nothing_and_what_is_not_there_is_nan():
+    text = torch.tensor([[0.5, 0.25], [0.5, 0.75]])  # s(0, .) = .5 .5, s(1, .) = .25 .75
+    apart = HelipLoss()(torch.eye(2), text, torch.tensor(1.0), torch.tensor([0, 1]))
+    assert apart["accuracy_normal"] == 0.5 and apart["similarity_normal"] == pytest.approx(0.375)
+    assert apart["accuracy_hard"].isnan() and apart["similarity_hard"].isnan()
+    paired = HelipLoss()(torch.eye(2), text, torch.tensor(1.0), torch.tensor([0, 0]))
+    assert paired["accuracy_hard"] == 0 and paired["similarity_hard"] == 0.5
+    assert paired["accuracy_normal"].isnan() and paired["similarity_normal"].isnan()
+
+
+def test_a_normal_negative_as_similar_as_the_hard_pair_has_no_gradient():
+    image, text = features(3, 4, seed=8)
+    text[1] = text[2]  # the normal negative and the hard pair of target 0
+    text.requires_grad_()
+    margin = HelipLoss()(image, text, SCALE, torch.tensor([0, 1, 0]))["margin_loss"]
+    assert margin == 0 and (torch.autograd.grad(margin, text)[0] == 0).all()
+
+
+def test_at_weight_0_the_margin_is_left_out():
+    image, text = (side.requires_grad_() for side in features(4, 4, seed=8))
+    margin = HelipLoss(margin_weight=0)(image, text, SCALE, torch.tensor([0, 1, 0, 1]))["margin_loss"]
+    assert margin == 0 and not margin.requires_grad
+
+
+def test_a_bias_is_added_as_open_clip_adds_it():
+    """No softmax sees it, but at 1024 its sign shows in how float32 logits round."""
+    image, text = features(12, 8, seed=1, dtype=torch.float32)
+    bias = torch.tensor(1024.0)
+    ours = HelipLoss(0)(image, text, SCALE.float(), torch.arange(12), logit_bias=bias)["clip_loss"]
+    assert ours == open_clip.loss.ClipLoss()(image, text, SCALE.float(), logit_bias=bias)
+
+
 def test_logits_stay_float32_under_autocast():
     image, text = features(32, 16, seed=6, dtype=torch.float32)
     target = torch.tensor([*range(16), *range(16)])

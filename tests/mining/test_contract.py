@@ -1,0 +1,202 @@
+"""What `Survivors` makes of upper bounds as wrong as they may be: it forgets no pair, and little more survives.
+
+The contract: a bound u of a cosine c, computed with relative rounding ulp, has
+    u (1 - ulp) - 2 (gap (1 + 2 ulp) + 1.01 worst (1 + 8 ulp))  <=  c  <=  u (1 + ulp).
+Embeddings reach neither end in practice; here cosines lie at one of them. Legend: C candidates of one target.
+"""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from helip.mining.bulk import ulp_of
+from helip.mining.settings import SearchSettings
+from helip.mining.survivors import Survivors
+from helip.mining.vectors import open_pairs
+
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+K, C = 6, 16
+GAPS = [
+    (1e-5, 1e-5, 1e-5, 1e-5),
+    (1e-3, 3e-3, 1e-5, 1e-5),
+    (7e-3, 3e-3, 0.0, 1e-4),
+    (1e-5, 1e-4, 1e-3, 3e-3),
+]  # gap, worst
+SCORES = ["joint", "image", "text"]
+FAR = 20  # roundings: float16 limits are rounded down as far as bfloat16 ones, by 2 ** -7
+
+
+def lost(gaps: tuple[float, ...], m: int, ulp: float) -> float:
+    """What a bound of modality m may be above its cosine, beside its rounding."""
+    return 2 * (float(np.float32(gaps[m])) * (1 + 2 * ulp) + 1.01 * gaps[2 + m] * (1 + 8 * ulp))
+
+
+def ends(u: float, gaps: tuple[float, ...], m: int, ulp: float) -> tuple[float, float]:
+    return u * (1 - ulp) - lost(gaps, m, ulp), u * (1 + ulp)
+
+
+def score_of(score: str, image: float, text: float) -> float:
+    return {"joint": image * text, "image": image, "text": text}[score]
+
+
+def given(dtype: torch.dtype, *values: float) -> list[torch.Tensor]:
+    """Bounds (1, C) of each modality: the first K of these values, the others far below."""
+    rows = [torch.full((1, C), 0.125, dtype=dtype) for _ in values]
+    for row, value in zip(rows, values, strict=True):
+        row[:, :K] = value
+    return rows
+
+
+def searched(
+    dtype: torch.dtype,
+    blocks: list[list[torch.Tensor]],
+    gaps: tuple[float, ...] = GAPS[0],
+    single=False,
+    slack=0,
+    **rules,
+) -> Survivors:
+    """One target, the last row, that has met blocks of C candidates; groups may be among the rules."""
+    groups = {name: rules.pop(name) for name in ("image_group", "text_group") if name in rules}
+    count = C * len(blocks)
+    pairs = open_pairs(np.ones((count + 1, 2)), np.ones((count + 1, 2)), **groups)
+    settings = SearchSettings(**{"depth": K, "near_duplicate": 1.0} | rules)
+    found = Survivors(np.array([count]), pairs, settings, ulp_of(dtype), torch.device("cpu"), single, slack)
+    for number, upper in enumerate(blocks):
+        columns = torch.arange(C) + C * number
+        gap = [torch.tensor([g]) for g in gaps[:2]]
+        found.add(slice(0, 1), columns, torch.tensor([-1]), [u.clone() for u in upper], gap, list(gaps[2:]))
+        if not single and number + 1 < len(blocks):
+            found.tighten(C * (number + 1.0))
+    return found
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("score", SCORES)
+def test_bounds_are_below_the_lowest_truth_and_not_far_below(dtype, score) -> None:
+    ulp = ulp_of(dtype)
+    for gaps, image, text in product(GAPS, (0.375, 0.75, 1.0), (0.40625, 1.0)):
+        found = searched(dtype, [given(dtype, image, text)], gaps, score=score)
+        (low_image, _), (low_text, _) = ends(image, gaps, 0, ulp), ends(text, gaps, 1, ulp)
+        truth, best = score_of(score, low_image, low_text), score_of(score, image, text)
+        first, lower = float(found.threshold[0]), found._parts[-1].lower[:K].double()
+        assert 0 < first <= truth and (lower <= truth).all()
+        of = lost(gaps, 0, ulp), lost(gaps, 1, ulp)
+        most = {"joint": max(of[0] + of[1] * best, of[1] + of[0] * best), "image": of[0], "text": of[1]}[score]
+        assert first >= best * (1 - 10 * ulp) - 1.12 * most
+        assert (lower >= truth - 4 * ulp - 3e-6).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("where", ["same block", "later block", "single"])
+def test_a_pair_at_its_highest_survives_among_pairs_at_their_lowest(dtype, score, where) -> None:
+    ulp = ulp_of(dtype)
+    for gaps, image, text in product(GAPS, (0.375, 0.75, 1.0), (0.40625, 1.0)):
+        (low_image, _), (low_text, _) = ends(image, gaps, 0, ulp), ends(text, gaps, 1, ulp)
+        share = score_of(score, low_image / image, low_text / text) ** (0.5 if score == "joint" else 1) / (1 + ulp)
+        crowd, late = given(dtype, image, text), given(dtype, 0.125, 0.125)
+        for rows, later, value in zip(crowd, late, (image, text), strict=True):
+            rounded = torch.tensor([value * share], dtype=torch.float64).to(dtype)
+            up = rounded if float(rounded) >= value * share else (rounded.double() * (1 + 2 * ulp)).to(dtype)
+            (later if where == "later block" else rows)[0, C - 1] = up[0]
+        blocks = [crowd, late] if where == "later block" else [crowd]
+        found = searched(dtype, blocks, gaps, where == "single", score=score)
+        assert len(blocks) * C - 1 in found.candidates()[0][0].tolist()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("m", [0, 1])
+def test_what_may_be_a_near_duplicate_makes_no_threshold(dtype, score, m) -> None:
+    ulp, values = ulp_of(dtype), [0.5, 0.5]
+    values[m] = 0.8125
+    for limit, counts in ((np.nextafter(0.8125 * (1 + ulp), 0), False), (0.8125 * (1 + FAR * ulp), True)):
+        rules: dict[str, Any] = {"near_duplicate": (limit, 1.0) if m == 0 else (1.0, limit)}
+        found = searched(dtype, [given(dtype, *values)], score=score, **rules)
+        others = score_of(score, 0.125, 0.125)  # which the limit lets pass
+        assert (float(found.threshold[0]) > others) == counts
+        assert (found._parts[-1].lower[:K] > 0).all() if counts else not found._parts[-1].lower[:K].any()
+        assert set(range(K)) <= set(found.candidates()[0][0].tolist())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("score", "m"), [("joint", 0), ("joint", 1), ("image", 0), ("text", 1)])
+def test_the_minimum_of_a_similarity(dtype, score, m) -> None:
+    ulp, values = ulp_of(dtype), [0.5, 0.5]
+    values[m] = 0.8125
+    low, high = ends(0.8125, GAPS[0], m, ulp)
+    for limit, counts, survives in (
+        (low - FAR * ulp, True, True),  # surely above it
+        (np.nextafter(low, 1), False, True),  # perhaps
+        (high, False, True),
+        (0.8125 * (1 + 5 * ulp), False, False),  # surely not
+    ):
+        rules: dict[str, Any] = {"min_similarity": (limit, 0.0) if m == 0 else (0.0, limit)}
+        found = searched(dtype, [given(dtype, *values)], score=score, **rules)
+        assert (float(found.threshold[0]) > 0) == counts
+        rows = found.candidates()[0][0].tolist()
+        assert rows == (list(range(K)) if survives else [-1])
+        lower = found._parts[-1].lower
+        assert (lower > 0).all() if counts else not lower.any()
+
+
+@pytest.mark.parametrize("names", [("image_group",), ("text_group",), ("image_group", "text_group")])
+def test_a_shared_group_makes_no_threshold(names) -> None:
+    """Group 0 is a group; with two of them one is enough."""
+    block = given(torch.float32, 0.75, 0.75)
+    alone, shared = np.arange(C + 1), np.arange(C + 1)
+    shared[: K - 1], shared[C], shared[K - 1 : C] = 0, 0, -1
+    for last in range(len(names)):
+        groups = dict.fromkeys(names, alone) | {names[last]: shared}
+        found = searched(torch.float32, [block], **groups)
+        assert float(found.threshold[0]) < 0.125**2
+        assert not found._parts[-1].lower[: K - 1].any() and found._parts[-1].lower[K - 1] > 0.5
+    shared[C] = -1  # the target has none
+    found = searched(torch.float32, [block], **dict.fromkeys(names, shared))
+    assert found.threshold[0] > 0.5 and (found._parts[-1].lower[:K] > 0.5).all()
+
+
+def test_slack_trusts_upper_bounds_and_keeps_more() -> None:
+    block = given(torch.float32, 0.75, 0.75)
+    found = searched(torch.float32, [block], GAPS[1], slack=2)
+    assert found.threshold[0] == 0.125**2  # of the (K + 2)-th
+    found = searched(torch.float32, [block], GAPS[1], depth=K - 2, slack=2)
+    assert found.threshold[0] == 0.75**2
+
+
+def test_a_first_block_narrower_than_what_is_kept_makes_no_threshold() -> None:
+    found = searched(torch.float32, [given(torch.float32, 0.75, 0.75)] * 2, depth=C + 1)
+    assert set(found.candidates()[0][0].tolist()) == set(range(2 * C))
+
+
+def part_by_part(single: bool, monkeypatch, room: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    """Four targets, rows 0 to 3 of the C candidates, two at a time; the last one finds all candidates equal."""
+    monkeypatch.setattr("helip.mining.survivors.ROOM", 1)
+    monkeypatch.setattr("helip.mining.survivors.LEAST_ROOM", room)
+    pairs = open_pairs(np.ones((C, 2)), np.ones((C, 2)))
+    found = Survivors(np.arange(4), pairs, SearchSettings(depth=2), ulp_of(torch.float32), torch.device("cpu"), single)
+    for start in (0, 2):
+        upper = torch.full((2, C), 0.125)
+        upper[:, [0, 5, 9]] = 0.75
+        upper[1] = 0.5 if start else upper[1]
+        gap = [torch.tensor([1e-6, 1e-6])] * 2
+        own = torch.tensor([start, start + 1])
+        found.add(slice(start, start + 2), torch.arange(C), own, [upper, upper.clone()], gap, [1e-6, 1e-6])
+    return found.candidates()
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_a_target_is_never_its_own_candidate(monkeypatch, single) -> None:
+    rows, _ = part_by_part(single, monkeypatch)
+    wanted = [[5, 9], [0, 5, 9], [0, 5, 9], [n for n in range(C) if n != 3]]
+    assert [[r for r in line if r >= 0] for line in rows.tolist()] == wanted
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_a_crowd_is_given_up(monkeypatch, single) -> None:
+    rows, redone = part_by_part(single, monkeypatch, room=5)
+    assert redone.tolist() == [3]
+    assert [[r for r in line if r >= 0] for line in rows.tolist()] == [[5, 9], [0, 5, 9], [0, 5, 9], []]
