@@ -1,8 +1,5 @@
 """The webdataset stream joined with the hard-pair index, as Lightning sees it."""
 
-import atexit
-import multiprocessing.util
-import signal
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +10,7 @@ from helip.data.batch import Packed, pack, unpack
 from helip.data.partners import Partners
 from helip.data.pipeline import StepPositions, TrainingStream
 from helip.data.units import UnitReader
+from helip.data.workers import PatientLoader
 from helip.errors import HelipError
 
 
@@ -46,13 +44,12 @@ class HelipDataModule(pl.LightningDataModule):
             rank=trainer.global_rank,
             world_size=trainer.world_size,
         )
-        return DataLoader(
+        return PatientLoader(
             TrainingStream(positions, self.read),
             batch_size=None,
             num_workers=self.workers,
             pin_memory=on_device,
             prefetch_factor=self.prefetch if self.workers else None,
-            worker_init_fn=outlive_sigterm,
             collate_fn=pack,
         )
 
@@ -66,24 +63,6 @@ class HelipDataModule(pl.LightningDataModule):
             unpacked["image"] = self.read.normalize(unpacked["image"])
         assert self.trainer is not None
         return self.trainer.precision_plugin.convert_input(unpacked)  # Lightning's own call has seen bytes alone
-
-
-def outlive_sigterm(worker: int) -> None:
-    """A scheduler sends SIGTERM to every process, perhaps twice: workers last until the main one has its checkpoint.
-
-    A worker whose main process is gone ends by itself (torch looks every five seconds).
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def end_workers() -> None:
-    """At the exit, before Python's own way: SIGTERM to the workers that are left over, and then to wait for them."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
-    for process in multiprocessing.active_children():
-        process.kill()
-
-
-atexit.register(end_workers)  # what is registered last runs first; multiprocessing.util has registered itself
 
 
 def targets_per_step(batch_size: int, partners: Partners | None, world_size: int = 1) -> int:

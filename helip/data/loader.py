@@ -10,13 +10,14 @@ from torch.utils.data import DataLoader
 from helip.artifacts.hard_pairs import BLOCK, HardPairIndex, live_counts
 from helip.artifacts.shards import ShardIndex
 from helip.data.batch import Batch
-from helip.data.datamodule import outlive_sigterm, targets_per_step
+from helip.data.datamodule import targets_per_step
 from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners
 from helip.data.pipeline import StepPositions, TrainingStream
 from helip.data.reader import SampleReader
 from helip.data.transforms import ImageTransform
 from helip.data.units import UnitReader
+from helip.data.workers import PatientLoader
 from helip.errors import HelipError
 
 
@@ -72,7 +73,7 @@ def hard_pair_loader(
     positions = StepPositions(first_step, steps, targets_per_step(batch_size, partners, world_size), rank, world_size)
     stream = TrainingStream(positions, read)
     finish = _Normalise(read.normalize)
-    return DataLoader(stream, None, num_workers=workers, worker_init_fn=outlive_sigterm, collate_fn=finish)
+    return PatientLoader(stream, None, num_workers=workers, collate_fn=finish)
 
 
 def _partners(rows: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ from torch.utils.data.distributed import DistributedSampler
 from helip.artifacts.arrays import new_array, open_array
 from helip.artifacts.embeddings import GOOD, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
-from helip.data.datamodule import outlive_sigterm
 from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import ImageTransform
+from helip.data.workers import PatientLoader
 from helip.embedding.embedder import Embedder, PictureEmbedder, row_loader
 from helip.embedding.encoders import (
     ClipImageEncoder,
@@ -64,18 +64,17 @@ class WholeBatches(DistributedSampler):
         return len(self.positions)
 
 
-def own_share(loader: DataLoader, trainer: pl.Trainer, worker_init: Callable[[int], None] | None = None) -> DataLoader:
-    """The loader of this rank's batches."""
+def own_share(loader: DataLoader, trainer: pl.Trainer, kind: type[DataLoader] = DataLoader) -> DataLoader:
+    """The loader of this rank's batches, of another kind if asked for."""
     size = loader.batch_size or 1
     sampler = WholeBatches(len(loader.dataset), size, trainer.global_rank, trainer.world_size)  # type: ignore[arg-type]
-    return DataLoader(
+    return kind(
         loader.dataset,
         size,
         sampler=sampler,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
-        worker_init_fn=worker_init,
     )
 
 
@@ -93,7 +92,7 @@ def inside_fit_drive(trainer: pl.Trainer) -> Drive:
 
     def drive(module: pl.LightningModule, loader: DataLoader) -> None:
         with torch.inference_mode(), trainer.precision_plugin.predict_step_context():
-            for number, batch in enumerate(own_share(loader, trainer, outlive_sigterm)):
+            for number, batch in enumerate(own_share(loader, trainer, PatientLoader)):
                 if isinstance(batch, dict):
                     batch = {name: to_device(value, trainer.strategy.root_device) for name, value in batch.items()}
                 else:

@@ -11,10 +11,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from helip.cli import ROOT
-from helip.data.datamodule import end_workers, outlive_sigterm, targets_per_step
+from helip.data.datamodule import targets_per_step
 from helip.data.partners import RandomPartners
 from helip.data.pipeline import StepPositions, TrainingStream, collate
 from helip.data.units import UnitReader
+from helip.data.workers import PatientLoader, end_workers
 from helip.errors import HelipError
 from tests.data.streams import batches, same, unit_reader
 from tests.samples import sample, write_shards, write_tar
@@ -85,7 +86,7 @@ def test_targets_first_then_partners(alone: list) -> None:
 
 def test_workers_outlive_every_sigterm_and_end_with_their_program(read: UnitReader) -> None:
     stream, before = TrainingStream(StepPositions(0, 400, 4, 0, 1), read), signal.getsignal(signal.SIGCHLD)
-    batches = iter(DataLoader(stream, batch_size=None, num_workers=1, worker_init_fn=outlive_sigterm))
+    batches = iter(PatientLoader(stream, batch_size=None, num_workers=1))
     next(batches)
     (worker,) = batches._workers  # type: ignore[attr-defined]
     for _ in range(2):  # a scheduler's, to every process, and once more
@@ -101,8 +102,8 @@ def test_workers_outlive_every_sigterm_and_end_with_their_program(read: UnitRead
 
 LEFT_OVER = """
 import os, signal
-from torch.utils.data import DataLoader, Dataset
-from helip.data.datamodule import outlive_sigterm
+from torch.utils.data import Dataset
+from helip.data.workers import PatientLoader
 
 class Numbers(Dataset):
     def __len__(self):
@@ -110,12 +111,12 @@ class Numbers(Dataset):
     def __getitem__(self, number):
         return number
 
-batches = iter(DataLoader(Numbers(), batch_size=None, num_workers=1, worker_init_fn=outlive_sigterm))
+batches = iter(PatientLoader(Numbers(), batch_size=None, num_workers=1))
 first = next(batches)
 for _ in range(2):
     os.kill(batches._workers[0].pid, signal.SIGTERM)
 print(sum(batches), first, batches._workers[0].pid, flush=True)
-batches = iter(DataLoader(Numbers(), batch_size=None, num_workers=1, worker_init_fn=outlive_sigterm))
+batches = iter(PatientLoader(Numbers(), batch_size=None, num_workers=1))
 print(next(batches), batches._workers[0].pid, flush=True)
 raise SystemExit(143)
 """
