@@ -80,7 +80,7 @@ class EvaluationCallback(pl.Callback):
         self.history.append({"step": step, **metrics})
         for name, value in {**metrics, "evaluated_step": float(step)}.items():
             trainer.callback_metrics[name] = torch.tensor(value, dtype=torch.float64)
-        for logger in trainer.loggers:
+        for logger in trainer.loggers if metrics else []:  # an empty line would be one of the log
             logger.log_metrics(metrics, step)
         for line in drift(self.start, metrics, self.max_drop):
             rank_zero_warn(line)

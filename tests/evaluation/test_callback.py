@@ -87,6 +87,11 @@ def test_every_so_many_steps_and_once_at_the_end(tmp_path):
     assert [entry["step"] for entry in fit(tmp_path / "c", steps=2, every=0)[0].history] == [2]
 
 
+def test_nothing_measured_is_no_line_of_the_log(tmp_path):
+    fit(tmp_path, steps=2, every=None)
+    assert not list(tmp_path.rglob("metrics.csv"))
+
+
 def test_an_evaluator_may_have_an_interval_of_its_own(tmp_path):
     module = Module()
     callback = EvaluationCallback(
