@@ -4,6 +4,7 @@ With the entry points this is the only module that knows Hydra.
 """
 
 import difflib
+import io
 import logging
 import os
 import re
@@ -43,6 +44,9 @@ def launch(name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = os.environ[ONE_SENTENCE] = "1"  # Hydra hands its exceptions to us
     if wants_traceback:
         del os.environ[ONE_SENTENCE]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal or log that is not UTF-8 ends no run over a progress bar
     register_resolvers()
     external = "LOCAL_RANK" in os.environ or "RANK" in os.environ
     failed: list[str] = []

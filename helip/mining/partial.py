@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from helip.artifacts.arrays import new_array
+from helip.artifacts.arrays import new_array, read_archive
 from helip.artifacts.atomic import atomic_file, atomic_folder, clear_stale
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex, write_meta
 from helip.errors import HelipError
@@ -92,23 +92,31 @@ class Partial:
             shutil.rmtree(finished, ignore_errors=True)
         return HardPairIndex.load(self.target)
 
+    def _stored(self, block: int, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
+        """Some of a block's arrays. Raises HelipError for a damaged file, which is then out of the way."""
+        try:
+            return read_archive(self.path(block), wanted)
+        except ValueError as error:
+            self.path(block).unlink()
+            raise HelipError(f"a finished block was removed: {error}; the same command searches it again") from error
+
     def _join(self, folder: Path, order: np.ndarray | None) -> tuple[HardPairIndex, dict[str, int], int]:
         """One array after another, so that no more than one is in memory."""
         for name, dtype in ARRAYS.items():
             array = new_array(folder / f"{name}.npy", dtype, (self.count, self.depth))
             for block in self.blocks:
                 places = slice(self.edges[block], self.edges[block + 1])
-                with np.load(self.path(block), allow_pickle=False) as stored:
-                    array[places if order is None else order[places]] = stored[name]
+                stored = self._stored(block, lambda key, name=name: key == name)
+                array[places if order is None else order[places]] = stored[name]
             array.flush()
             del array
         removed: dict[str, int] = {}
         redone = 0
         for block in self.blocks:
-            with np.load(self.path(block), allow_pickle=False) as stored:
-                redone += int(stored["redone"])
-                for key in (key for key in stored.files if key.startswith("removed_")):
-                    name = key.removeprefix("removed_")
-                    removed[name] = removed.get(name, 0) + int(stored[key])
+            counts = self._stored(block, lambda key: key not in ARRAYS)
+            redone += int(counts.pop("redone"))
+            for key, count in counts.items():
+                name = key.removeprefix("removed_")
+                removed[name] = removed.get(name, 0) + int(count)
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         return HardPairIndex(**arrays, meta={}), removed, redone

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from helip.artifacts.arrays import read_archive
 from helip.artifacts.atomic import atomic_file, write_json
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
@@ -18,7 +19,7 @@ from helip.mining.exact import ExactSearch, fast_dtype
 from helip.mining.pool import PoolSearch
 from helip.mining.probe import interval, overlap, probe_rows
 from helip.mining.rescore import Ranked
-from helip.mining.settings import SearchSettings
+from helip.mining.settings import BACKENDS, SearchSettings
 from helip.mining.sweep import Tick
 from helip.mining.vectors import Pairs
 
@@ -128,12 +129,29 @@ def read_plan(folder: Path) -> Plan:
     """The plan that rank 0 wrote.
 
     Raises:
-        HelipError: it is not there.
+        HelipError: it is not there, or is damaged.
     """
     path = folder / "plan.json"
     if not path.is_file():
         raise HelipError(f"no plan.json in {folder}: start rank 0 first, or give all ranks a barrier.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        if plan["backend"] not in BACKENDS:
+            raise ValueError(f"it names the backend {plan['backend']}")
+        return plan
+    except (ValueError, TypeError, LookupError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> HelipError:
+    return HelipError(f"{path} is damaged ({error}): delete {path.parent}, the same command begins that search again")
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return read_archive(path)
+    except ValueError as error:
+        raise _damaged(path, error) from error
 
 
 def open_search(
@@ -144,8 +162,7 @@ def open_search(
         return ExactSearch(pairs, settings, device=device, scratch=folder)
     if plan["backend"] == "pool":
         return PoolSearch(pairs, settings, device, folder)
-    with np.load(folder / "cells.npz") as stored:
-        cells = Cells(**stored)
+    cells = Cells(**_read(folder / "cells.npz"))
     if source is None:
         source = _rounded(pairs, settings, cells, device, folder, plan)
     return ApproximateSearch(pairs, settings, cells, plan["probes"], source)
@@ -155,8 +172,8 @@ def measured(folder: Path, index: HardPairIndex, plan: Plan) -> dict[str, Any]:
     """`recall` of a finished index that is not exact by construction, on rows whose true hard pairs are known."""
     if plan["backend"] == "exact":
         return {}
-    with np.load(folder / "probe.npz") as stored:
-        rows, truth = stored["rows"], stored["truth"]
+    probe = _read(folder / "probe.npz")
+    rows, truth = probe["rows"], probe["truth"]
     recall = interval(overlap(np.asarray(index.rows[rows]), truth), (truth >= 0).sum(axis=1))
     expected = {"expected_recall": plan["expected_recall"]} if "expected_recall" in plan else {}
     return {"recall": recall.as_dict(), **expected}

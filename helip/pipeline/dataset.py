@@ -83,16 +83,15 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
     assert dataset.path is not None
     shards = resolve_shards(dataset.path)
     folder = index_folder(dataset.name, shards, artifacts)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if (folder / "shards.json").exists():
-            index = ShardIndex.load(folder)
-        else:
-            clear_stale(folder)
-            bar = iter(track(range(len(shards)), "indexing shards", console=console, disable=len(shards) < 20))
-            index = ShardIndex.build(shards, on_shard=lambda done: next(bar, None))  # type: ignore[arg-type,return-value]
-            index.save(folder)
-            index = ShardIndex.load(folder)
+    if not (folder / "shards.json").exists():  # what is there needs no lock: artefacts may lie on a read-only disk
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "shards.json").exists():
+                clear_stale(folder)
+                bar = iter(track(range(len(shards)), "indexing shards", console=console, disable=len(shards) < 20))
+                built = ShardIndex.build(shards, on_shard=lambda done: next(bar, None))  # type: ignore[arg-type,return-value]
+                built.save(folder)
+    index = ShardIndex.load(folder)
     if index.problems and on_error == "fail":
         raise HelipError(f"{index.problems[0]}; download it again, or set data.on_error=skip to use what is good")
     for problem in index.problems[:5]:

@@ -89,7 +89,7 @@ def test_two_ranks_do_what_one_does(make_world, folder_model: Path, tmp_path: Pa
     folder = tmp_path / "run"
     command = [tmp_path / "train_recorded.py", *two.overrides, *training, "trainer=ddp_cpu", f"hydra.run.dir={folder}"]
     (tmp_path / "record").mkdir()
-    result = run(*command, RECORD=str(tmp_path / "record"))
+    result = run(*command, RECORD=str(tmp_path / "record"), PYTHONIOENCODING="ascii")  # bars and tables hold more
     assert result.returncode == 0, result.stderr
 
     # every row of the training part once, by both ranks, and every row of the evaluation part once an evaluation
