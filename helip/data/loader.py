@@ -57,12 +57,22 @@ def hard_pair_loader(
         workers: loader processes of this rank.
 
     Raises:
-        HelipError: the index is of other shards, or the numbers do not divide.
+        HelipError: the index is of other shards, or a number is out of range, or they do not divide.
     """
+    if not 0 <= rank < world_size:
+        raise HelipError(f"rank={rank} of world_size={world_size}: ranks count from 0 to world_size - 1")
+    for name, value, least in (("p", p, 0), ("window", window, 1), ("steps", steps, 0), ("first_step", first_step, 0)):
+        if value < least:
+            raise HelipError(f"{name}={value} must be {least} or more")
     if pairs.meta.get("fingerprint") != shards.fingerprint:
         raise HelipError(
             f"the hard pairs were mined on other shards (fingerprint {str(pairs.meta.get('fingerprint'))[:8]}) than "
             f"these ({shards.fingerprint[:8]}): mine again, or name the shards that were mined"
+        )
+    if len(pairs) != len(shards):
+        raise HelipError(
+            f"the hard pairs are of {len(pairs):,} rows, but the shards have {len(shards):,}: embeddings must be in "
+            "the order of the rows, one for each, also where shards.valid is False"
         )
     rows = pairs.topk(topk).rows
     targets = shards.valid & (live_counts(rows) > 0)

@@ -68,7 +68,9 @@ def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str,
             if len(lines):
                 yield line, np.resize(lines, max(at_least, len(lines)))
 
-    repeated, missing = write_url_index(out / "url_index" / f"{name}_url_index.json", found.urls())
     csv_path, dict_path = out / f"{name}_hard_sample.csv", out / f"{name}_hard_sample_dict.json"
+    for older in (csv_path, dict_path):  # whatever ends this export, ids of one list never lie beside urls of another
+        older.unlink(missing_ok=True)
+    repeated, missing = write_url_index(out / "url_index" / f"{name}_url_index.json", found.urls())
     targets = write_hard_samples(csv_path, dict_path, entries())
     return Written(len(found.rows), targets, repeated, missing)

@@ -37,6 +37,27 @@ def test_a_partner_without_hard_pairs_of_its_own_is_drawn(tmp_path: Path) -> Non
     assert visited(index, rows, 80, 2) == {pair for pair in pairs if pair[1] not in (4, 5)}  # 0 has no partner left
 
 
+def test_numbers_that_cannot_be_are_an_error(tmp_path: Path) -> None:
+    """A rank counted from 1 trained on the targets of the next step, which others train on as well."""
+    index = ShardIndex.build(write_shards(tmp_path, [6]))
+    pairs = pairs_of(index, (np.arange(6)[:, None] + 1) % 6)
+    arguments = {"batch_size": 4, "steps": 1, "topk": 1}
+    for change, sentence in (
+        ({"rank": 2, "world_size": 2}, "rank=2 of world_size=2: ranks count from 0"),
+        ({"rank": -1}, "rank=-1 of world_size=1"),
+        ({"world_size": 0}, "rank=0 of world_size=0"),
+        ({"window": 0}, "window=0 must be 1 or more"),
+        ({"p": -1}, "p=-1 must be 0 or more"),
+        ({"steps": -1}, "steps=-1 must be 0 or more"),
+        ({"first_step": -1}, "first_step=-1 must be 0 or more"),
+    ):
+        with pytest.raises(HelipError, match=sentence):
+            hard_pair_loader(index, pairs, torch.as_tensor, tokenize, **(arguments | change))
+    fewer = pairs_of(index, np.array([[1], [0]]))
+    with pytest.raises(HelipError, match="the hard pairs are of 2 rows, but the shards have 6: embeddings must be"):
+        hard_pair_loader(index, fewer, torch.as_tensor, tokenize, **arguments)
+
+
 def test_targets_that_nobody_can_stand_beside_are_an_error(tmp_path: Path) -> None:
     index = ShardIndex.build(write_shards(tmp_path, [12]))
     rows = np.full((12, 1), -1)

@@ -1,6 +1,7 @@
 """The authors' files: there and back, pairs by url, and fault 1 refused."""
 
 import csv
+import errno
 import json
 import os
 import random
@@ -321,6 +322,23 @@ def test_lines_are_ids_where_rows_are_missing_or_urls_repeat(tmp_path: Path) -> 
     from_released(tmp_path / "out/toy_hard_sample.csv", index, tmp_path / "ours", **arguments)
     again = HardPairIndex.load(tmp_path / "ours")
     assert {row: [o for o in again.rows[row].tolist() if o >= 0] for row in rows} == kept
+
+
+def test_an_export_that_is_cut_off_leaves_no_ids_of_another_list(
+    tmp_path: Path, index: ShardIndex, training_list: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ShardIndex.build(write_shards(tmp_path / "tars", [9]))
+    shards_to_csv(other, tmp_path / "list", "toy")
+    to_released(hard_pairs(len(index), 3, index.fingerprint), training_list, tmp_path / "out", "toy")
+    assert len(files(tmp_path / "out")) == 3
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("helip.formats.released_files.csv.writer", full)
+    with pytest.raises(OSError, match="No space"):
+        to_released(hard_pairs(9, 3, other.fingerprint), tmp_path / "list/toy.csv", tmp_path / "out", "toy")
+    assert list(files(tmp_path / "out")) == ["url_index/toy_url_index.json"]
 
 
 def test_a_list_of_other_shards_is_refused(tmp_path: Path, index: ShardIndex, training_list: Path) -> None:
