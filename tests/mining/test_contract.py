@@ -5,6 +5,7 @@ The contract: a bound u of a cosine c, computed with relative rounding ulp, has
 Embeddings reach neither end in practice; here cosines lie at one of them. Legend: C candidates of one target.
 """
 
+import math
 from itertools import product
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from helip.mining.bulk import ulp_of
+from helip.mining.exact import ExactSearch
 from helip.mining.settings import SearchSettings
 from helip.mining.survivors import Survivors
 from helip.mining.vectors import open_pairs
@@ -200,3 +202,44 @@ def test_a_crowd_is_given_up(monkeypatch, single) -> None:
     rows, redone = part_by_part(single, monkeypatch, room=5)
     assert redone.tolist() == [3]
     assert [[r for r in line if r >= 0] for line in rows.tolist()] == [[5, 9], [0, 5, 9], [0, 5, 9], []]
+
+
+UNIT = (127, 15, 5, 2, 1, 0, 0, 0, 0)  # / 128: of length 1, and exact in bfloat16
+
+
+def with_cosine(count: int) -> np.ndarray:
+    """(9,) integers / 128 of length 1, exact in bfloat16, whose cosine with UNIT is count / 128^2."""
+    entries, rest = [], count
+    for own in UNIT[:5]:
+        entries.append(rest // own)
+        rest -= entries[-1] * own
+    left = 128**2 - sum(entry**2 for entry in entries)
+    least = range(math.isqrt(left) + 1)
+    four = next(  # Lagrange: every natural number is the sum of four squares
+        (a, b, c, math.isqrt(d))
+        for a in reversed(least)
+        for b in least
+        for c in least
+        if (d := left - a * a - b * b - c * c) >= 0 and math.isqrt(d) ** 2 == d
+    )
+    return np.array([*entries, *four], np.float32) / 128
+
+
+def test_a_hard_pair_whose_products_all_round_down_is_found_among_those_that_round_up() -> None:
+    """Cosines next to the middles of two bfloat16 numbers: nothing but their rounding is between truth and bound."""
+    far = with_cosine(3000)
+    sides = []
+    for others, hardest in ((267, 269), (279, 277)):  # / 512: such middles
+        crowd, last = with_cosine(32 * others), with_cosine(32 * hardest - 1)
+        sides.append(np.stack([np.array(UNIT, np.float32) / 128, *[crowd] * 8, *[far] * 30, last]))
+    settings = SearchSettings(depth=5, near_duplicate=1.0)
+    for dtype in DTYPES:
+        found = ExactSearch(open_pairs(*sides), settings, dtype=dtype).search(range(1))
+        assert found.rows.tolist() == [[39, 1, 2, 3, 4]], dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_largest_error_of_one_rounding(dtype) -> None:
+    just_below_a_middle = torch.tensor(1 + torch.finfo(dtype).eps * (0.5 - 1e-6), dtype=torch.float64)
+    error = float(1 - just_below_a_middle.to(dtype).double() / just_below_a_middle)
+    assert 0.99 * ulp_of(dtype) < error <= ulp_of(dtype)
