@@ -96,7 +96,8 @@ def test_bounds_are_below_the_lowest_truth_and_not_far_below(dtype, score) -> No
 @pytest.mark.parametrize("where", ["same block", "later block", "single"])
 def test_a_pair_at_its_highest_survives_among_pairs_at_their_lowest(dtype, score, where) -> None:
     ulp = ulp_of(dtype)
-    for gaps, image, text in product(GAPS, (0.375, 0.75, 1.0), (0.40625, 1.0)):
+    near = [(GAPS[0], n / 64, n / 64) for n in range(33, 64)]  # of some the highest is hardly rounded
+    for gaps, image, text in (*product(GAPS, (0.375, 0.75, 1.0), (0.40625, 1.0)), *near):
         (low_image, _), (low_text, _) = ends(image, gaps, 0, ulp), ends(text, gaps, 1, ulp)
         share = score_of(score, low_image / image, low_text / text) ** (0.5 if score == "joint" else 1) / (1 + ulp)
         crowd, late = given(dtype, image, text), given(dtype, 0.125, 0.125)
