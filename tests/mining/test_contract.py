@@ -56,9 +56,9 @@ def searched(
     dtype: torch.dtype,
     blocks: list[list[torch.Tensor]],
     gaps: tuple[float, ...] = GAPS[0],
-    single=False,
-    slack=0,
-    **rules,
+    single: bool = False,
+    slack: int = 0,
+    **rules: Any,
 ) -> Survivors:
     """One target, the last row, that has met blocks of C candidates; groups may be among the rules."""
     groups = {name: rules.pop(name) for name in ("image_group", "text_group") if name in rules}
@@ -153,12 +153,13 @@ def test_a_shared_group_makes_no_threshold(names) -> None:
     alone, shared = np.arange(C + 1), np.arange(C + 1)
     shared[: K - 1], shared[C], shared[K - 1 : C] = 0, 0, -1
     for last in range(len(names)):
-        groups = dict.fromkeys(names, alone) | {names[last]: shared}
+        groups: dict[str, Any] = dict.fromkeys(names, alone) | {names[last]: shared}
         found = searched(torch.float32, [block], **groups)
         assert float(found.threshold[0]) < 0.125**2
         assert not found._parts[-1].lower[: K - 1].any() and found._parts[-1].lower[K - 1] > 0.5
     shared[C] = -1  # the target has none
-    found = searched(torch.float32, [block], **dict.fromkeys(names, shared))
+    groups = dict.fromkeys(names, shared)
+    found = searched(torch.float32, [block], **groups)
     assert found.threshold[0] > 0.5 and (found._parts[-1].lower[:K] > 0.5).all()
 
 
