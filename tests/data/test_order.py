@@ -74,7 +74,8 @@ def test_two_windows_are_remembered_and_no_third(monkeypatch) -> None:
     for position in (0, 10, 1, 11, 2, 12):  # of the first and the second window in turn
         order[position]
     assert drawn == [[0, 1, 0], [0, 2, 0, 0], [0, 2, 0, 1]]
-    order[20], order[13], order[3]
+    for position in (20, 13, 3):
+        order[position]
     assert drawn[3:] == [[0, 2, 0, 2], [0, 2, 0, 0]]
 
 

@@ -5,6 +5,7 @@ The contract: a bound u of a cosine c, computed with relative rounding ulp, has
 Embeddings reach neither end in practice; here cosines lie at one of them. Legend: C candidates of one target.
 """
 
+import math
 from itertools import product
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from helip.mining.bulk import ulp_of
+from helip.mining.exact import ExactSearch
 from helip.mining.settings import SearchSettings
 from helip.mining.survivors import Survivors
 from helip.mining.vectors import open_pairs
@@ -54,9 +56,9 @@ def searched(
     dtype: torch.dtype,
     blocks: list[list[torch.Tensor]],
     gaps: tuple[float, ...] = GAPS[0],
-    single=False,
-    slack=0,
-    **rules,
+    single: bool = False,
+    slack: int = 0,
+    **rules: Any,
 ) -> Survivors:
     """One target, the last row, that has met blocks of C candidates; groups may be among the rules."""
     groups = {name: rules.pop(name) for name in ("image_group", "text_group") if name in rules}
@@ -94,7 +96,8 @@ def test_bounds_are_below_the_lowest_truth_and_not_far_below(dtype, score) -> No
 @pytest.mark.parametrize("where", ["same block", "later block", "single"])
 def test_a_pair_at_its_highest_survives_among_pairs_at_their_lowest(dtype, score, where) -> None:
     ulp = ulp_of(dtype)
-    for gaps, image, text in product(GAPS, (0.375, 0.75, 1.0), (0.40625, 1.0)):
+    near = [(GAPS[0], n / 64, n / 64) for n in range(33, 64)]  # of some the highest is hardly rounded
+    for gaps, image, text in (*product(GAPS, (0.375, 0.75, 1.0), (0.40625, 1.0)), *near):
         (low_image, _), (low_text, _) = ends(image, gaps, 0, ulp), ends(text, gaps, 1, ulp)
         share = score_of(score, low_image / image, low_text / text) ** (0.5 if score == "joint" else 1) / (1 + ulp)
         crowd, late = given(dtype, image, text), given(dtype, 0.125, 0.125)
@@ -150,12 +153,13 @@ def test_a_shared_group_makes_no_threshold(names) -> None:
     alone, shared = np.arange(C + 1), np.arange(C + 1)
     shared[: K - 1], shared[C], shared[K - 1 : C] = 0, 0, -1
     for last in range(len(names)):
-        groups = dict.fromkeys(names, alone) | {names[last]: shared}
+        groups: dict[str, Any] = dict.fromkeys(names, alone) | {names[last]: shared}
         found = searched(torch.float32, [block], **groups)
         assert float(found.threshold[0]) < 0.125**2
         assert not found._parts[-1].lower[: K - 1].any() and found._parts[-1].lower[K - 1] > 0.5
     shared[C] = -1  # the target has none
-    found = searched(torch.float32, [block], **dict.fromkeys(names, shared))
+    groups = dict.fromkeys(names, shared)
+    found = searched(torch.float32, [block], **groups)
     assert found.threshold[0] > 0.5 and (found._parts[-1].lower[:K] > 0.5).all()
 
 
@@ -200,3 +204,44 @@ def test_a_crowd_is_given_up(monkeypatch, single) -> None:
     rows, redone = part_by_part(single, monkeypatch, room=5)
     assert redone.tolist() == [3]
     assert [[r for r in line if r >= 0] for line in rows.tolist()] == [[5, 9], [0, 5, 9], [0, 5, 9], []]
+
+
+UNIT = (127, 15, 5, 2, 1, 0, 0, 0, 0)  # / 128: of length 1, and exact in bfloat16
+
+
+def with_cosine(count: int) -> np.ndarray:
+    """(9,) integers / 128 of length 1, exact in bfloat16, whose cosine with UNIT is count / 128^2."""
+    entries, rest = [], count
+    for own in UNIT[:5]:
+        entries.append(rest // own)
+        rest -= entries[-1] * own
+    left = 128**2 - sum(entry**2 for entry in entries)
+    least = range(math.isqrt(left) + 1)
+    four = next(  # Lagrange: every natural number is the sum of four squares
+        (a, b, c, math.isqrt(d))
+        for a in reversed(least)
+        for b in least
+        for c in least
+        if (d := left - a * a - b * b - c * c) >= 0 and math.isqrt(d) ** 2 == d
+    )
+    return np.array([*entries, *four], np.float32) / 128
+
+
+def test_a_hard_pair_whose_products_all_round_down_is_found_among_those_that_round_up() -> None:
+    """Cosines next to the middles of two bfloat16 numbers: nothing but their rounding is between truth and bound."""
+    far = with_cosine(3000)
+    sides = []
+    for others, hardest in ((267, 269), (279, 277)):  # / 512: such middles
+        crowd, last = with_cosine(32 * others), with_cosine(32 * hardest - 1)
+        sides.append(np.stack([np.array(UNIT, np.float32) / 128, *[crowd] * 8, *[far] * 30, last]))
+    settings = SearchSettings(depth=5, near_duplicate=1.0)
+    for dtype in DTYPES:
+        found = ExactSearch(open_pairs(*sides), settings, dtype=dtype).search(range(1))
+        assert found.rows.tolist() == [[39, 1, 2, 3, 4]], dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_largest_error_of_one_rounding(dtype) -> None:
+    just_below_a_middle = torch.tensor(1 + torch.finfo(dtype).eps * (0.5 - 1e-6), dtype=torch.float64)
+    error = float(1 - just_below_a_middle.to(dtype).double() / just_below_a_middle)
+    assert 0.99 * ulp_of(dtype) < error <= ulp_of(dtype)

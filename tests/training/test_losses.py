@@ -171,13 +171,13 @@ def test_a_normal_negative_as_similar_as_the_hard_pair_has_no_gradient():
     text[1] = text[2]  # the normal negative and the hard pair of target 0
     text.requires_grad_()
     margin = HelipLoss()(image, text, SCALE, torch.tensor([0, 1, 0]))["margin_loss"]
-    assert margin == 0 and (torch.autograd.grad(margin, text)[0] == 0).all()
+    assert margin.item() == 0 and (torch.autograd.grad(margin, text)[0] == 0).all()
 
 
 def test_at_weight_0_the_margin_is_left_out():
     image, text = (side.requires_grad_() for side in features(4, 4, seed=8))
     margin = HelipLoss(margin_weight=0)(image, text, SCALE, torch.tensor([0, 1, 0, 1]))["margin_loss"]
-    assert margin == 0 and not margin.requires_grad
+    assert margin.item() == 0 and not margin.requires_grad
 
 
 def test_a_bias_is_added_as_open_clip_adds_it():
