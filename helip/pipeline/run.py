@@ -12,7 +12,9 @@ from typing import Any
 from helip.artifacts.atomic import atomic_file, write_json
 
 PACKAGES = ("torch", "pytorch-lightning", "open_clip_torch", "hydra-core", "webdataset", "faiss-cpu", "numpy", "pillow")
-SECRET = re.compile(r"(?:^|_)(?:api_?key|key|token|secret|password|passwd|credentials?)(?:_|$)", re.IGNORECASE)
+SECRET = re.compile(
+    r"(?:^|_)(?:api_?keys?|keys?|tokens?|secrets?|credentials?)(?:_|$)|pass(?:word|wd|phrase)", re.IGNORECASE
+)
 LEAST = 6  # characters: a shorter value in the environment would be found inside innocent words
 
 

@@ -10,6 +10,7 @@ SECRETS = {
     "WANDB_API_KEY": "wandb-0123456789abcdef",
     "AWS_SECRET_ACCESS_KEY": "aws/secret+0123456789",
     "HF_TOKEN": "hf_0123456789abcdef",
+    "PGPASSWORD": "pg-0123456789abcdef",
 }
 
 
@@ -17,7 +18,7 @@ def test_no_secret_is_written_down(make_world, tmp_path: Path, monkeypatch: pyte
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     world: World = make_world(tmp_path)
-    quoted = ["dataset.label='${oc.env:HF_TOKEN}'"]
+    quoted = ["dataset.label='${oc.env:HF_TOKEN} ${oc.env:PGPASSWORD}'"]
     result = world.run("train", *quoted, "train.max_steps=2", "dataset.evaluators=[]")
     assert result.status == 0, result.err
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
