@@ -16,7 +16,7 @@ import numpy as np
 
 from helip.artifacts.arrays import open_array
 from helip.artifacts.atomic import atomic_folder, write_json
-from helip.artifacts.sums import write_sums
+from helip.artifacts.sums import SUMS, write_sums
 from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
@@ -73,8 +73,13 @@ class HardPairIndex:
         return live_counts(self.rows)
 
     def save(self, folder: Path | str) -> None:
-        """Write the folder; an older one is replaced whole, and a reader never sees half of either."""
+        """Write the folder; an older index is replaced whole, and a reader never sees half of either.
+
+        Raises:
+            HelipError: something else is there.
+        """
         folder = Path(folder)
+        refuse_other_files(folder)
         with atomic_folder(folder) as temporary:
             for name, dtype in ARRAYS.items():
                 np.save(temporary / f"{name}.npy", np.ascontiguousarray(getattr(self, name), dtype=dtype))
@@ -92,6 +97,18 @@ class HardPairIndex:
         shape = (meta["count"], meta["depth"])
         arrays = {name: _read_array(folder / f"{name}.npy", dtype, shape) for name, dtype in ARRAYS.items()}
         return cls(**arrays, meta=meta)
+
+
+def refuse_other_files(folder: Path) -> None:
+    """Raises HelipError where something else than an index is: what is written takes the place of the whole folder."""
+    if not folder.exists() or all((folder / name).is_file() for name in ("meta.json", "rows.npy")):
+        return
+    own = {"meta.json", SUMS, *(f"{name}.npy" for name in ARRAYS)}
+    others = [folder.name] if folder.is_file() else sorted({path.name for path in folder.iterdir()} - own)
+    if others:
+        raise HelipError(
+            f"hard pairs would take the place of {folder}, where other files are ({others[0]}): name a new folder"
+        )
 
 
 def live_counts(rows: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:

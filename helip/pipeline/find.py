@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.hard_pairs import HardPairIndex, refuse_other_files
 from helip.errors import HelipError
 from helip.pipeline.arrays import Precomputed
 from helip.pipeline.embeddings import unreadable_rows
@@ -18,10 +18,11 @@ def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = Fa
         any_precision: the encoders may have run in another one than they would here: a training has its own.
 
     Raises:
-        HelipError: the index in `paths.index` was built on other shards or settings.
+        HelipError: the index in `paths.index` was built on other shards or settings, or other files are there.
     """
     folder = request.folder(rows)
     if not (folder / "meta.json").exists():
+        refuse_other_files(folder)
         return None
     found = HardPairIndex.load(folder)
     if found.meta.get("fingerprint") != rows.fingerprint:

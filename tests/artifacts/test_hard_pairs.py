@@ -64,6 +64,19 @@ def test_saving_again_replaces_the_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+def test_saving_replaces_nothing_but_an_index(tmp_path):
+    (tmp_path / "file").write_bytes(b"dear")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/photo.jpg").write_bytes(b"dear")
+    for name, other in (("file", "file"), ("folder", r"photo\.jpg")):
+        with pytest.raises(HelipError, match=rf"take the place of .*{name}, where other files are \({other}\)"):
+            make().save(tmp_path / name)
+    assert (tmp_path / "file").read_bytes() == (tmp_path / "folder/photo.jpg").read_bytes() == b"dear"
+    (tmp_path / "empty").mkdir()
+    make().save(tmp_path / "empty")
+    assert len(HardPairIndex.load(tmp_path / "empty")) == 6
+
+
 def broken_meta(folder, **change):
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps(meta | change))

@@ -9,6 +9,15 @@ from helip.formats.from_released import from_released
 from tests.pipeline.conftest import TRAIN, VAL, World
 
 
+def test_a_folder_of_other_files_is_no_place_for_hard_pairs(fresh: World, tmp_path: Path) -> None:
+    """paths.index=FOLDER replaced the whole folder, photos and all."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/photo.jpg").write_bytes(b"dear")
+    refused = fresh.run("mine", f"paths.index={tmp_path}/mine")
+    assert refused.status == 1 and "mine, where other files are (photo.jpg): name a new folder" in refused.errors[0]
+    assert (tmp_path / "mine/photo.jpg").read_bytes() == b"dear"
+
+
 def test_imported_pairs_are_trained_on(fresh: World, tmp_path: Path) -> None:
     shards = ShardIndex.build(sorted(fresh.shards.glob("*.tar")))
     urls = {f"u{row}": row for row in range(TRAIN + VAL)}
