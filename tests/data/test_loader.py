@@ -53,7 +53,7 @@ def test_numbers_that_cannot_be_are_an_error(tmp_path: Path) -> None:
         ({"first_step": -1}, "first_step=-1 must be 0 or more"),
     ):
         with pytest.raises(HelipError, match=sentence):
-            hard_pair_loader(index, pairs, torch.as_tensor, tokenize, **(arguments | change))
+            hard_pair_loader(index, pairs, torch.as_tensor, tokenize, **{**arguments, **change})
     fewer = pairs_of(index, np.array([[1], [0]]))
     with pytest.raises(HelipError, match="the hard pairs are of 2 rows, but the shards have 6: embeddings must be"):
         hard_pair_loader(index, fewer, torch.as_tensor, tokenize, **arguments)
