@@ -1,6 +1,7 @@
 """The loader for other training loops: who is a target and who a partner. docs/api.md's example runs in test_api.py."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_numbers_that_cannot_be_are_an_error(tmp_path: Path) -> None:
     """A rank counted from 1 trained on the targets of the next step, which others train on as well."""
     index = ShardIndex.build(write_shards(tmp_path, [6]))
     pairs = pairs_of(index, (np.arange(6)[:, None] + 1) % 6)
-    arguments = {"batch_size": 4, "steps": 1, "topk": 1}
+    arguments: dict[str, Any] = {"batch_size": 4, "steps": 1, "topk": 1}
     for change, sentence in (
         ({"rank": 2, "world_size": 2}, "rank=2 of world_size=2: ranks count from 0"),
         ({"rank": -1}, "rank=-1 of world_size=1"),
@@ -52,7 +53,7 @@ def test_numbers_that_cannot_be_are_an_error(tmp_path: Path) -> None:
         ({"first_step": -1}, "first_step=-1 must be 0 or more"),
     ):
         with pytest.raises(HelipError, match=sentence):
-            hard_pair_loader(index, pairs, torch.as_tensor, tokenize, **(arguments | change))
+            hard_pair_loader(index, pairs, torch.as_tensor, tokenize, **{**arguments, **change})
     fewer = pairs_of(index, np.array([[1], [0]]))
     with pytest.raises(HelipError, match="the hard pairs are of 2 rows, but the shards have 6: embeddings must be"):
         hard_pair_loader(index, fewer, torch.as_tensor, tokenize, **arguments)
