@@ -223,7 +223,8 @@ def _child(target: Target, number: int | None, limit: int) -> int:
         list(changes(tree, target.functions))[number][2]()
     sys.meta_path.insert(0, _Mutated(target.module, path, tree))
     tests = [str(ROOT / test) for test in target.tests if (ROOT / test).exists()]
-    return int(pytest.main([*tests, "-x", "-q", "-n0", "-p", "no:cacheprovider", "--tb=no"]))
+    options = ["-o", "addopts=--import-mode=importlib -m 'not slow and not gpu'", "-p", "no:cacheprovider", "--tb=no"]
+    return int(pytest.main([*tests, "-x", "-q", *options]))
 
 
 def main() -> None:
