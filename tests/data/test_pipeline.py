@@ -85,9 +85,10 @@ def test_targets_first_then_partners(alone: list) -> None:
 
 
 def test_workers_outlive_every_sigterm_and_end_with_their_program(read: UnitReader) -> None:
-    stream, before = TrainingStream(StepPositions(0, 400, 4, 0, 1), read), signal.getsignal(signal.SIGCHLD)
+    stream = TrainingStream(StepPositions(0, 400, 4, 0, 1), read)
     batches = iter(PatientLoader(stream, batch_size=None, num_workers=1))
     next(batches)
+    before = signal.getsignal(signal.SIGCHLD)  # torch's, by which other tests know of workers that died
     (worker,) = batches._workers  # type: ignore[attr-defined]
     for _ in range(2):  # a scheduler's, to every process, and once more
         worker.terminate()
