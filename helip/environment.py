@@ -2,6 +2,7 @@
 
 import errno
 import re
+import traceback
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -10,12 +11,16 @@ WORKER = re.compile(
     r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\).*?(?:killed by signal: (\w+)|exited unexpectedly)", re.S
 )
 PEER = re.compile(r"gloo.*(closed by peer|reset by peer|timed? ?out|refused)|NCCL.*(remote process|abort)", re.S | re.I)
+# What takes a batch over from a worker, in torch's loader: a worker that dies meanwhile leaves half of a message
+TAKES_OVER, HALF = "_try_get_data", (ConnectionError, EOFError, FileNotFoundError)
 # torch's writer of archives reports any failed write so, without its errno
 ARCHIVE = re.compile(r"PytorchStreamWriter|inline_container.*unexpected pos", re.S)
 
 
 def machine_sentence(error: BaseException) -> str | None:
     """What a user can mend outside HELIP; None for any other error."""
+    if isinstance(error, HALF) and any(at.name == TAKES_OVER for at in traceback.extract_tb(error.__traceback__)):
+        return _of_a_worker("a loader process was gone")
     if isinstance(error, OSError) and error.errno is not None:
         return _of_files(error)
     if isinstance(error, UnicodeEncodeError) and "surrogate" in error.reason:
@@ -25,10 +30,7 @@ def machine_sentence(error: BaseException) -> str | None:
     text = str(error)
     if found := WORKER.search(text):
         how = f"killed ({found[2]})" if found[2] else "gone"
-        return (
-            f"loader process {found[1].strip()} was {how}, as happens when memory runs out: lower data.workers or "
-            "data.batch_size; mine.py goes on where it stopped, train.py with train.resume=auto"
-        )
+        return _of_a_worker(f"loader process {found[1].strip()} was {how}")
     if "out of memory" in text:
         return f"{text.split(' Tried')[0]} lower data.batch_size, or set train.accum_freq or train.grad_checkpointing"
     if PEER.search(text):
@@ -36,6 +38,13 @@ def machine_sentence(error: BaseException) -> str | None:
     if ARCHIVE.search(text):
         return "a checkpoint could not be written: the disk is full or cannot be written to; train.resume=auto goes on"
     return None
+
+
+def _of_a_worker(what: str) -> str:
+    return (
+        f"{what}, as happens when memory runs out: lower data.workers or data.batch_size; mine.py goes on where it "
+        "stopped, train.py with train.resume=auto"
+    )
 
 
 def _of_files(error: OSError) -> str | None:

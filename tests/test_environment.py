@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from helip.environment import machine_sentence
 
@@ -41,3 +42,21 @@ def test_a_sentence_for_what_a_user_can_mend(error: BaseException, wanted: str) 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), OSError("no number"), KeyError("x"), OSError(2, "x")])
 def test_none_for_any_other(error: BaseException) -> None:
     assert machine_sentence(error) is None
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(errno.ECONNRESET, "reset by peer"), EOFError(), OSError(2, "x")]
+)
+def test_a_worker_that_dies_while_it_hands_over_a_batch(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Before torch can know of its end, the main process finds half of a message."""
+
+    def half(*_: object, **__: object) -> None:
+        raise error
+
+    batches = iter(DataLoader(range(4), num_workers=1))  # type: ignore[arg-type]
+    monkeypatch.setattr(batches._data_queue, "get", half)  # type: ignore[attr-defined]
+    with pytest.raises(type(error)) as caught:
+        next(batches)
+    said = machine_sentence(caught.value)
+    assert said is not None and said.startswith("a loader process was gone, as happens when memory runs out")
+    monkeypatch.undo()
