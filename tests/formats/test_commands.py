@@ -9,7 +9,7 @@ import pytest
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.formats.__main__ import main
-from tests.formats.test_released import hard_pairs
+from tests.formats.released import hard_pairs
 from tests.samples import write_shards
 
 
