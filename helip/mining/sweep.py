@@ -5,6 +5,7 @@ Legend: T targets, S of them at a time, C candidates of a block, K partners.
 """
 
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -79,9 +80,12 @@ def sweep(
             part = slice(start, min(start + step, len(targets)))
             own_part = [side[0][start : start + step] for side in sides]
             gap = [side[1][part] for side in sides]
-            if fused and seen:  # the first block makes the thresholds, without which all would survive
-                found.take(part, rows, gap, worst, *_fused(found, part, own_part, block, at[part]))
+            # the first block makes the thresholds, without which all would survive
+            through = _fused(found, part, own_part, block, at[part]) if fused and seen else None
+            if through is not None:
+                found.take(part, rows, gap, worst, *through)
             else:
+                fused = fused and not seen
                 upper = [o @ c.values.T for o, c in zip(own_part, block.sides, strict=True)]
                 upper = [values[: part.stop - start] for values in upper]
                 found.add(part, rows, at[part], upper, gap, worst)
@@ -99,17 +103,35 @@ def geometry(device: torch.device) -> tuple[int, int]:
 
 def can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the Triton pass can run; without Triton a GPU multiplies block by block as the CPU does."""
-    return device.type == "cuda" and dtype != torch.float32 and importlib.util.find_spec("triton") is not None
+    ready = device.type == "cuda" and dtype != torch.float32 and importlib.util.find_spec("triton") is not None
+    return ready and not _broken
+
+
+_broken: list[str] = []  # why the Triton pass failed in this process; it is not tried again
 
 
 def _fused(
     found: Survivors, part: slice, own: list[torch.Tensor], block: Block, at: torch.Tensor
-) -> tuple[torch.Tensor, ...]:
-    from helip.mining.kernels import fused_survivors  # where there is Triton
-
+) -> tuple[torch.Tensor, ...] | None:
+    """What the Triton pass lets through; None where it fails, which is said once in a process."""
     targets = [values[: part.stop - part.start] for values in own]
     candidates = [side.values for side in block.sides]
-    return fused_survivors(targets, candidates, *found.limits(part), at.int(), found.room)
+    try:
+        from helip.mining.kernels import fused_survivors  # where there is Triton
+
+        return fused_survivors(targets, candidates, *found.limits(part), at.int(), found.room)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # Triton's compiler and launcher share no base of their errors
+        first, _, _ = str(error).strip().partition("\n")
+        if not _broken:
+            warnings.warn(
+                f"the Triton kernel of the exact search does not run here ({type(error).__name__}: {first}): the search"
+                " goes on with plain matrix products, which are slower and give the same hard pairs",
+                stacklevel=2,
+            )
+        _broken.append(first)
+        return None
 
 
 def settle(
