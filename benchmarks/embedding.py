@@ -28,8 +28,8 @@ from helip.data.reader import SampleReader
 from helip.embedding.embedder import Embedder, row_loader
 from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, embedding_dims, to_device
 from helip.embedding.packaged import EfficientNetLite0, PackagedMiniLM
-from helip.pipeline.models import ModelSpec, create_clip
-from helip.pipeline.runtime import quiet_lightning
+from helip.models.clip import ModelSpec, create_clip
+from helip.ranks import quiet_lightning
 
 SHARDS = 8
 

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def _print_sweep() -> bool:
         return True
     from rich.console import Console
 
-    from helip.pipeline.sweep import describe_sweep
+    from helip.programs.multirun import describe_sweep
 
     console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     table, lines, complete = describe_sweep(Path(sweep))
@@ -146,9 +147,8 @@ def _stage(name: str) -> Callable[[Config, Path], None]:
     from hydra.utils import instantiate
 
     logging.getLogger("faiss").setLevel(logging.WARNING)  # its loader tells of every build that it tries
-    from helip.pipeline.entry import STAGES
-
-    return lambda config, folder: STAGES[name](config, folder, instantiate)
+    program = getattr(import_module(f"helip.programs.{name}"), name)
+    return lambda config, folder: program(config, folder, instantiate)
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def _noted(folder: Path | None, name: str) -> Iterator[None]:
     if folder is None:
         yield
         return
-    from helip.pipeline.sweep import FAILED, begin_job, end_job, note_job
+    from helip.programs.multirun import FAILED, begin_job, end_job, note_job
 
     begin_job(folder, HydraConfig.get().overrides.task)
     try:

@@ -27,7 +27,7 @@ from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners
 from helip.data.reader import SampleReader
 from helip.data.units import UnitReader
-from helip.pipeline.models import ModelSpec, create_clip
+from helip.models.clip import ModelSpec, create_clip
 from helip.training.losses import HelipLoss
 from helip.training.module import HelipModule
 from helip.training.optim import OptimSettings

@@ -72,6 +72,17 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json_text(value), encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    """What write_json wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def json_text(value: Any) -> str:
     """What write_json writes."""
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"

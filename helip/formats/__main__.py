@@ -44,7 +44,7 @@ def from_released(
     text: Path | None,
 ) -> list[str]:
     """The authors' hard pairs as an index: train.py paths.index=OUT"""
-    from helip.formats.arrays import open_floats
+    from helip.embedding.arrays import open_floats
     from helip.formats.from_released import from_released as convert
     from helip.formats.kinship import by_embeddings
 
@@ -107,7 +107,7 @@ def to_sentence_transformers(index: Path, shards: str, out: Path, negatives: int
 
 
 def _shards(pattern: str) -> ShardIndex:
-    from helip.pipeline.dataset import incomplete, resolve_shards
+    from helip.artifacts.datasets import incomplete, resolve_shards
 
     index = ShardIndex.build(resolve_shards(pattern))
     for problem in (*index.problems, *incomplete(index)):

@@ -19,11 +19,11 @@ from helip.artifacts.atomic import atomic_folder, digest, file_digest
 from helip.artifacts.hard_pairs import ARRAYS, write_meta
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
+from helip.data.rows import url_of
 from helip.errors import HelipError
 from helip.formats.kinship import SURE, Similarity, by_captions, kinship
 from helip.formats.places import new_folder
 from helip.formats.released_files import read_hard_samples, read_url_index
-from helip.formats.rows import url_of
 from helip.formats.training_list import read_list
 
 Order = Literal["auto", "url", "row"]

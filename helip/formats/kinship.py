@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from helip.data.reader import SampleReader
-from helip.formats.rows import caption_of
+from helip.data.rows import caption_of
 
 SURE = 4.0  # standard errors: one chance in 30,000 for pairs that are not kin, were the differences normal
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -17,10 +17,10 @@ from helip.artifacts.atomic import atomic_file
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader, Unreadable
+from helip.data.rows import caption_of, url_of
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.places import a_file
-from helip.formats.rows import caption_of, url_of
 
 GROUP = 100  # rows written together: with images of 30 kB 3 MB, and 2 GB is the most that a column of bytes holds
 SCORES = ("scores", "scores_image", "scores_text")

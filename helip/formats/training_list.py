@@ -25,10 +25,10 @@ from helip.artifacts.atomic import atomic_folder, write_json
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.versions import check_version
 from helip.data.reader import SampleReader, Unreadable
+from helip.data.rows import url_of
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.places import new_folder
-from helip.formats.rows import url_of
 
 VERSION = 1
 COLUMNS = ("filepath", "title", "key", "url", "row")

@@ -16,11 +16,11 @@ from torch import nn
 
 from helip.data.batch import Batch
 from helip.errors import HelipError
-from helip.training.fixed import FIXED_KEY, changes, fixed_record, refusal
+from helip.models.towers import forward_in_parts
 from helip.training.gather import gather_rows
 from helip.training.losses import HelipLoss
 from helip.training.optim import OptimSettings, build_optimizer, build_schedule, overrule
-from helip.training.towers import forward_in_parts
+from helip.training.resume_guard import FIXED_KEY, changes, fixed_record, refusal
 
 MAX_LOGIT_SCALE = math.log(100)  # CLIP, arXiv 2103.00020, section 2.5
 CHECKPOINT_KEY = "helip"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pytorch_lightning.loggers import CSVLogger
 
-from helip.training.fixed import recorded
+from helip.training.resume_guard import recorded
 
 CHECKPOINTS, LOG = "checkpoints", "metrics.csv"
 EARLIER_LOG = f"{LOG}.earlier"

@@ -34,7 +34,7 @@ FULL: list[tuple[str, str, int, int]] = [
     ("mining, no room for the index", "helip.mining.partial.new_array", 2, 0),
     ("mining, half assembled", "helip.mining.partial.write_meta", 1, 0),
     ("training, a checkpoint", "pytorch_lightning.Trainer.save_checkpoint", 2, 8192),
-    ("results", "helip.pipeline.entry.write_json", 1, 0),
+    ("results", "helip.programs.train.write_json", 1, 0),
 ]
 QUICK = (1, 4, 7)
 

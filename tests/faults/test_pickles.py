@@ -12,7 +12,7 @@ from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
-from helip.training.checkpoints import read_checkpoint
+from helip.models.checkpoints import read_checkpoint
 from tests.faults.test_damage import make_index, make_shards, make_store
 
 

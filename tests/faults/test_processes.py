@@ -20,7 +20,7 @@ from helip.artifacts.hard_pairs import ARRAYS
 from helip.cli import ROOT
 from helip.embedding.embedder import Embedder
 from helip.mining.partial import Partial
-from helip.pipeline import entry
+from helip.programs import train as program
 from helip.training.module import HelipModule
 from tests.faults.injected import ended
 from tests.faults.recorder import recording, wrong_pairs
@@ -213,13 +213,13 @@ def test_a_shard_that_goes_away_under_a_training(
 ) -> None:
     """After the shards were indexed, before they are read; from a worker the same sentence comes."""
     assert own_shards.run("mine").status == 0
-    original = entry.choose_partners
+    original = program.choose_partners
 
     def changed(*args: Any, **kwargs: Any) -> Any:
         change(own_shards.shards / "00001.tar")
         return original(*args, **kwargs)
 
-    with mock.patch.object(entry, "choose_partners", changed):
+    with mock.patch.object(program, "choose_partners", changed):
         result = own_shards.run("train", *TRAIN, f"data.workers={workers}")
     refused(result, "00001.tar " + what)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helip.embedding.arrays import open_floats
 from helip.errors import HelipError
-from helip.formats.arrays import open_floats
 
 VALUES = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float16)
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
+from helip.data.rows import url_of
 from helip.errors import HelipError
 from helip.formats.pack import csv_to_shards
-from helip.formats.rows import url_of
 from helip.formats.training_list import read_list, shards_to_csv
 from tests.samples import picture, sample, write_shards, write_tar
 

@@ -16,11 +16,11 @@ from helip import mine_hard_pairs
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
+from helip.data.rows import url_of
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.from_released import from_released
 from helip.formats.kinship import by_captions, by_embeddings, kinship
-from helip.formats.rows import url_of
 from helip.formats.to_released import to_released
 from helip.formats.training_list import shards_to_csv
 from tests.formats.released import TOPICS, files, hard_pairs, loader_order, topical_shards, write_theirs

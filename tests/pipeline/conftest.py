@@ -72,8 +72,8 @@ def call(name: str, folder: Path, *overrides: str, draw: bool = False, run: Path
     with (
         mock.patch.object(sys, "argv", [f"{name}.py", *sorted(overrides, key=is_setting), *quiet]),
         mock.patch.dict(os.environ),
-        mock.patch("helip.pipeline.report.contact_sheet", contact_sheet if draw else no_sheet),
-        mock.patch("helip.pipeline.report.draw_pictures", draw_pictures if draw else no_sheet),
+        mock.patch("helip.programs.mining_summary.contact_sheet", contact_sheet if draw else no_sheet),
+        mock.patch("helip.programs.mining_summary.draw_pictures", draw_pictures if draw else no_sheet),
         redirect_stdout(out),
         redirect_stderr(err),
     ):

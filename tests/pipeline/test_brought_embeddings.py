@@ -11,8 +11,8 @@ from rich.console import Console
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex
 from helip.artifacts.shards import ShardIndex
-from helip.pipeline.arrays import Precomputed
-from helip.pipeline.runtime import artefact_lock
+from helip.embedding.precomputed import Precomputed
+from helip.ranks import artefact_lock
 from tests.formats.clip_retrieval import write_folder
 from tests.pipeline.conftest import TRAIN, Result, World
 
@@ -81,7 +81,7 @@ def test_who_is_waited_for_is_said_on_the_sessions_console(world: World, mined: 
     """Its own one had markup, which takes the [name] in a path for a style."""
     index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
     folder, console = brought(world, tmp_path / "made", index, np.arange(TRAIN)), Console(quiet=True)
-    with mock.patch("helip.pipeline.arrays.artefact_lock", wraps=artefact_lock) as lock:
+    with mock.patch("helip.embedding.precomputed.artefact_lock", wraps=artefact_lock) as lock:
         Precomputed(folder, folder, tmp_path / "store").load(index, np.arange(len(index)) < TRAIN, console)
     assert lock.call_args.args[1] is console
 

@@ -11,12 +11,12 @@ import pytest
 from hydra.utils import get_method
 
 from helip.cli import ROOT, Config
+from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
 from helip.evaluation.suite import build_evaluators
-from helip.pipeline import build
-from helip.pipeline.arrays import Precomputed
-from helip.pipeline.build import wandb_settings
-from helip.pipeline.training import make_loggers
+from helip.programs import build
+from helip.programs.build import wandb_settings
+from helip.programs.training import make_loggers
 from tests.pipeline.conftest import compose
 
 # What an option leaves to the user.

@@ -13,7 +13,7 @@ from rich.console import Console
 from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
 from helip.errors import HelipError
-from helip.pipeline.dashboards import WandbSettings, choose_mode, start_dashboard, sweep_of
+from helip.tracking.dashboards import WandbSettings, choose_mode, start_dashboard, sweep_of
 from tests.pipeline.conftest import Result, World
 
 SECRET = "hunter2-hunter2-hunter2"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from helip.artifacts.datasets import DatasetSpec, open_index, resolve_shards
 from helip.errors import HelipError
-from helip.pipeline.dataset import DatasetSpec, open_index, resolve_shards
 from tests.samples import sample, write_tar
 
 

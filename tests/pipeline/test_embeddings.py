@@ -20,9 +20,9 @@ from helip.artifacts.embeddings import GOOD, PENDING, UNREADABLE, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import check_sums
 from helip.embedding.encoders import Encoders
+from helip.embedding.ensure import EmbeddingRequest, ensure_embeddings, own_rows, repaired_rows
 from helip.errors import HelipError
-from helip.pipeline.embeddings import EmbeddingRequest, ensure_embeddings, own_rows, repaired_rows
-from helip.pipeline.runtime import TrainerSpec, predict_trainer
+from helip.ranks import TrainerSpec, predict_trainer
 from tests.embedding.fakes import Colours, fake_encoders
 from tests.samples import picture, sample, write_shards, write_tar
 
@@ -254,7 +254,7 @@ def test_unreadable_rows_of_shards_that_nobody_touched_are_not_read_again(
     _, folder = ensure(request(Recorded()), broken, tmp_path, trainer)
     wanted = np.ones(20, bool)
     with monkeypatch.context() as patched:
-        patched.setattr("helip.pipeline.embeddings.read_row", None)
+        patched.setattr("helip.embedding.ensure.read_row", None)
         assert len(repaired_rows(request(Recorded()), broken, wanted, folder)) == 0
     old = broken.shards[0].stat().st_mtime
     some_unreadable(tmp_path, set())

@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from helip.artifacts.datasets import DatasetSpec
 from helip.artifacts.shards import ShardIndex
+from helip.evaluation.clip_embed import ClipEmbed, WholeBatches, inside_fit_drive
 from helip.evaluation.results import clip_benchmark_records
 from helip.evaluation.samples import Sampled, values_of
 from helip.evaluation.suite import build_evaluators, measure_all
-from helip.pipeline.compare import benchmark_names, checkpoint_model
-from helip.pipeline.dataset import DatasetSpec
-from helip.pipeline.evaluation import ClipEmbed, WholeBatches, inside_fit_drive
-from helip.pipeline.models import Clip, ModelSpec, create_clip
+from helip.models.clip import Clip, ModelSpec, create_clip
+from helip.programs.compare import benchmark_names, checkpoint_model
 from tests.evaluation.wds import encoded, write_classification, write_retrieval
 from tests.pipeline.conftest import MODEL, Result, World, compose
 from tests.samples import sample, write_tar

@@ -10,7 +10,7 @@ import pytest
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
-from helip.pipeline import build
+from helip.programs import build
 from tests.pipeline.conftest import TRAIN, VAL, Result, World, call, compose
 from tests.reference import brute_hard_pairs
 from tests.samples import picture, sample, write_shards, write_tar

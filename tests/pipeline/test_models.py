@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from helip.errors import HelipError
-from helip.pipeline.models import Clip, ModelSpec, create_clip
+from helip.models.clip import Clip, ModelSpec, create_clip
 from tests.pipeline.conftest import CONFIG, MODEL
 
 

@@ -8,7 +8,7 @@ import open_clip
 import pytest
 import torch
 
-from helip.pipeline.resume import auto_checkpoint, find_checkpoint
+from helip.training.resume import auto_checkpoint, find_checkpoint
 from tests.pipeline.conftest import MODEL, Result, World
 
 RESUMABLE = ("train.max_steps=6", "train.checkpoint_every=2", "train.evaluate=end")

@@ -19,13 +19,13 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.datamodule import HelipDataModule
 from helip.data.pipeline import StepPositions
 from helip.mining.miner import mine_hard_pairs
-from helip.pipeline import build
-from helip.pipeline.models import create_clip
-from helip.pipeline.resume import auto_checkpoint
-from helip.pipeline.runtime import quiet_lightning
-from helip.pipeline.training import build_module, build_stream, choose_partners, fit
-from helip.training.fixed import FIXED_KEY
+from helip.models.clip import create_clip
+from helip.programs import build
+from helip.programs.training import build_module, build_stream, choose_partners, fit
+from helip.ranks import quiet_lightning
 from helip.training.module import HelipModule
+from helip.training.resume import auto_checkpoint
+from helip.training.resume_guard import FIXED_KEY
 from tests.pipeline.conftest import MODEL, World, compose
 
 OVERRIDES = [

@@ -14,10 +14,12 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
+from helip import ranks as runtime
 from helip.errors import HelipError
-from helip.pipeline import runtime
-from helip.pipeline.estimate import describe_cost, duration
-from helip.pipeline.runtime import (
+from helip.mining.estimate import describe_cost, duration
+from helip.programs.session import Session
+from helip.programs.settings import TrainSettings
+from helip.ranks import (
     TrainerSpec,
     artefact_lock,
     barrier,
@@ -27,8 +29,6 @@ from helip.pipeline.runtime import (
     loader_workers,
     predict_trainer,
 )
-from helip.pipeline.session import Session
-from helip.pipeline.settings import TrainSettings
 from tests.faults.injected import ended
 
 
@@ -175,8 +175,7 @@ def test_a_warning_is_printed_without_markup(tmp_path: Path, capsys) -> None:
 
 def test_the_line_before_a_mining() -> None:
     """3 M rows of 1,152 numbers: 2.1e16 operations (method), 3e6 * (1152 * 4 + 1 + 100 * 16) bytes."""
-    trainer = predict_trainer(TrainerSpec("cpu", 1), progress=False)
-    line = describe_cost(3_000_000, 3_000_000, 100, trainer)
+    line = describe_cost(3_000_000, 3_000_000, 100, torch.device("cpu"), 1)
     assert line.startswith("3,000,000 rows, about 2.1e+16 FLOP for an exact search (")
     assert "TFLOP/s), 17 GiB on disk for embeddings and index" in line
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helip.cli import ROOT
-from helip.pipeline.sweep import read_jobs
+from helip.programs.multirun import read_jobs
 from tests.pipeline.conftest import data_overrides
 from tests.pipeline.test_processes import folder_model as folder_model  # a fixture
 

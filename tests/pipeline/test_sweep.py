@@ -16,10 +16,10 @@ import torch
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.cli import ROOT
-from helip.pipeline import entry
-from helip.pipeline.jobs import job_settings
-from helip.pipeline.resume import computed
-from helip.pipeline.sweep import begin_job, describe_sweep, end_job, finished_run, note_job, read_jobs
+from helip.programs import train as program
+from helip.programs.multirun import begin_job, describe_sweep, end_job, finished_run, note_job, read_jobs
+from helip.tracking.jobs import job_settings
+from helip.training.resume import computed
 from helip.training.saving import Checkpoints
 from tests.pipeline.conftest import Result, World, data_overrides
 from tests.pipeline.test_processes import folder_model as folder_model  # a fixture
@@ -125,8 +125,8 @@ def test_an_error_in_one_job_ends_no_other(world: World, first: tuple[Result, Pa
             raise ZeroDivisionError("out of luck")
         return original(pairs, hard, *others)
 
-    original = entry.choose_partners
-    monkeypatch.setattr(entry, "choose_partners", partners)
+    original = program.choose_partners
+    monkeypatch.setattr(program, "choose_partners", partners)
     result, folder = sweep(world, "unlucky", "helip.topk=5,2")
     assert result.status == 1
     assert "Traceback" in result.err and "error: job 0: ZeroDivisionError: out of luck" in result.err

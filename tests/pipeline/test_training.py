@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from helip.artifacts.atomic import file_digest
-from helip.pipeline.run import without_secrets
+from helip.secrets import without_secrets
 from tests.pipeline.conftest import MODEL, TRAIN, Result, World
 from tests.samples import picture
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from helip.errors import HelipError
-from helip.pipeline.typed import fits, typed
+from helip.typed import fits, typed
 
 
 @dataclass(frozen=True)

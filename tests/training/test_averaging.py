@@ -3,8 +3,8 @@ import pytorch_lightning as pl
 import torch
 
 from helip.errors import HelipError
+from helip.models.checkpoints import clip_state, read_checkpoint
 from helip.training.averaging import Ema
-from helip.training.checkpoints import clip_state, read_checkpoint
 from helip.training.saving import Checkpoints
 from tests.training.tiny import fit, tiny_module
 

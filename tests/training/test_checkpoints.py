@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import helip
 from helip.errors import HelipError
-from helip.training.checkpoints import clip_state, export_clip, interpolate, load_clip_weights, read_checkpoint
+from helip.models.checkpoints import clip_state, export_clip, interpolate, load_clip_weights, read_checkpoint
 from tests.training.tiny import NAME, batch_of, fit, tiny_model, tiny_module
 
 

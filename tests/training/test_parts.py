@@ -6,8 +6,8 @@ On several ranks: test_two_ranks.py.
 import pytest
 import torch
 
+from helip.models.towers import forward_in_parts
 from helip.training.losses import HelipLoss
-from helip.training.towers import forward_in_parts
 from tests.training.tiny import CONFIG, both_ranks, fit, tiny_model, tiny_module
 
 

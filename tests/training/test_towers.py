@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from helip.errors import HelipError
+from helip.models.towers import TowerSettings, prepare_towers
 from helip.training.averaging import Ema
 from helip.training.saving import Checkpoints
-from helip.training.towers import TowerSettings, prepare_towers
 from tests.training.tiny import batch_of, fit, tiny_model, tiny_module
 
 

@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from helip.models.towers import forward_in_parts
 from helip.training.losses import HelipLoss, HelipSigLipLoss
-from helip.training.towers import forward_in_parts
 from tests.training.batches import roles
 
 WIDTH = 12

@@ -23,9 +23,10 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 
 from helip.errors import HelipError
-from helip.pipeline.mining import Mined
-from helip.pipeline.run import provenance, without_secrets
+from helip.mining.request import Mined
 from helip.report.gallery import read_gallery
+from helip.secrets import without_secrets
+from helip.tracking.run import provenance
 
 PATIENCE = 5  # seconds for the server to answer at all
 SENDING = 600.0  # seconds at the end of a run for what has not been sent; it stays on disk

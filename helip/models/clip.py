@@ -10,16 +10,17 @@ from typing import Any
 
 import open_clip
 import torch
+from PIL import Image
 from torch import nn
 
 from helip.artifacts.atomic import path_digest
-from helip.data.transforms import ImageTransform
 from helip.errors import HelipError
-from helip.pipeline.run import without_environment
-from helip.training.checkpoints import load_clip_weights
+from helip.models.checkpoints import load_clip_weights
+from helip.secrets import without_environment
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 LOCAL, HUB = "local-dir:", "hf-hub:"
+ImageTransform = Callable[[Image.Image], torch.Tensor]
 
 
 @dataclass(frozen=True)

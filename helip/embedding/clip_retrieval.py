@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from helip.artifacts.arrays import new_array
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader, clean_caption
+from helip.data.rows import caption_of, url_of
+from helip.embedding.arrays import open_floats
 from helip.errors import HelipError
-from helip.formats.arrays import open_floats
-from helip.formats.rows import caption_of, url_of
 
 FOLDERS = {"image": "img_emb", "text": "text_emb"}
 IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|webp)$", re.IGNORECASE)

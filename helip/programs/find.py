@@ -6,10 +6,10 @@ from typing import Any
 
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import HardPairIndex
+from helip.embedding.ensure import unreadable_rows
+from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
-from helip.pipeline.arrays import Precomputed
-from helip.pipeline.embeddings import unreadable_rows
-from helip.pipeline.request import CONTENT, EMBEDDED, MiningRequest, Rows
+from helip.mining.request import CONTENT, EMBEDDED, MiningRequest, Rows
 
 
 def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = False) -> HardPairIndex | None:

@@ -7,17 +7,17 @@ from typing import Any
 
 from rich.console import Console
 
-from helip.artifacts.atomic import write_json
+from helip.artifacts.atomic import read_json, write_json, write_text
 from helip.evaluation.best import BestCheckpoint
 from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.results import clip_benchmark_records, file_name, results
 from helip.evaluation.samples import RESAMPLES, difference_intervals, values_of
-from helip.pipeline.models import ModelSpec
-from helip.pipeline.resume import find_checkpoint
-from helip.pipeline.run import provenance, read_json, write_text
+from helip.models.checkpoints import read_checkpoint
+from helip.models.clip import ModelSpec
 from helip.report.tables import comparison
-from helip.training.checkpoints import read_checkpoint
+from helip.tracking.run import provenance
 from helip.training.module import CHECKPOINT_KEY
+from helip.training.resume import find_checkpoint
 
 LEVEL = 0.95
 EXPORTS = ("final.pt", "best.pt")  # of a run folder

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from helip.artifacts.arrays import new_array, open_array
+from helip.artifacts.datasets import DatasetSpec, usable_rows
 from helip.artifacts.embeddings import GOOD, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader, Unreadable
@@ -31,9 +32,8 @@ from helip.embedding.encoders import (
 )
 from helip.evaluation.embed import Absent
 from helip.evaluation.zeroshot import Template, class_embeddings
-from helip.pipeline.dataset import DatasetSpec, usable_rows
-from helip.pipeline.models import Clip
-from helip.pipeline.runtime import barrier
+from helip.models.clip import Clip
+from helip.ranks import barrier
 
 # Runs the predict steps of a module over a loader on all ranks; every sample once.
 Drive = Callable[[pl.LightningModule, DataLoader], None]

@@ -23,17 +23,17 @@ from helip.data.units import UnitReader
 from helip.errors import HelipError
 from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.embed import Evaluator
-from helip.pipeline.models import Clip
-from helip.pipeline.runtime import TrainerSpec, describe_loader, loader_prefetch
-from helip.pipeline.settings import LOSSES, PairSettings, StreamSettings, TrainSettings
+from helip.models.clip import Clip
+from helip.models.towers import prepare_towers
+from helip.programs.settings import LOSSES, PairSettings, StreamSettings, TrainSettings
+from helip.ranks import TrainerSpec, describe_loader, loader_prefetch
 from helip.training.diverged import StopWhenDiverged
-from helip.training.fixed import recorded
 from helip.training.module import HelipModule
 from helip.training.monitor import SpeedMonitor
 from helip.training.optim import OptimSettings
+from helip.training.resume_guard import recorded
 from helip.training.run_files import CHECKPOINTS, MetricsLog, run_of, set_aside
 from helip.training.saving import Checkpoints
-from helip.training.towers import prepare_towers
 
 
 def choose_partners(

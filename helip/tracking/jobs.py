@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from helip.artifacts.atomic import digest, path_digest
-from helip.pipeline.models import ModelSpec
-from helip.pipeline.resume import computed
-from helip.pipeline.run import without_secrets
+from helip.models.clip import ModelSpec
+from helip.secrets import without_secrets
+from helip.training.resume import computed
 
 Config = dict[str, Any]
 SHOWN = ("helip", "optim", "train", "data", "export", "seed")  # settings that results.json repeats

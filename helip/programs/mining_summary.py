@@ -16,11 +16,10 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
+from helip.evaluation.clip_embed import as_text
+from helip.mining.request import CONTENT, EMBEDDED, Mined, MiningRequest, Rows
 from helip.mining.settings import SCORES
-from helip.pipeline.evaluation import as_text
-from helip.pipeline.find import find_hard_pairs
-from helip.pipeline.mining import Mined
-from helip.pipeline.request import CONTENT, EMBEDDED, MiningRequest, Rows
+from helip.programs.find import find_hard_pairs
 from helip.report.contact_sheet import contact_sheet
 from helip.report.gallery import FORMAT, gallery, read_gallery, sections
 from helip.report.labels import label_rates

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from helip.artifacts.atomic import digest
+from helip.artifacts.datasets import DatasetSpec, usable_rows
+from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
+from helip.embedding.ensure import EmbeddingRequest
+from helip.embedding.precomputed import Precomputed
 from helip.mining.settings import SearchSettings
-from helip.pipeline.arrays import Precomputed
-from helip.pipeline.dataset import DatasetSpec, usable_rows
-from helip.pipeline.embeddings import EmbeddingRequest
-from helip.pipeline.run import without_environment
+from helip.secrets import without_environment
 
 # In the meta of an index: how many of the wanted rows had an embedding when it was mined, and a digest of their bytes.
 EMBEDDED, CONTENT = "embedded", "content"
@@ -87,3 +88,12 @@ class MiningRequest:
             "exclude_copies": self.exclude_copies,
             "search": search,
         }
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Hard pairs and what it took; `seconds` is empty when the index was found."""
+
+    index: HardPairIndex
+    folder: Path
+    seconds: dict[str, float]

@@ -8,8 +8,8 @@ from helip.data.schedules import SCHEDULES
 from helip.errors import HelipError
 from helip.evaluation.embed import Evaluator
 from helip.evaluation.suite import build_evaluators
+from helip.models.towers import TowerSettings
 from helip.training.losses import HelipLoss, HelipSigLipLoss
-from helip.training.towers import TowerSettings
 
 LOSSES = {"clip": HelipLoss, "siglip": HelipSigLipLoss}
 

@@ -10,24 +10,24 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
+from helip.artifacts.datasets import open_index
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
+from helip.evaluation.clip_embed import ClipEmbed, Drive, predict_drive
 from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.samples import values_of
 from helip.evaluation.suite import measure_all
-from helip.pipeline import build
-from helip.pipeline.build import Common, Config
-from helip.pipeline.dashboards import Dashboard, start_dashboard
-from helip.pipeline.dataset import open_index
-from helip.pipeline.evaluation import ClipEmbed, Drive, predict_drive
-from helip.pipeline.jobs import job_settings
-from helip.pipeline.models import Clip
-from helip.pipeline.resume import AUTO, auto_checkpoint, find_checkpoint
-from helip.pipeline.run import write_run
-from helip.pipeline.runtime import global_rank, predict_trainer
-from helip.pipeline.settings import TrainSettings
-from helip.pipeline.sweep import BEFORE, RESULTS, finished_run, note_job
-from helip.training.fixed import changes, recorded, refusal
+from helip.models.clip import Clip
+from helip.programs import build
+from helip.programs.build import Common, Config
+from helip.programs.multirun import BEFORE, RESULTS, finished_run, note_job
+from helip.programs.settings import TrainSettings
+from helip.ranks import global_rank, predict_trainer
+from helip.tracking.dashboards import Dashboard, start_dashboard
+from helip.tracking.jobs import job_settings
+from helip.tracking.run import write_run
+from helip.training.resume import AUTO, auto_checkpoint, find_checkpoint
+from helip.training.resume_guard import changes, recorded, refusal
 
 
 class Session:

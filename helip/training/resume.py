@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from helip.artifacts.atomic import read_json
 from helip.errors import HelipError
-from helip.pipeline.run import read_json, without_secrets
-from helip.training.fixed import changes, recorded, refusal
+from helip.secrets import without_secrets
+from helip.training.resume_guard import changes, recorded, refusal
 from helip.training.run_files import CHECKPOINTS as FOLDER
 from helip.training.run_files import checkpoints_in, cut_off, newest_good
 
@@ -52,7 +53,7 @@ def auto_checkpoint(
         folder: of this run, whose config.json may be written already.
         config: resolved; train.resume and other settings of operation do not count.
         warn: called with a sentence about each checkpoint that is cut off or of another experiment.
-        fixed: what a checkpoint must have recorded (helip.training.fixed), so far as it is known.
+        fixed: what a checkpoint must have recorded (helip.training.resume_guard), so far as it is known.
         allow_change: train.allow_change, a checkpoint may have recorded something else.
     """
 

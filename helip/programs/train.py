@@ -1,44 +1,33 @@
-"""The three programs, from a plain resolved configuration to files in the run folder."""
+"""python train.py: continued training with hard pairs, evaluated before and after."""
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
-from rich.console import Console
 
-from helip.artifacts.atomic import digest, write_json
+from helip.artifacts.atomic import write_json
+from helip.artifacts.datasets import shard_weights
 from helip.data.datamodule import targets_per_step
 from helip.errors import HelipError
 from helip.evaluation.best import FILE as BEST
 from helip.evaluation.best import BestCheckpoint, check_choice
-from helip.evaluation.embed import Found
+from helip.evaluation.clip_embed import ClipEmbed, inside_fit_drive
 from helip.evaluation.results import results
-from helip.evaluation.samples import values_of
-from helip.pipeline import build
-from helip.pipeline.arrays import Precomputed
-from helip.pipeline.build import Config, Instantiate
-from helip.pipeline.compare import (
+from helip.mining.request import Mined, training_rows
+from helip.models.checkpoints import export_clip, interpolate, read_checkpoint
+from helip.models.clip import create_clip
+from helip.programs import build
+from helip.programs.build import Config, Instantiate
+from helip.programs.compare import (
     benchmark_names,
     best_column,
-    checkpoint_model,
-    column_name,
     print_metrics,
-    write_comparison,
 )
-from helip.pipeline.dataset import shard_weights
-from helip.pipeline.evaluation import ClipEmbed, inside_fit_drive
-from helip.pipeline.jobs import job_settings
-from helip.pipeline.mining import Mined, ensure_hard_pairs, reuse_hard_pairs
-from helip.pipeline.models import ModelSpec, create_clip
-from helip.pipeline.report import print_mining
-from helip.pipeline.request import Rows, training_rows
-from helip.pipeline.run import provenance
-from helip.pipeline.session import Session
-from helip.pipeline.training import (
+from helip.programs.hard_pairs import ensure_hard_pairs
+from helip.programs.session import Session
+from helip.programs.training import (
     build_module,
     build_stream,
     choose_partners,
@@ -47,43 +36,13 @@ from helip.pipeline.training import (
     fit,
     make_loggers,
 )
-from helip.pipeline.typed import typed
-from helip.pipeline.verify import VerifySettings, origin, verify
+from helip.programs.verify import origin
+from helip.tracking.jobs import job_settings
+from helip.tracking.run import provenance
 from helip.training.averaging import Ema
-from helip.training.checkpoints import export_clip, interpolate, read_checkpoint
-from helip.training.fixed import fixed_record
 from helip.training.module import HelipModule
+from helip.training.resume_guard import fixed_record
 from helip.training.seen import SeenRows
-
-
-def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
-    """Shards (or arrays) -> embeddings -> hard pairs -> tables and contact sheet."""
-    session = Session(config, folder)
-    folder = session.folder
-    request = build.mining_request(config, instantiate)
-    if session.common.dataset.path is None:
-        assert isinstance(request.embedding, Precomputed)
-        rows = _bare_rows(request.embedding, session.console)
-    else:
-        rows = training_rows(session.open_index(), session.common.dataset)
-    if config["verify"]:
-        what = typed(VerifySettings, "verify", {n: config[f"verify_{n}"] for n in ("rows", "checkpoint")})
-        if session.rank == 0:
-            verify(request, rows, what, config["seed"], session.console)
-        return
-    board = session.dashboard("mine")
-    if config["reuse"]:
-        mined = reuse_hard_pairs(request, rows, Path(config["reuse"]), session.trainer, session.console)
-    else:
-        mined = ensure_hard_pairs(request, rows, session.trainer, session.console)
-    if session.rank == 0:
-        report = print_mining(request, rows, mined, session.common.stream.caption, folder, session.console)
-        board.mined(mined, report)
-
-
-def _bare_rows(arrays: Precomputed, console: Console) -> Rows:
-    image, _ = arrays.load(console=console)
-    return Rows(np.ones(len(image), bool), digest(arrays.identity, 64), None)
 
 
 def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
@@ -183,27 +142,3 @@ def _finish(
     )
     write_json(folder / "results.json", content)
     session.console.print(f"run folder: {folder} (final.pt, results.json, metrics.csv, checkpoints)")
-
-
-def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
-    """Metrics of one or several checkpoints, or of ${model}, side by side."""
-    session = Session(config, folder)
-    folder = session.folder
-    board = session.dashboard("evaluate")
-    index = session.open_index() if session.common.dataset.path is not None else None
-    asked = config["checkpoint"]
-    models = [
-        checkpoint_model(Path(path), session.common.model)
-        for path in ([asked] if isinstance(asked, str) else asked or [])
-    ]
-    measured: dict[str, Found] = {}
-    specs: dict[str, ModelSpec] = {}
-    for spec in models or [session.common.model]:
-        name = column_name(str(spec.pretrained), specs)
-        specs[name], measured[name] = spec, session.measure(create_clip(spec), index)
-    if session.rank == 0:
-        write_comparison(measured, specs, session.evaluators, session.common.dataset.name, folder, session.console)
-        board.evaluated({name: values_of(found) for name, found in measured.items()})
-
-
-STAGES: dict[str, Callable[[Config, Path, Instantiate], None]] = {"mine": mine, "train": train, "evaluate": evaluate}

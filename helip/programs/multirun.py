@@ -1,6 +1,6 @@
 """The jobs of a multirun: which had finished before, how each ended, and one table of all of them.
 
-A job is known by its settings (helip/pipeline/jobs.py), not by its number or folder: the same command in a new folder
+A job is known by its settings (helip/tracking/jobs.py), not by its number or folder: the same command in a new folder
 finds what is done. `status.json` in a job's folder holds its overrides, how it ended, and the run that has its results.
 """
 
@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helip.artifacts.atomic import write_json
-from helip.pipeline.run import read_json
+from helip.artifacts.atomic import read_json, write_json
 from helip.report.intervals import as_number
 from helip.report.tables import Table
 

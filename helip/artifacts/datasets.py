@@ -32,9 +32,9 @@ class DatasetSpec:
     name: str
     path: str | list[str] | None
     parts: dict[str, str] = field(default_factory=lambda: {"train": ":"})
-    evaluators: list[dict[str, Any]] = field(default_factory=list)
+    evaluators: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     label: str | None = None
-    weights: list[dict[str, Any]] = field(default_factory=list)
+    weights: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 def resolve_shards(path: str | list[str]) -> list[Path]:

@@ -19,7 +19,7 @@ from helip.data.reader import SampleReader, Unreadable, content_digest
 from helip.embedding.embedder import NON_NEGATIVE, Embedder, read_row, row_loader
 from helip.embedding.encoders import Encoders, embedding_dims
 from helip.errors import HelipError
-from helip.pipeline.runtime import artefact_lock, barrier
+from helip.ranks import artefact_lock, barrier
 
 LOOKED_AT = 4  # assumption: rows of a shard; one that was replaced has other bytes almost everywhere
 PROBES = 100  # assumption: a dataset of which so many rows in a row cannot be read is not worth an embedding pass

@@ -9,24 +9,24 @@ import numpy as np
 from rich.console import Console
 
 from helip.artifacts.atomic import digest
+from helip.artifacts.datasets import index_folder
 from helip.artifacts.embeddings import GOOD, EmbeddingStore
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import check_sums
 from helip.data.reader import SampleReader, Unreadable, content_digest
+from helip.embedding.ensure import EmbeddingRequest
+from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
+from helip.mining.request import CONTENT, EMBEDDED, MiningRequest, Rows
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
 from helip.mining.verify import check_form, check_sample
-from helip.pipeline.arrays import Precomputed
-from helip.pipeline.dataset import index_folder
-from helip.pipeline.embeddings import EmbeddingRequest
-from helip.pipeline.find import find_hard_pairs
-from helip.pipeline.mining import EmbeddedRows, bare_arrays, stored_rows
-from helip.pipeline.request import CONTENT, EMBEDDED, MiningRequest, Rows
-from helip.pipeline.resume import find_checkpoint
-from helip.training.checkpoints import read_checkpoint
-from helip.training.fixed import FIXED_KEY
+from helip.models.checkpoints import read_checkpoint
+from helip.programs.find import find_hard_pairs
+from helip.programs.hard_pairs import EmbeddedRows, bare_arrays, stored_rows
+from helip.training.resume import find_checkpoint
+from helip.training.resume_guard import FIXED_KEY
 
 UNIT = 1e-3  # assumption: a stored embedding whose length differs more from 1 was not written by an encoder
 

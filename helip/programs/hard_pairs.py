@@ -12,24 +12,15 @@ from rich.console import Console
 from helip.artifacts.atomic import clear_stale, refuse_foreign
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import FILES, HardPairIndex
+from helip.embedding.ensure import ensure_embeddings, repaired_rows
+from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
+from helip.mining.estimate import describe_cost
 from helip.mining.miner import mine
+from helip.mining.request import CONTENT, EMBEDDED, Mined, MiningRequest, Rows
 from helip.mining.reuse import reuse
-from helip.pipeline.arrays import Precomputed
-from helip.pipeline.embeddings import ensure_embeddings, repaired_rows
-from helip.pipeline.estimate import describe_cost
-from helip.pipeline.find import find_hard_pairs, nothing_fits
-from helip.pipeline.request import CONTENT, EMBEDDED, MiningRequest, Rows
-from helip.pipeline.runtime import artefact_lock, barrier
-
-
-@dataclass(frozen=True)
-class Mined:
-    """Hard pairs and what it took; `seconds` is empty when the index was found."""
-
-    index: HardPairIndex
-    folder: Path
-    seconds: dict[str, float]
+from helip.programs.find import find_hard_pairs, nothing_fits
+from helip.ranks import artefact_lock, barrier
 
 
 def ensure_hard_pairs(
@@ -63,9 +54,9 @@ def ensure_hard_pairs(
         found.topk(request.topk)  # says what to run; training does not write into a folder that somebody named
     if auto_limit is not None and rows.usable > auto_limit:
         raise HelipError(nothing_fits(request, rows, auto_limit))
-    console.print(
-        f"mining {request.dataset.name}: {describe_cost(rows.usable, len(rows.wanted), request.search.depth, trainer)}"
-    )
+    device, depth = trainer.strategy.root_device, request.search.depth
+    cost = describe_cost(rows.usable, len(rows.wanted), depth, device, trainer.world_size)
+    console.print(f"mining {request.dataset.name}: {cost}")
     started = time.perf_counter()
     embedded_rows = _embeddings(request, rows, trainer, console)
     embedded = time.perf_counter()

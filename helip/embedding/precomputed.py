@@ -14,10 +14,10 @@ from rich.console import Console
 
 from helip.artifacts.atomic import atomic_folder, digest, file_digest
 from helip.artifacts.shards import ShardIndex
+from helip.embedding.arrays import file_of, open_floats
+from helip.embedding.clip_retrieval import EmbeddingFolder, match_rows
 from helip.errors import HelipError
-from helip.formats.arrays import file_of, open_floats
-from helip.formats.clip_retrieval import EmbeddingFolder, match_rows
-from helip.pipeline.runtime import artefact_lock, barrier, global_rank
+from helip.ranks import artefact_lock, barrier, global_rank
 
 QUIET = Console(quiet=True)
 PRESENT = "present.npy"  # (N,) bool, rows that have their embeddings

@@ -2,23 +2,26 @@
 
 import time
 
-import pytorch_lightning as pl
 import torch
 
 ASSUMED_WIDTH = 1152  # d_I + d_T of DINOv2 ViT-S and mpnet, before the encoders are loaded; the line says "about"
 
 
-def describe_cost(rows: int, total_rows: int, depth: int, trainer: pl.Trainer, width: int = ASSUMED_WIDTH) -> str:
+def describe_cost(
+    rows: int, total_rows: int, depth: int, device: torch.device, world_size: int, width: int = ASSUMED_WIDTH
+) -> str:
     """Rows, operations (2 N^2 (d_I + d_T)), bytes and the time of an exact search on this device.
 
     Args:
         rows: rows that are searched.
         total_rows: rows of the dataset, which the files have.
+        depth: hard pairs stored per row.
+        device, world_size: of the search.
         width: d_I + d_T.
     """
     operations = 2.0 * rows**2 * width
     disk = total_rows * (width * 4 + 1 + depth * 16)
-    rate = gemm_rate(trainer.strategy.root_device) * trainer.world_size
+    rate = gemm_rate(device) * world_size
     return (
         f"{rows:,} rows, about {operations:.1e} FLOP for an exact search ({duration(operations / rate)} at this "
         f"machine's {rate / 1e12:.2g} TFLOP/s), {disk / 2**30:.2g} GiB on disk for embeddings and index"

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from helip.artifacts.atomic import path_digest
+from helip.artifacts.datasets import DatasetSpec
+from helip.embedding.arrays import holds_both
 from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, compile_encoders
+from helip.embedding.ensure import EmbeddingRequest
+from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
-from helip.formats.arrays import holds_both
+from helip.mining.request import MiningRequest
 from helip.mining.settings import SearchSettings
-from helip.pipeline.arrays import Precomputed
-from helip.pipeline.dashboards import WandbSettings
-from helip.pipeline.dataset import DatasetSpec
-from helip.pipeline.embeddings import EmbeddingRequest
-from helip.pipeline.models import ModelSpec, create_clip
-from helip.pipeline.request import MiningRequest
-from helip.pipeline.run import without_environment
-from helip.pipeline.runtime import TrainerSpec, loader_workers
-from helip.pipeline.settings import EvaluationSettings, PairSettings, StreamSettings, TrainSettings
-from helip.pipeline.typed import fits, typed
+from helip.models.clip import ModelSpec, create_clip
+from helip.programs.settings import EvaluationSettings, PairSettings, StreamSettings, TrainSettings
+from helip.ranks import TrainerSpec, loader_workers
+from helip.secrets import without_environment
+from helip.tracking.dashboards import WandbSettings
 from helip.training.optim import OptimSettings
+from helip.typed import fits, typed
 
 Config = dict[str, Any]
 Instantiate = Callable[..., Any]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from helip.training.checkpoints import read_checkpoint
+from helip.models.checkpoints import read_checkpoint
 from helip.training.optim import OptimSettings
 
 FIXED_KEY = "helip_fixed"

@@ -1,0 +1,37 @@
+"""Values that no file, log or dashboard may hold: those of the environment's secrets, and settings named like one."""
+
+import os
+import re
+from typing import Any
+
+SECRET = re.compile(
+    r"(?:^|_)(?:api_?keys?|keys?|tokens?|secrets?|credentials?)(?:_|$)|pass(?:word|wd|phrase)", re.IGNORECASE
+)
+LEAST = 6  # characters: a shorter value in the environment would be found inside innocent words
+
+
+def without_secrets(config: Any) -> Any:
+    """The configuration with every value replaced whose name looks like a secret's or that quotes the environment's."""
+
+    def by_name(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {n: "***" if inner and SECRET.search(str(n)) else by_name(inner) for n, inner in value.items()}
+        return [by_name(inner) for inner in value] if isinstance(value, list) else value
+
+    return without_environment(by_name(config))
+
+
+def without_environment(value: Any) -> Any:
+    """A JSON-like value without the secrets of the environment (WANDB_API_KEY, HF_TOKEN), wherever it quotes them."""
+    known = {secret for name, secret in os.environ.items() if SECRET.search(name) and len(secret) >= LEAST}
+
+    def hide(inner: Any) -> Any:
+        if isinstance(inner, str):
+            for secret in sorted(known, key=len, reverse=True):
+                inner = inner.replace(secret, "***")
+            return inner
+        if isinstance(inner, dict):
+            return {name: hide(one) for name, one in inner.items()}
+        return [hide(one) for one in inner] if isinstance(inner, list | tuple) else inner
+
+    return hide(value) if known else value

@@ -1,0 +1,54 @@
+"""The run folder: what ran, with which versions and settings, and what came out."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from helip.artifacts.atomic import write_json
+from helip.secrets import without_secrets
+
+PACKAGES = ("torch", "pytorch-lightning", "open_clip_torch", "hydra-core", "webdataset", "faiss-cpu", "numpy", "pillow")
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit and machine."""
+    return {
+        "versions": _versions(),
+        "commit": commit(),
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit() -> str:
+    """The checkout's commit, with "+changes" where files differ from it; "unknown" outside a checkout."""
+    root = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ("git", "-C", str(root), *arguments), capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def write_run(folder: Path, config: dict[str, Any]) -> None:
+    """config.json (resolved) and provenance.json, before anything runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", without_secrets(config))
+    write_json(folder / "provenance.json", provenance())
