@@ -14,6 +14,7 @@ from helip.evaluation.compositional import SugarCrepe
 from helip.evaluation.directories import DirectoryRetrieval, DirectoryZeroShot, ImageNet
 from helip.evaluation.embed import Absent, Embed, Evaluator, Found
 from helip.evaluation.imagenet import class_folders
+from helip.evaluation.neighbours import Neighbours
 from helip.evaluation.parts import Retrieval, ZeroShot
 from helip.evaluation.probe import DirectoryProbe, PartProbe
 from helip.evaluation.samples import values_of
@@ -25,6 +26,7 @@ KINDS: dict[str, tuple[Callable[..., Evaluator], Callable[..., Evaluator]]] = {
     "probe": (PartProbe, DirectoryProbe),
     "imagenet": (ImageNet, ImageNet),
     "sugarcrepe": (SugarCrepe, SugarCrepe),
+    "neighbours": (Neighbours, Neighbours),
 }
 
 

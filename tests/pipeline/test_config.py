@@ -135,5 +135,5 @@ def test_help_reads_well_without_torch() -> None:
     lines = result.stdout.splitlines()
     assert lines[-1] == "[]"
     assert lines[0] == "Continue the training of a CLIP model with hard pairs mined from its own data."
-    assert "dataset: cc12m, cc3m, emoji, flickr8k, folder, none, yfcc15m" in result.stdout
+    assert "dataset: cc12m, cc3m, emoji, flickr8k, folder, icons, icons_120k, icons_2k, none, yfcc15m" in result.stdout
     assert "topk: 20" in result.stdout and "max_steps: null" in result.stdout

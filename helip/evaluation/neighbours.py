@@ -1,0 +1,81 @@
+"""Retrieval among the nearest others of each row, which the data name: no model has a say in who is near.
+
+Legend: n rows, k neighbours of a row, d embedding width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helip.evaluation.embed import Absent, Embed, Evaluator, Found
+from helip.evaluation.metrics import rank_samples
+
+
+@dataclass(frozen=True)
+class Neighbours(Evaluator):
+    """Each row's image is to find its own caption among those of its neighbours, and the caption its image.
+
+    Attributes:
+        part: name of a part of the dataset.
+        field: json field with the keys of a row's neighbours, separated by spaces; those that are no rows of the part
+            are passed over, and so is a row without any.
+        key: json field with a row's own key.
+    """
+
+    part: str
+    field: str = "neighbours"
+    key: str = "key"
+
+    @property
+    def measured_on(self) -> str:
+        return self.part
+
+    def run(self, embed: Embed) -> Found:
+        image, text, rows = embed.part(self.part)
+        near = neighbour_positions(embed.fields(rows, self.key), embed.fields(rows, self.field))
+        if not (near >= 0).any():
+            raise Absent(f"no row of part {self.part} names a neighbour in the field {self.field!r}: name a json field")
+        ranks = {"i2t": gallery_ranks(image, text, near), "t2i": gallery_ranks(text, image, near)}
+        asked = (near >= 0).any(1)
+        return {
+            f"{direction}_{name}": sampled
+            for direction, found in ranks.items()
+            for name, sampled in rank_samples(found[asked], at=(1, 5)).items()
+        }
+
+
+def neighbour_positions(keys: Sequence[str], named: Sequence[str]) -> NDArray[np.int64]:
+    """(n, k) positions of the rows that each row names, -1 where it names fewer, or one that is not here.
+
+    Args:
+        keys: of the n rows.
+        named: keys separated by spaces, for each row.
+    """
+    position = {key: place for place, key in enumerate(keys) if key}
+    found = [[position.get(name, -1) for name in names.split()] for names in named]
+    near = np.full((len(keys), max(map(len, found), default=0)), -1, np.int64)
+    for row, places in enumerate(found):
+        near[row, : len(places)] = places
+    return near
+
+
+def gallery_ranks(queries: NDArray, items: NDArray, near: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rank of each query's own item among it and its neighbours'; ties and NaN count against the model.
+
+    Args:
+        queries: (n, d) embeddings.
+        items: (n, d) embeddings; the item of a query is that of its row.
+        near: (n, k) rows of the neighbours, -1 for none.
+
+    Returns:
+        (n,) int64 ranks, the best is 1.
+    """
+    queries, items = np.asarray(queries, np.float64), np.asarray(items, np.float64)
+    own = (queries * items).sum(1).astype(np.float32)  # (n,)
+    ranks = np.ones(len(queries), np.int64)
+    for others in near.T:  # (n,): one neighbour of each row at a time
+        score = (queries * items[others]).sum(1).astype(np.float32)
+        ranks += (others >= 0) & ~(score < own)
+    return ranks
