@@ -1,0 +1,147 @@
+"""The arms, the trials among which `val` chooses, and the runs of every stage.
+
+A recipe is a tuple of overrides of train.py. Learning rates are those of batch 32.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+Recipe = tuple[str, ...]
+MODEL = "icons_small"
+ICONS = Path(__file__).parents[1] / "icons"
+BASES = {name: ICONS / f"{name}.pt" for name in ("falling", "middle", "spent-1", "spent-2")}
+BATCH, ROWS = 32, 20_000
+SEEDS = (1, 2, 3, 4, 5)
+SELECTION_SEED = 101
+DATASETS = {20_000: "icons", 2_500: "icons_2k", 120_000: "icons_120k"}
+RATES = (2e-4, 4e-4)
+
+OFF: Recipe = ('helip="off"',)
+RANDOM: Recipe = ("helip=random",)
+PARTNERS: Recipe = ("helip=paper",)
+GRAPH: Recipe = ("helip=paper", "helip.plan=graph")
+NO_MARGIN: Recipe = ("helip.margin=none",)
+HNML: Recipe = ("helip.margin=hnml",)
+PLACEBO: Recipe = ("helip.placebo=true",)
+
+
+def _each(*recipes: Recipe) -> list[Recipe]:
+    return [(*recipe, f"optim.lr={rate}") for recipe in recipes for rate in RATES]
+
+
+def _constant(*recipe: str) -> list[Recipe]:
+    return [(*recipe, "helip.margin=constant", f"helip.margin.m={m}") for m in (0.1, 0.3, 0.6)]
+
+
+def _similarity(*recipe: str) -> list[Recipe]:
+    return [(*recipe, "helip.margin=similarity", f"helip.margin.gamma={gamma}") for gamma in (0.25, 0.5, 1.0)]
+
+
+# Six trials an arm: two learning rates by three settings of the arm's own.
+TRIALS: dict[str, list[Recipe]] = {
+    "off": _each(OFF, (*OFF, "train.logit_scale=10"), (*OFF, "optim.weight_decay=1.0")),
+    "random": _each((*RANDOM, *NO_MARGIN), (*RANDOM, *HNML), (*RANDOM, *NO_MARGIN, "train.logit_scale=10")),
+    "constant": _each(*_constant(*OFF)),
+    "similarity": _each(*_similarity(*OFF)),
+    "partners": _each((*PARTNERS, *NO_MARGIN), (*PARTNERS, *HNML), (*PARTNERS, *NO_MARGIN, "helip.topk=50")),
+    "graph": _each(
+        (*GRAPH, *NO_MARGIN, "helip.cluster=8"),
+        (*GRAPH, *NO_MARGIN, "helip.cluster=4"),
+        (*GRAPH, *NO_MARGIN, "helip.cluster=8", "helip.skip_first=10", "helip.topk=30"),
+    ),
+    "partners_constant": _each(*_constant(*PARTNERS)),
+    "graph_constant": _each(*_constant(*GRAPH, "helip.cluster=8")),
+}
+L_ARMS = ("constant", "similarity")
+M_ARMS = ("partners", "graph", "partners_constant", "graph_constant")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        stage: folder of its result.
+        arm: what it is called in tables.
+        recipe: overrides.
+        base: name of the starting checkpoint.
+        rows: of the training part.
+        parts: that are measured at the end.
+    """
+
+    stage: str
+    arm: str
+    recipe: Recipe
+    seed: int
+    base: str = "spent-1"
+    batch: int = BATCH
+    rows: int = ROWS
+    parts: tuple[str, ...] = ("test", "unseen", "val")
+
+    @property
+    def key(self) -> str:
+        """Name of its result."""
+        return f"{self.arm}-{self.base}-b{self.batch}-n{self.rows}-s{self.seed}"
+
+    @property
+    def overrides(self) -> list[str]:
+        """Of train.py; the learning rate follows the square root of the batch."""
+        rate = next(float(part.partition("=")[2]) for part in self.recipe if part.startswith("optim.lr="))
+        recipe = [part for part in self.recipe if not part.startswith("optim.lr=")]
+        return [
+            f"dataset={DATASETS[self.rows]}",
+            f"model={MODEL}",
+            f"model.pretrained={BASES[self.base]}",
+            "encoders=clip",
+            "trainer=cpu",
+            "data.workers=0",
+            "evaluation.evaluators=[{kind:retrieval,part:val,group:caption}]",
+            "train.epochs=2",
+            "train.evaluate=end",
+            "train.keep_checkpoints=1",
+            f"data.batch_size={self.batch}",
+            f"optim.lr={rate * math.sqrt(self.batch / BATCH):g}",
+            f"seed={self.seed}",
+            *recipe,
+        ]
+
+
+def selection() -> list[Run]:
+    """Every trial of every arm, on val alone."""
+    return [
+        Run("selection", f"{arm}.{number}", recipe, SELECTION_SEED, parts=("val",))
+        for arm, trials in TRIALS.items()
+        for number, recipe in enumerate(trials)
+    ]
+
+
+def final(chosen: dict[str, Recipe], controls: dict[str, Recipe]) -> list[Run]:
+    """Ten runs an arm: five seeds from each of two bases."""
+    arms = chosen | controls
+    return [
+        Run("final", arm, arms[arm], seed, base) for seed in SEEDS for base in ("spent-1", "spent-2") for arm in arms
+    ]
+
+
+def surface(chosen: dict[str, Recipe]) -> list[Run]:
+    """off, L and M by batch and rows, inner points first; then by saturation."""
+    points = [(64, 20_000), (32, 2_500), (256, 2_500), (256, 20_000), (16, 20_000)]
+    runs = [
+        Run("surface", arm, recipe, seed, batch=batch, rows=rows)
+        for batch, rows in points[:3]
+        for seed in SEEDS[:3]
+        for arm, recipe in chosen.items()
+    ]
+    runs += [
+        Run("saturation", arm, recipe, seed, base)
+        for base in ("falling", "middle")
+        for seed in SEEDS[:3]
+        for arm, recipe in chosen.items()
+    ]
+    return runs + [
+        Run("surface", arm, recipe, seed, batch=batch, rows=rows)
+        for batch, rows in points[3:]
+        for seed in SEEDS[:3]
+        for arm, recipe in chosen.items()
+    ]

@@ -1,0 +1,82 @@
+"""Differences of two arms, with an interval over runs and test queries.
+
+Runs and queries are crossed: every run answers the same queries. The variance of the mean difference is
+s2(runs) / R + s2(queries) / n: of the R differences of means, and of the n queries' differences averaged over runs. The
+second holds a part of the first once more, so the interval is a little wide. One with R - 1 degrees of freedom by
+Student's t.
+
+Legend: R runs of an arm, n icons of a part.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, variance
+from typing import Any
+
+import numpy as np
+
+from experiments.hard_batches.measure import answered
+from helip.report.intervals import students_t
+
+Result = Mapping[str, Any]
+QUERIES = 4000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """In percentage points of recall@1.
+
+    Attributes:
+        half: half the width of the interval; None for a single run.
+        runs: the differences of the R pairs.
+        queries_alone: half the width that the queries alone give.
+    """
+
+    mean: float
+    half: float | None
+    runs: tuple[float, ...]
+    queries_alone: float
+
+    @property
+    def above(self) -> bool:
+        """Whether the interval lies above 0."""
+        return self.half is not None and self.mean - self.half > 0
+
+    def text(self) -> str:
+        return f"{self.mean:+.2f}" + ("" if self.half is None else f" ± {self.half:.2f}")
+
+
+def paired(one: Sequence[Result], other: Sequence[Result], part: str = "test") -> Difference:
+    """Of runs with the same base and seed; `other` may be checkpoints, which have no seed and pair by their base.
+
+    Raises:
+        KeyError: a run of `one` has no counterpart.
+    """
+    counterpart = {(run["base"], run.get("seed")): run for run in other}
+    changes = np.stack(
+        [_hits(run, part) - _hits(_of(counterpart, run), part) for run in one]
+    )  # (R, n), in percentage points
+    count = len(changes)
+    by_run = changes.mean(1)
+    of_queries = variance(changes.mean(0).tolist()) / changes.shape[1]
+    quantile = students_t(max(count, 2))
+    half = None if count < 2 else quantile * (variance(by_run.tolist()) / count + of_queries) ** 0.5
+    return Difference(float(by_run.mean()), half, tuple(by_run.tolist()), quantile * of_queries**0.5)
+
+
+def _of(counterpart: Mapping[tuple[str, Any], Result], run: Result) -> Result:
+    key = (run["base"], run["seed"])
+    return counterpart[key] if key in counterpart else counterpart[(run["base"], None)]
+
+
+def _hits(run: Result, part: str) -> np.ndarray:
+    return 100 * answered(run["parts"][part], QUERIES)
+
+
+def by_base(difference: Difference, runs: Sequence[Result]) -> dict[str, float]:
+    """Mean difference of the runs of each base."""
+    bases = sorted({run["base"] for run in runs})
+    return {
+        base: mean(value for value, run in zip(difference.runs, runs, strict=True) if run["base"] == base)
+        for base in bases
+    }

@@ -1,0 +1,185 @@
+"""Run the study, or what is missing of it: trainings by train.py, a result file for each.
+
+    python -m experiments.hard_batches.run --data data/icons --processes 2
+
+Stages: selection (val alone), final (the arms that val chose and their controls), surface and saturation. A result that
+is there is not run again, so the same command goes on after an interruption. Each training is a process of its own,
+forked from one that has imported everything.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.hard_batches import measure
+from experiments.hard_batches.arms import (
+    BASES,
+    L_ARMS,
+    M_ARMS,
+    MODEL,
+    PLACEBO,
+    TRIALS,
+    Recipe,
+    Run,
+    final,
+    selection,
+    surface,
+)
+from helip.artifacts.atomic import write_json
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+CHOICE = HERE / "choice.json"
+LOGGED = ("loss", "contrastive_loss", "scale", "grad_norm")
+
+
+def result_file(run: Run) -> Path:
+    return RESULTS / run.stage / f"{run.key}.json"
+
+
+def train(run: Run, folder: Path, data: Path) -> None:
+    """One training in this process, its output in the run's folder."""
+    from helip.cli import launch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "console.txt", "w") as console:
+        os.dup2(console.fileno(), 1)
+        os.dup2(console.fileno(), 2)
+        os.environ["HELIP_DATA"] = str(data.parent)
+        sys.argv = ["train.py", *run.overrides, f"hydra.run.dir={folder}", "train.resume=auto"]
+        launch("train")
+
+
+@cache
+def start_features(base: str, data: Path, part: str) -> tuple[Any, Any]:
+    """Embeddings of a part by a starting checkpoint."""
+    clip = measure.create_clip(measure.ModelSpec(MODEL, str(BASES[base])))
+    return measure.features(clip, measure.read_part(data / measure.SHARDS[part]))
+
+
+def finish(run: Run, folder: Path, data: Path) -> dict[str, Any]:
+    """What the result file holds: settings, the last logged step, and the parts that the stage measures."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    names, *lines = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    logged: dict[str, float] = {}
+    for line in lines:
+        logged |= {n: float(v) for n, v in zip(names.split(","), line.split(","), strict=True) if v}
+    weights = str(folder / "final.pt")
+    return {
+        "arm": run.arm,
+        "base": run.base,
+        "batch": run.batch,
+        "rows": run.rows,
+        "seed": run.seed,
+        "recipe": list(run.recipe),
+        "overrides": [part for part in run.overrides if "pretrained" not in part],
+        "commit": results["commit"],
+        "steps": results["steps"],
+        "last_log": {name: value for name, value in logged.items() if "/" not in name},
+        "parts": {
+            part: measure.measure(MODEL, weights, data, part, start_features(run.base, data, part))
+            for part in run.parts
+        },
+    }
+
+
+def job(run: Run, runs: Path, data: Path) -> None:
+    """Train, measure, write the result."""
+    began = time.perf_counter()
+    torch.set_num_threads(1)
+    folder = (runs / run.stage / run.key).absolute()
+    if not (folder / "results.json").is_file():
+        train(run, folder, data)
+    trained = time.perf_counter() - began
+    write_json(result_file(run), finish(run, folder, data) | {"seconds": round(trained, 1)})
+
+
+def run_all(runs: Sequence[Run], folder: Path, data: Path, processes: int) -> None:
+    """Those without a result, several at a time, in order.
+
+    Raises:
+        SystemExit: one of them failed; its console.txt says why.
+    """
+    context = multiprocessing.get_context("fork")
+    waiting = [run for run in runs if not result_file(run).is_file()]
+    print(f"{len(waiting)} of {len(runs)} runs are missing", flush=True)
+    active: dict[Any, Run] = {}
+    while waiting or active:
+        while waiting and len(active) < processes:
+            run = waiting.pop(0)
+            process = context.Process(target=job, args=(run, folder, data))
+            process.start()
+            active[process] = run
+        time.sleep(0.5)
+        for process in [process for process in active if not process.is_alive()]:
+            run = active.pop(process)
+            if not result_file(run).is_file():
+                raise SystemExit(f"{run.stage}/{run.key} failed: see console.txt in its folder")
+            print(f"{time.strftime('%H:%M:%S')} {run.stage} {run.key}", flush=True)
+
+
+def choose() -> dict[str, Recipe]:
+    """The trial of each arm with the highest recall@1 on val, and the picks of both families, into choice.json."""
+    found: dict[str, list[float]] = {}
+    for arm, trials in TRIALS.items():
+        runs = [run for run in selection() if run.arm.rpartition(".")[0] == arm]
+        results = [json.loads(result_file(run).read_text(encoding="utf-8")) for run in runs]
+        found[arm] = [result["parts"]["val"]["recall@1"] for result in results]
+        assert len(found[arm]) == len(trials)
+    best = {arm: max(range(len(values)), key=values.__getitem__) for arm, values in found.items()}
+    picks = {name: max(arms, key=lambda arm: found[arm][best[arm]]) for name, arms in (("L", L_ARMS), ("M", M_ARMS))}
+    recipes = {arm: TRIALS[arm][number] for arm, number in best.items()}
+    write_json(CHOICE, {"val": found, "trial": best, "picks": picks, "recipes": recipes})
+    return recipes | {name: recipes[arm] for name, arm in picks.items()}
+
+
+def controls(chosen: dict[str, Recipe]) -> dict[str, Recipe]:
+    """The placebo of M, and the controls of L where it is the similarity margin."""
+    wanted = {"placebo": (*chosen["M"], *PLACEBO)}
+    if "helip.margin=similarity" in chosen["L"]:
+        wanted["permuted"] = (*chosen["L"], "helip.margin.permute=true")
+    return wanted
+
+
+def checkpoints(data: Path) -> None:
+    """The starting checkpoints themselves, on all parts."""
+    for base, weights in BASES.items():
+        file = RESULTS / "checkpoints" / f"{base}.json"
+        if not file.is_file():
+            parts = {part: measure.measure(MODEL, str(weights), data, part) for part in measure.SHARDS}
+            write_json(file, {"base": base, "parts": parts})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run the study of hard batches, or what is missing of it.")
+    parser.add_argument("--data", type=Path, default=Path("data/icons"), help="what experiments/icons/build.py made")
+    parser.add_argument("--runs", type=Path, default=Path("runs/hard_batches"), help="folder of the trainings")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--until", choices=("selection", "final", "surface"), default="surface", help="the last stage")
+    asked = parser.parse_args()
+
+    def go(runs: Sequence[Run]) -> None:
+        run_all(runs, asked.runs, asked.data.absolute(), asked.processes)
+
+    go(selection())
+    chosen = choose()
+    if asked.until == "selection":
+        return
+    three = {name: chosen[name] for name in ("off", "L", "M")}
+    go(final(three | {"random": chosen["random"]}, controls(chosen)))
+    checkpoints(asked.data)
+    if asked.until == "surface":
+        go(surface(three))
+
+
+if __name__ == "__main__":
+    main()

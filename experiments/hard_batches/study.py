@@ -1,0 +1,211 @@
+"""The study's tables and figure from its results: results/**/*.json -> tables.md, surface.png.
+
+python -m experiments.hard_batches.study
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot
+
+from experiments.hard_batches.differences import Difference, Result, by_base, paired
+from helip.artifacts.atomic import atomic_file
+from helip.report.tables import Table
+
+HERE = Path(__file__).parent
+K = 20
+NAMES = {"off": "off", "L": "L", "M": "M", "random": "random partner", "placebo": "M on a permuted graph"}
+Arms = dict[str, list[Result]]
+
+
+def load(stage: str) -> list[Result]:
+    """Results of a stage, by base, seed and arm."""
+    files = sorted((HERE / "results" / stage).glob("*.json"))
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return sorted(found, key=lambda run: (run["base"], run.get("seed", 0)))
+
+
+def by_arm(runs: Sequence[Result]) -> Arms:
+    arms: Arms = {}
+    for run in runs:
+        arms.setdefault(run["arm"], []).append(run)
+    return arms
+
+
+def dose(batch: int, rows: int) -> float:
+    """h: how many of a row's top K a random batch holds."""
+    return K * (batch - 1) / (rows - 1)
+
+
+def comparisons(arms: Arms, checkpoints: list[Result]) -> dict[str, list[tuple[str, Difference]]]:
+    """What each family must be above."""
+    families = {"L": ["off", "permuted", "constant_control"], "M": ["off", "random", "placebo", "L"]}
+    return {
+        family: [
+            *((NAMES.get(other, other), paired(arms[family], arms[other])) for other in others if other in arms),
+            ("the checkpoint", paired(arms[family], checkpoints)),
+        ]
+        for family, others in families.items()
+    }
+
+
+def verdict_table(arms: Arms, checkpoints: list[Result]) -> Table:
+    """Every comparison, and whether the family passes."""
+    rows = []
+    for family, found in comparisons(arms, checkpoints).items():
+        passes = all(difference.above for _, difference in found)
+        for name, difference in found:
+            bases = by_base(difference, arms[family])
+            each = ", ".join(f"{value:+.2f}" for value in bases.values())
+            rows.append([f"{family} - {name}", difference.text(), each, "above" if difference.above else "not shown"])
+        rows.append([f"**{family}**", "", "", "**passes**" if passes else "**does not pass**"])
+    return Table("", ["difference", "recall@1 on test (points, 95 %)", "by base", ""], rows)
+
+
+def arm_table(arms: Arms, checkpoints: list[Result]) -> Table:
+    """Means over runs of everything that was measured."""
+    rows = [["checkpoint", str(len(checkpoints)), *_means(checkpoints), "", ""]]
+    for arm, runs in arms.items():
+        drift = mean(run["parts"]["test"]["drift"] for run in runs)
+        rows.append([NAMES.get(arm, arm), str(len(runs)), *_means(runs), f"{drift:.3f}", f"{_rate(runs):.0f}"])
+    metrics = ["test R@1", "test R@10", "unseen sets R@1", "neighbours (test)", "val R@1"]
+    return Table("", ["arm", "runs", *metrics, "drift", "pairs/s"], rows)
+
+
+def _means(runs: Sequence[Result]) -> list[str]:
+    asked = [
+        ("test", "recall@1"),
+        ("test", "recall@10"),
+        ("unseen", "recall@1"),
+        ("test", "neighbours@1"),
+        ("val", "recall@1"),
+    ]
+    return [f"{mean(run['parts'][part][metric] for run in runs):.2f}" for part, metric in asked]
+
+
+def _rate(runs: Sequence[Result]) -> float:
+    rates = [run["last_log"].get("samples_per_second", float("nan")) for run in runs]
+    return sorted(rates)[len(rates) // 2]
+
+
+def selection_table() -> Table:
+    """Every trial on val, the chosen ones marked."""
+    choice = json.loads((HERE / "choice.json").read_text(encoding="utf-8"))
+    runs = {run["arm"]: run for run in load("selection")}
+    rows = []
+    for arm, values in choice["val"].items():
+        for number, value in enumerate(values):
+            chosen = number == choice["trial"][arm]
+            picked = "".join(f" ({family})" for family, pick in choice["picks"].items() if chosen and pick == arm)
+            recipe = " ".join(runs[f"{arm}.{number}"]["recipe"])
+            rows.append([arm, f"`{recipe}`", f"{value:.2f}", f"chosen{picked}" if chosen else ""])
+    return Table("", ["arm", "trial", "val R@1", ""], rows)
+
+
+def points() -> list[tuple[str, dict[str, Any], Arms]]:
+    """(label, place, arms) of the surface and of the saturation, those with all three arms."""
+    runs = [
+        *load("surface"),
+        *load("saturation"),
+        *(run for run in load("final") if run["base"] == "spent-1" and run["seed"] <= 3),
+    ]
+    places: dict[tuple[str, int, int], list[Result]] = {}
+    for run in runs:
+        places.setdefault((run["base"], run["batch"], run["rows"]), []).append(run)
+    found = []
+    for (base, batch, rows), members in sorted(places.items()):
+        arms = by_arm([run for run in members if run["arm"] in ("off", "L", "M")])
+        if len(arms) == 3 and len({len(runs) for runs in arms.values()}) == 1:
+            place = {"base": base, "batch": batch, "rows": rows, "h": dose(batch, rows)}
+            found.append((f"{base}, B {batch}, N {rows:,}", place, arms))
+    return found
+
+
+def surface_table() -> Table:
+    """M - off, M - L and L - off at every point."""
+    rows = []
+    for label, place, arms in points():
+        cells = [paired(arms[a], arms[b]).text() for a, b in (("M", "off"), ("M", "L"), ("L", "off"))]
+        loss = mean(run["last_log"]["contrastive_loss"] for run in arms["off"]) / math.log(place["batch"])
+        seen = f"{mean(run['parts']['test']['recall@1'] for run in arms['off']):.2f}"
+        rows.append([label, f"{place['h']:.3g}", str(len(arms["off"])), f"{loss:.2f}", seen, *cells])
+    headers = [
+        "base, batch, rows",
+        "h (k = 20)",
+        "seeds",
+        "loss / ln B of off",
+        "off (%)",
+        "M - off",
+        "M - L",
+        "L - off",
+    ]
+    return Table("", headers, rows)
+
+
+def draw(path: Path) -> None:
+    """The surface: the three differences by dose, and by saturation."""
+    matplotlib.use("Agg")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    colours = {"M - off": "#1f6f8b", "M - L": "#b5651d", "L - off": "#5b8c3a"}
+    spent = [entry for entry in points() if entry[1]["base"] == "spent-1"]
+    order = [base for base in ("falling", "middle", "spent-1")]
+    saturation = [e for e in points() if e[1]["batch"] == 32 and e[1]["rows"] == 20_000 and e[1]["base"] in order]
+    for shift, (name, colour) in enumerate(colours.items()):
+        one, other = name.split(" - ")
+        style: Any = {"color": colour, "fmt": "o", "capsize": 3, "label": name}
+        found = [paired(arms[one], arms[other]) for _, _, arms in spent]
+        doses = [place["h"] * 1.06 ** (shift - 1) for _, place, _ in spent]
+        left.errorbar(doses, [d.mean for d in found], [d.half or 0 for d in found], **style)
+        found = [paired(arms[one], arms[other]) for _, _, arms in saturation]
+        at = [order.index(place["base"]) + 0.1 * (shift - 1) for _, place, _ in saturation]
+        right.errorbar(at, [d.mean for d in found], [d.half or 0 for d in found], **style)
+    for _, place, _ in spent:
+        left.annotate(
+            f"B {place['batch']}\nN {place['rows'] // 1000}k",
+            (place["h"], left.get_ylim()[0]),
+            fontsize=7,
+            ha="center",
+            va="bottom",
+        )
+    left.set(
+        xscale="log",
+        xlabel="dose h: mined top-20 rows in a random batch",
+        ylabel="points of recall@1 (95 %)",
+        title="spent base",
+    )
+    right.set(xticks=range(len(order)), xticklabels=order, title="B 32, N 20,000", xlabel="base")
+    for axes in (left, right):
+        axes.axhline(0, color="grey", linewidth=0.8)
+    right.legend(frameon=False)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=140, format="png")
+    pyplot.close(figure)
+
+
+def tables() -> str:
+    """All of them, in Markdown."""
+    arms, checkpoints = by_arm(load("final")), [c for c in load("checkpoints") if c["base"].startswith("spent")]
+    parts = {
+        "Verdicts": verdict_table(arms, checkpoints),
+        "All arms of the final stage (means; recall in %)": arm_table(arms, checkpoints),
+        "The response surface, and saturation (points of recall@1 on test)": surface_table(),
+        "Trials on val": selection_table(),
+    }
+    return "\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in parts.items())
+
+
+def main() -> None:
+    text = tables()
+    with atomic_file(HERE / "tables.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    draw(HERE / "surface.png")
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
