@@ -1,5 +1,6 @@
-"""HELIP's loss as plain double loops over one process's pairs, straight from the formulas."""
+"""HELIP's loss as plain double loops over one process's pairs, straight from the formulas; the margins in numpy."""
 
+import numpy as np
 import torch
 
 
@@ -55,3 +56,64 @@ def siglip_term(image, text, scale, bias, identity=None):
             if i == j or not known_duplicate(identity, i, j):
                 total = total + torch.log1p(torch.exp(-sign * (scale * image[i] @ text[j] + bias)))
     return total / len(image)
+
+
+def numpy_duplicates(identity):
+    """(B, B) bool, the diagonal left out."""
+    same = (identity[:, None] == identity[None]).any(-1)
+    return same & ~np.eye(len(identity), dtype=bool)
+
+
+def numpy_offset(frozen, identity, m=0.0, gamma=0.0, order=None):
+    """M: constant m, or gamma * F F^t of (B, D) frozen features; `order` takes its rows and columns from elsewhere."""
+    offset = m + gamma * frozen @ frozen.T
+    none = numpy_duplicates(identity) | np.eye(len(offset), dtype=bool)
+    offset[none] = 0
+    if order is not None:
+        offset = offset[np.ix_(order, order)]
+    offset[none] = 0
+    return offset
+
+
+def numpy_contrastive(kind, image, text, scale, bias, identity, offset):
+    """CLIP's or SigLIP's loss of scale * (S + M), known duplicates left out."""
+    duplicate, count = numpy_duplicates(identity), len(image)
+    logits = scale * (image @ text.T + offset)
+    if kind == "siglip":
+        signs = 2 * np.eye(count) - 1
+        return np.where(duplicate, 0, np.logaddexp(0, -signs * (logits + bias))).sum() / count
+    logits[duplicate] = -np.inf
+    rows, columns = np.logaddexp.reduce(logits, axis=1), np.logaddexp.reduce(logits, axis=0)
+    return (rows.mean() + columns.mean()) / 2 - np.diag(logits).mean()
+
+
+def numpy_hnml(image, text, target, identity, mined):
+    """HNML of images, over sets instead of masks."""
+    similarity, duplicate, total = image @ text.T, numpy_duplicates(identity), 0.0
+    targets = [i for i, t in enumerate(target) if i == t]
+    for i in targets:
+        partners = {h for h, t in enumerate(target) if t == i} - {i}
+        copies, members = (
+            set(np.flatnonzero(duplicate[i])),
+            {j for j, row in enumerate(identity[:, 0]) if row in mined[i]},
+        )
+        hard, normal = partners - copies, set(range(len(target))) - {i} - partners - copies - members
+        if hard and normal:
+            bar = min(similarity[i, h] for h in hard)
+            total += sum(max(0, similarity[i, j] - bar) for j in normal) / len(normal)
+    return total / max(1, len(targets))
+
+
+def numpy_gradients(function, parameters, step=1e-6):
+    """Central differences of a scalar function of a dict of arrays, one entry at a time."""
+    found = {}
+    for name, values in parameters.items():
+        found[name] = np.zeros_like(values)
+        for place in np.ndindex(values.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = values.copy()
+                moved[place] += sign * step
+                ends.append(function(parameters | {name: moved}))
+            found[name][place] = (ends[0] - ends[1]) / (2 * step)
+    return found

@@ -25,7 +25,11 @@ ASIDE = {"embedded": ("artifacts",)}  # built once; only its files are used
 JOINTS = ("helip/__init__.py", "helip/formats/__main__.py", "helip/report/__main__.py")
 ARTIFACTS_MAY_USE = {"numpy", "pyarrow", "filelock", "braceexpand", "rich"}
 FRAMEWORKS = {"pytorch_lightning", "lightning", "hydra", "omegaconf"}
-NO_FRAMEWORK = ("helip/artifacts/", "helip/mining/", "helip/training/losses.py", "helip/evaluation/metrics.py")
+PLAIN = ("losses", "margins", "pairs", "statistics")  # of training
+NO_FRAMEWORK = (
+    "helip/artifacts/", "helip/mining/", "helip/evaluation/metrics.py",
+    *(f"helip/training/{name}.py" for name in PLAIN),
+)  # fmt: skip
 HYDRA_ALLOWED = ("helip/cli.py", *ENTRY_POINTS)
 
 

@@ -1,4 +1,5 @@
-"""Contrastive loss over the global batch plus the hard negative margin loss (HNML) of HELIP, arXiv 2305.05208.
+"""Contrastive loss over the global batch with a margin: the hard negative margin loss of HELIP, arXiv 2305.05208, by
+default, or another of helip.training.margins.
 
     loss = l_CLIP + gamma * l_margin
     l_margin = mean over targets i of  sum_{j in N_i} max(0, s(i, j) - min_{h in H_i} s(i, h)) / |N_i|
@@ -7,31 +8,43 @@ The margin reads the similarity matrix that the contrastive term has already pai
 own pairs against all columns, gathered *with* gradient: DDP's average over ranks is then exactly the gradient of the
 same batch on one process (the tests show it), also when ranks hold different numbers of targets.
 
-Legend: B pairs of this rank, M pairs of the global batch, D embedding width, k mined rows per target.
+A block of rows of MAX_ENTRIES similarities is in memory at once, at about 40 bytes each; of a batch that has more, each
+block is computed again in the backward pass: a second product for a bounded memory.
+
+Legend: B pairs of this rank, R of them in a block, M pairs of the global batch, D embedding width, k mined rows.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from helip.errors import HelipError
 from helip.training.gather import check_process_group, gather_features
-from helip.training.pairs import Pairs, describe_pairs
+from helip.training.margins import Block, HardNegativeMargin, Margin
+from helip.training.pairs import Layout, Pairs, lay_out
+from helip.training.statistics import batch_statistics, block_sums, kept_negatives
+
+MAX_ENTRIES = 1 << 26  # 8,192 x 8,192: no smaller batch pays the second product
 
 
 class HelipLoss(nn.Module):
-    """CLIP's symmetric cross-entropy plus HNML.
+    """CLIP's symmetric cross-entropy with a margin.
 
-    Without duplicates and with margin_weight 0 value and gradient are those of
+    Without duplicates and without a margin value and gradient are those of
     open_clip.loss.ClipLoss(local_loss=True, gather_with_grad=True). The value is this rank's part: its mean over ranks
     is the loss of the global batch.
 
     Args:
-        margin_weight: gamma, the weight of HNML; 0 leaves it out.
-        symmetric: add the text-to-image twin to the image-to-text margin (their sum, as the paper's is one of them).
-        mask_duplicates: known duplicates (see `identity`) are nobody's negatives, in both terms.
+        margin_weight: of HardNegativeMargin (1 by default), where no `margin` is given; 0: no margin.
+        symmetric: of HardNegativeMargin likewise.
+        mask_duplicates: known duplicates (see `identity`) are nobody's negatives, in any term.
         rank: this process among `world_size`; may be set later, as attributes.
         world_size: processes that hold a part of the batch, all of the same size B.
+        margin: any of helip.training.margins.
+        max_entries: similarities of a block of rows in memory at once.
     """
 
     contrastive_name = "clip_loss"
@@ -39,20 +52,22 @@ class HelipLoss(nn.Module):
 
     def __init__(
         self,
-        margin_weight: float = 1.0,
+        margin_weight: float | None = None,
         symmetric: bool = False,
         mask_duplicates: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        margin: Margin | None = None,
+        max_entries: int = MAX_ENTRIES,
     ) -> None:
         super().__init__()
-        if margin_weight < 0:
-            raise HelipError(f"helip.margin_weight is {margin_weight}: give 0 or a positive weight")
-        self.margin_weight = float(margin_weight)
-        self.symmetric = symmetric
+        if margin is not None and (margin_weight is not None or symmetric):
+            raise HelipError("HelipLoss: give a margin, or the margin_weight and symmetric of HNML, not both")
+        self.margin = margin or HardNegativeMargin(1.0 if margin_weight is None else margin_weight, symmetric)
         self.mask_duplicates = mask_duplicates
         self.rank = rank
         self.world_size = world_size
+        self.max_entries = max_entries
 
     def forward(
         self,
@@ -92,24 +107,54 @@ class HelipLoss(nn.Module):
         if self.world_size > 1:
             check_process_group(self.rank, self.world_size)
             all_image, all_text = gather_features(image_features, text_features)  # (M, D) each
-        pairs = describe_pairs(target, identity, mined, self.mask_duplicates, self.rank, self.world_size)
+        layout = lay_out(target, identity, mined, self.mask_duplicates, self.rank, self.world_size)
+        count, step = len(target), max(1, self.max_entries // max(1, len(all_image)))
+        inputs = image_features, text_features, all_image, all_text, logit_scale, logit_bias, layout, statistics
         with torch.autocast(image_features.device.type, enabled=False):
-            image_rows = _similarity(image_features, all_text)  # (B, M)
-            text_rows = image_rows
-            if self.needs_text_rows or self.symmetric:
-                text_rows = _similarity(text_features, all_image)  # (B, M)
-            result = {self.contrastive_name: self.contrastive(image_rows, text_rows, logit_scale, logit_bias, pairs)}
-            margin = image_rows.new_zeros(())
-            if self.margin_weight > 0:
-                margin = hard_negative_margin(image_rows, pairs)
-                if self.symmetric:
-                    margin = margin + hard_negative_margin(text_rows, pairs)
-                # DDP averages over ranks while the mean runs over all targets, wherever they are.
-                margin = margin * (self.margin_weight * self.world_size)
-        result["margin_loss"] = margin
+            if step >= count:
+                parts = [self._block(0, count, *inputs)]
+            else:
+                parts = [
+                    _again_in_backward(self._block, start, min(start + step, count), *inputs)
+                    for start in range(0, count, step)
+                ]
+        contrastive, margin, *sums = (_total(column) for column in zip(*parts, strict=True))
+        result = {self.contrastive_name: contrastive, "margin_loss": margin}
         if statistics:
-            result |= batch_statistics(image_rows, pairs)
+            result |= batch_statistics(sums[0])
         return result
+
+    def _block(
+        self,
+        start: int,
+        stop: int,
+        image: torch.Tensor,
+        text: torch.Tensor,
+        all_image: torch.Tensor,
+        all_text: torch.Tensor,
+        logit_scale: torch.Tensor,
+        logit_bias: torch.Tensor | None,
+        layout: Layout,
+        statistics: bool,
+    ) -> tuple[torch.Tensor, ...]:
+        """The terms of the rows `start` to `stop`, which add up over blocks, and the sums of their statistics."""
+        pairs = layout.rows(start, stop)
+        image_rows = _similarity(image[start:stop], all_text)  # (R, M)
+        text_rows = image_rows
+        if self.needs_text_rows or self.margin.needs_text_rows or statistics:
+            text_rows = _similarity(text[start:stop], all_image)  # (R, M)
+        block = Block(image_rows, text_rows, all_image, all_text, pairs, layout)
+        shifted = image_rows, text_rows
+        offset = self.margin.offset(block)
+        if offset is not None:
+            offset = offset.masked_fill(~kept_negatives(pairs), 0)
+            shifted = image_rows + offset, text_rows + offset
+        # a mean over the rows of the block; over all rows of this rank, blocks count by their share
+        contrastive = self.contrastive(*shifted, logit_scale, logit_bias, pairs) * ((stop - start) / len(image))
+        margin = self.margin.term(block)
+        # DDP averages over ranks while the mean of a term runs over all targets, wherever they are.
+        margin = image_rows.new_zeros(()) if margin is None else margin * self.world_size
+        return contrastive, margin, *([block_sums(block, offset)] if statistics else [])
 
     def contrastive(
         self,
@@ -119,7 +164,7 @@ class HelipLoss(nn.Module):
         logit_bias: torch.Tensor | None,
         pairs: Pairs,
     ) -> torch.Tensor:
-        """Mean over this rank's pairs of the two cross-entropies; (B, M) similarities of images and of texts."""
+        """Mean over the rows of the two cross-entropies; (R, M) similarities of images and of texts."""
         total = image_rows.new_zeros(())
         for rows in (image_rows, text_rows):
             logits = logit_scale * rows
@@ -132,9 +177,10 @@ class HelipLoss(nn.Module):
 
 
 class HelipSigLipLoss(HelipLoss):
-    """SigLIP's pairwise sigmoid loss (arXiv 2303.15343) plus HNML; equals open_clip.loss.SigLipLoss without masks.
+    """SigLIP's pairwise sigmoid loss (arXiv 2303.15343) with a margin; equals open_clip.loss.SigLipLoss without.
 
-    Known duplicates are left out: they are neither positives nor negatives.
+    Known duplicates are left out: they are neither positives nor negatives. A margin adds to the negatives' similarity
+    alone.
     """
 
     contrastive_name = "siglip_loss"
@@ -148,7 +194,7 @@ class HelipSigLipLoss(HelipLoss):
         logit_bias: torch.Tensor | None,
         pairs: Pairs,
     ) -> torch.Tensor:
-        """Sum over the global batch's pairs, per pair of this rank; (B, M) similarities of images."""
+        """Sum over the global batch's pairs, per row; (R, M) similarities of images."""
         if logit_bias is None:
             raise HelipError(
                 "the model has no logit_bias, which SigLIP's loss needs: use a SigLIP model or init_logit_bias"
@@ -161,57 +207,15 @@ class HelipSigLipLoss(HelipLoss):
         return -terms.sum() / len(image_rows)
 
 
-def hard_negative_margin(similarity: torch.Tensor, pairs: Pairs) -> torch.Tensor:
-    """HNML: this rank's part of the mean over the targets of the global batch; parts of all ranks sum to the mean.
-
-    A target without a live hard pair has an infinite bar, so it adds exactly 0 and a gradient of exactly 0.
-
-    Args:
-        similarity: (B, M) cosines of this rank's pairs against the global batch.
-        pairs: the roles of the columns.
-    """
-    none = similarity.new_tensor(torch.inf)
-    of_pair = torch.where(pairs.hard, similarity[pairs.owner, pairs.own], none)  # (B,)
-    bar = none.repeat(len(similarity)).scatter_reduce(0, pairs.owner, of_pair, "amin")[:, None]  # (B, 1)
-    excess = torch.where(pairs.normal & (similarity > bar), similarity - bar, 0)  # (B, M)
-    per_target = excess.sum(1) / pairs.normal.sum(1).clamp(min=1)
-    return per_target.sum() / pairs.targets
+def _again_in_backward(function: Callable[..., tuple[torch.Tensor, ...]], *inputs: object) -> tuple[torch.Tensor, ...]:
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
 
 
-@torch.no_grad()
-def batch_statistics(similarity: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tensor]:
-    """The picture of what HNML does, for this rank's targets, from (B, M) cosines of images against texts.
-
-    Accuracies depend on the batch size and on the share of hard pairs: compare them within a run only.
-
-    Returns:
-        masked_pairs: (row, column) entries masked as known duplicates.
-        similarity_{positive,hard,normal}: mean cosine; NaN where the batch has none.
-        accuracy_{normal,hard}: share of targets whose own caption beats all normal negatives / all their hard pairs.
-    """
-    local = torch.arange(len(similarity), device=similarity.device)
-    positive = similarity[local, pairs.own]  # (B,)
-    of_pair = similarity[pairs.owner, pairs.own]  # (B,)
-    lowest = torch.full_like(positive, -torch.inf)
-    best_hard = lowest.scatter_reduce(0, pairs.owner, torch.where(pairs.hard, of_pair, -torch.inf), "amax")
-    best_normal = similarity.masked_fill(~pairs.normal, -torch.inf).amax(1)
-    has_hard, has_normal = best_hard > -torch.inf, best_normal > -torch.inf
-    duplicate = pairs.normal.new_zeros(()) if pairs.duplicate is None else pairs.duplicate
-    return {
-        "masked_pairs": duplicate.sum(),
-        "similarity_positive": _mean(positive, pairs.is_target),
-        "similarity_hard": _mean(of_pair, pairs.hard),
-        "similarity_normal": _mean(similarity, pairs.normal),
-        "accuracy_normal": _mean((positive > best_normal).float(), has_normal),
-        "accuracy_hard": _mean((positive > best_hard).float(), has_hard),
-    }
-
-
-def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    return torch.where(where, values, 0).sum() / where.sum()
+def _total(parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
 def _similarity(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """(B, D) and (M, D) -> (B, M) inner products, in float32 or better."""
+    """(R, D) and (M, D) -> (R, M) inner products, in float32 or better."""
     dtype = torch.promote_types(rows.dtype, torch.float32)
     return rows.to(dtype) @ columns.to(dtype).T

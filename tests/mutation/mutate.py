@@ -46,12 +46,17 @@ def _tests(room: str, *names: str) -> tuple[str, ...]:
     return tuple(f"tests/{room}/test_{name}.py" for name in names)
 
 
-LOSSES = _tests("training", "losses", "cut_batches")
+LOSSES = _tests("training", "losses", "margins", "cut_batches")
 TARGETS = {
     "tar": Target("helip.artifacts.tar", (), _tests("artifacts", "tar_edges", "tar", "sparse")),
     "order": Target("helip.data.order", (), _tests("data", "order", "sources")),
     "losses": Target("helip.training.losses", (), LOSSES),
-    "roles": Target("helip.training.pairs", ("describe_pairs", "known_duplicates", "mined_members"), LOSSES),
+    "margins": Target("helip.training.margins", (), LOSSES),
+    "roles": Target(
+        "helip.training.pairs",
+        ("Layout.rows", "Layout.duplicates", "lay_out", "known_duplicates", "mined_members"),
+        LOSSES,
+    ),
     "rules": Target(
         "helip.mining.rescore",
         ("unfiltered", "failures", "_select", "rescore"),

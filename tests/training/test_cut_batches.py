@@ -51,5 +51,5 @@ def test_the_mean_over_ranks_is_the_loss_of_the_global_batch(monkeypatch, case, 
     for found, wanted in zip(torch.autograd.grad(mean, (image, text)), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
     assert sum(int(terms["masked_pairs"]) for terms in parts) == int(whole["masked_pairs"]) > 0
-    if settings["margin_weight"]:
+    if settings.get("margin_weight"):
         assert float(whole["margin_loss"].detach()) > 1e-3

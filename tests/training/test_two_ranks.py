@@ -5,7 +5,7 @@ import torch
 from torch.multiprocessing.spawn import spawn
 
 from tests.reference_losses import helip_loss
-from tests.training.two_ranks import CASES, Towers, global_batch, rank_batch, run_case, worker
+from tests.training.two_ranks import CASES, IN_PARTS, LOCKED, Towers, global_batch, locked, rank_batch, run_case, worker
 
 COUNTS = {"masked_pairs"}
 
@@ -36,17 +36,23 @@ def test_four_ranks_as_well(four_ranks, case):
     compare(four_ranks, case)
 
 
-@pytest.mark.parametrize("case", ["margin", "siglip"])
+@pytest.mark.parametrize("case", IN_PARTS)
 def test_batches_in_parts(ranks, four_ranks, case):
     """Gradients of the whole global batch, in float64, while each rank's ten pairs pass the towers by threes."""
     compare(ranks, case, f"{case} in parts")
     compare(four_ranks, case, f"{case} in parts")
 
 
-def compare(ranks, case, found=None):
+@pytest.mark.parametrize("case", LOCKED)
+def test_a_locked_tower(ranks, four_ranks, case):
+    compare(ranks, case, f"{case} locked", locked(Towers()))
+    compare(four_ranks, case, f"{case} locked", locked(Towers()))
+
+
+def compare(ranks, case, found=None, towers=None):
     found = found or case
     make, settings, _ = CASES[case]
-    terms, gradients = run_case(case, Towers(), make(**settings), global_batch(case, len(ranks)))
+    terms, gradients = run_case(case, towers or Towers(), make(**settings), global_batch(case, len(ranks)))
     for name, value in terms.items():
         parts = torch.stack([rank[found][0][name] for rank in ranks])
         if name.endswith("_loss"):
@@ -68,7 +74,7 @@ def test_the_batches_hold_what_must_be_tested():
         unmasked, _ = helip_loss(image, text, scale, target)
         _, without_mined = helip_loss(image, text, scale, target, identity)
         assert abs(clip - unmasked) > 1e-4, "no duplicate matters"
-        if settings["margin_weight"]:
+        if settings.get("margin_weight"):
             assert margin > 1e-3
             assert abs(margin - without_mined) > 1e-5, "no mined member matters"
 

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from helip.models.towers import forward_in_parts
 from helip.training.losses import HelipLoss, HelipSigLipLoss
+from helip.training.margins import ConstantMargin, HardNegativeMargin, SimilarityMargin
 from tests.training.batches import roles
 
 WIDTH = 12
@@ -19,7 +20,18 @@ CASES = {
     "uneven": (HelipLoss, {"margin_weight": 3.0, "symmetric": True}, (7, 2)),
     "one-sided": (HelipLoss, {"margin_weight": 2.0}, (6, 0)),
     "siglip": (HelipSigLipLoss, {"margin_weight": 1.0, "symmetric": True}, (6, 4)),
+    "hnml": (HelipLoss, {"margin": HardNegativeMargin(2.0)}, (5, 5)),
+    "constant": (HelipLoss, {"margin": ConstantMargin(0.3)}, (6, 4)),
+    "similarity": (HelipLoss, {"margin": SimilarityMargin(0.5)}, (6, 4)),
+    "of images": (HelipLoss, {"margin": SimilarityMargin(0.5, "image")}, (10, 10)),
+    "permuted": (HelipLoss, {"margin": SimilarityMargin(0.5, permuted=True)}, (6, 4)),
+    "siglip constant": (HelipSigLipLoss, {"margin": ConstantMargin(0.3)}, (6, 4)),
+    "siglip similarity": (HelipSigLipLoss, {"margin": SimilarityMargin(0.5)}, (6, 4)),
+    "in blocks": (HelipLoss, {"margin": SimilarityMargin(0.5, permuted=True), "max_entries": 61}, (7, 2)),
+    "hnml in blocks": (HelipLoss, {"margin": HardNegativeMargin(3.0, True), "max_entries": 61}, (7, 2)),
 }
+LOCKED = ("margin", "similarity", "siglip constant")
+IN_PARTS = ("margin", "siglip", "similarity", "hnml in blocks")
 
 
 class Towers(nn.Module):
@@ -37,6 +49,12 @@ class Towers(nn.Module):
         normalize = nn.functional.normalize
         features = normalize(self.image(image), dim=1), normalize(self.text(text), dim=1)
         return (*features, self.logit_scale.exp(), self.logit_bias)
+
+
+def locked(towers):
+    """As train.lock_image=0 leaves them."""
+    towers.image.requires_grad_(False)
+    return towers
 
 
 class InParts(nn.Module):
@@ -101,9 +119,15 @@ def worker(rank, address, folder, world=2):
     for case, (make, settings, _) in CASES.items():
         towers = DistributedDataParallel(Towers())
         results[case] = run_case(case, towers, make(**settings, rank=rank, world_size=world), rank_batch(case, rank))
-    for case in ("margin", "siglip"):
+    for case in IN_PARTS:
         make, settings, _ = CASES[case]
         loss = make(**settings, rank=rank, world_size=world)
         results[f"{case} in parts"] = run_case(case, DistributedDataParallel(InParts()), loss, rank_batch(case, rank))
+    for case in LOCKED:
+        make, settings, _ = CASES[case]
+        loss = make(**settings, rank=rank, world_size=world)
+        results[f"{case} locked"] = run_case(
+            case, DistributedDataParallel(locked(Towers())), loss, rank_batch(case, rank)
+        )
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()

@@ -1,0 +1,137 @@
+"""Margins: what a loss asks of a positive beyond its place among the negatives. One class each; `Margin` is none.
+
+A margin either adds to the similarity of every negative before the temperature (`offset`), so that the loss is that of
+scale * (S + M), or adds a term of its own (`term`). M is 0 for the pair itself and for known duplicates: the loss sees
+to that.
+
+    HNML        arXiv 2305.05208: a normal negative must be less similar than the target's hard pair.
+    constant    M = m: positive >= negative + m, the additive margin of AM-softmax (arXiv 1801.05599).
+    similarity  M = gamma * T T^t of the live texts (or images), no gradient through it: the more alike, the further.
+
+With a scale s it is s * M that counts, and a learned scale falls while a margin is on.
+
+Legend: B pairs of this rank, R of them in a block, M pairs of the global batch, D embedding width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from helip.errors import HelipError
+from helip.training.pairs import Layout, Pairs
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a margin sees: R rows of this rank against the M pairs of the global batch; all inside the graph."""
+
+    image_rows: torch.Tensor  # (R, M) cosines of these rows' images and all texts, float32 or better
+    text_rows: torch.Tensor  # (R, M) of these rows' texts and all images; image_rows unless needs_text_rows
+    all_image: torch.Tensor  # (M, D) L2-normalised, any floating type
+    all_text: torch.Tensor  # (M, D)
+    pairs: Pairs
+    layout: Layout
+
+
+class Margin:
+    """No margin, and the base of all: a margin of your own overrides one of the two."""
+
+    needs_text_rows = False
+
+    def offset(self, block: Block) -> torch.Tensor | None:
+        """(R, M) to be added to the similarity of every negative, in both directions; None: nothing."""
+        return None
+
+    def term(self, block: Block) -> torch.Tensor | None:
+        """() this block's part of a mean over the targets of the global batch; None: no term."""
+        return None
+
+
+class HardNegativeMargin(Margin):
+    """HNML, the paper's.
+
+    Args:
+        weight: gamma; 0 leaves it out.
+        symmetric: add the text-to-image twin to the image-to-text margin (their sum, as the paper's is one of them).
+    """
+
+    def __init__(self, weight: float = 1.0, symmetric: bool = False) -> None:
+        if not weight >= 0:
+            raise HelipError(f"helip.margin_weight is {weight}: give 0 or a positive weight")
+        self.weight, self.symmetric = float(weight), symmetric
+        self.needs_text_rows = symmetric and self.weight > 0
+
+    def term(self, block: Block) -> torch.Tensor | None:
+        """The margin of images, and of texts where it is symmetric."""
+        if self.weight == 0:
+            return None
+        margin = hard_negative_margin(block.image_rows, block.pairs)
+        if self.symmetric:
+            margin = margin + hard_negative_margin(block.text_rows, block.pairs)
+        return margin * self.weight
+
+
+class ConstantMargin(Margin):
+    """The same for every negative.
+
+    Args:
+        m: in units of the cosine; 0 leaves it out.
+    """
+
+    def __init__(self, m: float) -> None:
+        if not 0 <= m < 2:
+            raise HelipError(f"helip.margin.m is {m}: give a margin from 0, below 2, the range of a cosine")
+        self.m = float(m)
+
+    def offset(self, block: Block) -> torch.Tensor | None:
+        """M = m."""
+        return torch.full_like(block.image_rows, self.m, requires_grad=False) if self.m > 0 else None
+
+
+class SimilarityMargin(Margin):
+    """In proportion to how alike two pairs are ("Which Negatives Matter?", 2026), by the model as it is now.
+
+    Args:
+        gamma: factor of the cosine; 0 leaves it out.
+        of: "text" or "image", whose cosine.
+        permuted: a control. The values go to other negatives: M'(i, j) = M(pi(i), pi(j)) with one fixed random order pi
+            of the positions of the global batch (seeded by its size, the same on all ranks). The matrix keeps its
+            values and its symmetry, as in Mantel's test; which negative gets which value is left to chance.
+    """
+
+    def __init__(self, gamma: float, of: str = "text", permuted: bool = False) -> None:
+        if not gamma >= 0:
+            raise HelipError(f"helip.margin.gamma is {gamma}: give 0 or a positive factor")
+        if of not in ("text", "image"):
+            raise HelipError(f"helip.margin.of={of} is not one of text, image")
+        self.gamma, self.of, self.permuted = float(gamma), of, permuted
+
+    def offset(self, block: Block) -> torch.Tensor | None:
+        """M = gamma * stop_gradient(T T^t)."""
+        if self.gamma == 0:
+            return None
+        features = (block.all_text if self.of == "text" else block.all_image).detach().to(block.image_rows.dtype)
+        own = block.pairs.own
+        if not self.permuted:
+            return self.gamma * (features[own] @ features.T)
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(len(features))).to(own.device)
+        offset = self.gamma * (features[order[own]] @ features[order].T)
+        duplicate = block.layout.duplicates(order[own])  # their values go nowhere: 0, as where they come from
+        return offset if duplicate is None else offset.masked_fill_(duplicate[:, order], 0)
+
+
+def hard_negative_margin(similarity: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+    """HNML of a block: its part of the mean over the targets of the global batch; all parts sum to the mean.
+
+    A target without a live hard pair has an infinite bar, so it adds exactly 0 and a gradient of exactly 0.
+
+    Args:
+        similarity: (R, M) cosines of these rows against the global batch.
+        pairs: the roles of the columns.
+    """
+    none = similarity.new_tensor(torch.inf)
+    of_pair = torch.where(pairs.hard, similarity[pairs.owner, pairs.column], none)  # (B,)
+    bar = none.repeat(len(similarity)).scatter_reduce(0, pairs.owner, of_pair, "amin")[:, None]  # (R, 1)
+    excess = torch.where(pairs.normal & (similarity > bar), similarity - bar, 0)  # (R, M)
+    per_target = excess.sum(1) / pairs.normal.sum(1).clamp(min=1)
+    return per_target.sum() / pairs.targets
