@@ -3,6 +3,7 @@
 With the entry points this is the only module that knows Hydra.
 """
 
+import argparse
 import difflib
 import io
 import logging
@@ -27,7 +28,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from helip.environment import machine_sentence
 from helip.errors import HelipError
-from helip.overrides import readable
+from helip.overrides import PARTS, readable
 
 Config = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -36,8 +37,12 @@ LAUNCHER_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "M
 ONE_SENTENCE, RUN_FOLDER, SWEEP_FOLDER = "HELIP_ONE_SENTENCE", "HELIP_RUN_FOLDER", "HELIP_SWEEP_FOLDER"
 
 
-def launch(name: str) -> None:
+def launch(name: str, command: tuple[str, ...] = ()) -> None:
     """Run `conf/<name>.yaml` with the overrides of the command line.
+
+    Args:
+        name: of the program.
+        command: what stood before the overrides besides the script, for ranks that Lightning starts by sys.argv.
 
     Exit status 1 and one sentence on standard error for what a user can mend; HYDRA_FULL_ERROR=1 shows the traceback.
     """
@@ -51,7 +56,7 @@ def launch(name: str) -> None:
     register_resolvers()
     external = "LOCAL_RANK" in os.environ or "RANK" in os.environ
     failed: list[str] = []
-    task = _task(name, external, None if wants_traceback else failed)
+    task = _task(name, external, None if wants_traceback else failed, command)
     try:
         sys.argv[1:] = [*readable(sys.argv[1:]), *_without_folder()]
         hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)(task)()
@@ -114,13 +119,15 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("embedded", lambda name: str(folder / name), replace=True)
 
 
-def _task(name: str, external: bool, failed: list[str] | None) -> Callable[[DictConfig], None]:
+def _task(
+    name: str, external: bool, failed: list[str] | None, command: tuple[str, ...]
+) -> Callable[[DictConfig], None]:
     """One job. Its error is printed and noted in `failed`, so that the next job of a multirun runs; None raises it."""
 
     def task(cfg: DictConfig) -> None:
         register_resolvers()  # a launcher may have sent the job to another process
         multirun = HydraConfig.get().mode == RunMode.MULTIRUN
-        with _own_process_group(external), _own_arguments(external):
+        with _own_process_group(external), _own_arguments(external, command):
             folder = Path(os.environ.get(RUN_FOLDER) or HydraConfig.get().runtime.output_dir).absolute()
             try:
                 with _noted(folder if multirun else None, name):
@@ -186,19 +193,28 @@ def _own_process_group(external: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _own_arguments(external: bool) -> Iterator[None]:
+def _own_arguments(external: bool, command: tuple[str, ...]) -> Iterator[None]:
     """Lightning starts the other ranks with sys.argv: give them this job, not the whole sweep, and its folder."""
     before = sys.argv
     if not external:
         os.environ[RUN_FOLDER] = str(Path(HydraConfig.get().runtime.output_dir).absolute())
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            sys.argv = [before[0], *HydraConfig.get().overrides.task]
+            sys.argv = [before[0], *_config_folder(before), *HydraConfig.get().overrides.task]
+        sys.argv = [sys.argv[0], *command, *sys.argv[1:]]
     try:
         yield
     finally:
         sys.argv = before
         if not external:
             os.environ.pop(RUN_FOLDER, None)
+
+
+def _config_folder(arguments: list[str]) -> list[str]:
+    """--config-dir of a command line, which a job of a multirun has as well."""
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    known.add_argument("--config-dir", "-cd")
+    folder = known.parse_known_args(arguments)[0].config_dir
+    return ["--config-dir", folder] if folder else []
 
 
 def sentence(error: BaseException, name: str) -> str:
@@ -217,6 +233,7 @@ def sentence(error: BaseException, name: str) -> str:
     if match := re.search(r"Could not find '([\w./-]+)'", text):
         group, _, option = match[1].rpartition("/")
         options = [path.stem for path in (ROOT / "conf" / group).glob("*.yaml")]
+        group = next((part for part, own in PARTS.items() if own == group), group)
         return f"there is no {group}={option}{_nearest(option, options)}; there are {', '.join(sorted(options))}"
     if "override_grammar" in text:
         return f"{text.split(' See https:')[0]}: what is no plain word or path must be quoted twice, \"NAME='VALUE'\""

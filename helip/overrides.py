@@ -1,4 +1,8 @@
-"""Overrides as people type them: shard ranges in braces, which a shell spreads and Hydra takes for a dictionary."""
+"""Overrides as people type them, as Hydra understands them.
+
+Shard ranges in braces, which a shell spreads and Hydra takes for a dictionary; and open parts by their names:
+`helip.plan=graph` chooses the file plan/graph.yaml, of ours or of --config-dir, as `plan=graph` does.
+"""
 
 import re
 from collections.abc import Sequence
@@ -6,10 +10,13 @@ from collections.abc import Sequence
 from helip.errors import HelipError
 
 RANGE = re.compile(r"[^\[\],'\"]*\{\d+\.\.\d+\}[^\[\],'\"]*")
+# Where an open part stands in the configuration -> the group of files that it is chosen from.
+PARTS = {"helip.plan": "plan", "helip.margin": "margin", "helip.schedule": "schedule", "train.loss": "loss"}
+WORDS = re.compile(r"\s*[\w\"'][\w\"'/.-]*(\s*,\s*[\w\"'/.-]+)*\s*|(choice|shuffle)\(.*\)")
 
 
 def readable(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a command line for Hydra, those with a range such as {00000..00331} in quotes.
+    """Arguments of a command line for Hydra: ranges such as {00000..00331} in quotes, parts as their groups.
 
     Raises:
         HelipError: a key was given several shards, as a shell makes of braces without quotes; Hydra takes the last one.
@@ -25,7 +32,14 @@ def readable(arguments: Sequence[str]) -> list[str]:
                 f"{key} is given {len(values)} times, from {values[0]} to {values[-1]}, as a shell makes of braces: "
                 f"put them in quotes, '{key}=FOLDER/{{00000..00331}}.tar', or name the folder"
             )
-    return [_quoted(argument) for argument in arguments]
+    return [_quoted(_group(argument)) for argument in arguments]
+
+
+def _group(argument: str) -> str:
+    """`helip.plan=graph` as `plan=graph`, several words of a multirun too; a field, helip.plan.seed=1, as it stands."""
+    key, equals, value = argument.partition("=")
+    group = PARTS.get(key.lstrip("+"))
+    return f"{group}={value}" if group and equals and value != "null" and WORDS.fullmatch(value) else argument
 
 
 def _quoted(argument: str) -> str:

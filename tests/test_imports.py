@@ -18,11 +18,12 @@ ENTRY_POINTS = ("train.py", "mine.py", "evaluate.py")
 FLOORS = (
     "errors", "overrides", "environment", "secrets", "typed", "ranks", "storage", "artifacts", "models", "data",
     "embedding", "mining", "training", "evaluation", "formats", "report", "tracking", "programs", "config", "cli",
+    "__main__",
 )  # fmt: skip
 APART = {"training": ("embedding", "mining")}  # they meet at files
 ASIDE = {"embedded": ("artifacts",)}  # built once; only its files are used
 # what the names of the package, and commands of a room, may join
-JOINTS = ("helip/__init__.py", "helip/formats/__main__.py", "helip/report/__main__.py")
+JOINTS = ("helip/__init__.py", "helip/report/__main__.py")
 ARTIFACTS_MAY_USE = {"numpy", "pyarrow", "filelock", "braceexpand", "rich"}
 FRAMEWORKS = {"pytorch_lightning", "lightning", "hydra", "omegaconf"}
 PLAIN = ("losses", "margins", "pairs", "statistics")  # of training

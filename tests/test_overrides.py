@@ -39,6 +39,22 @@ def test_other_arguments_stay_as_they_are(argument: str) -> None:
     assert readable([argument]) == [argument]
 
 
+@pytest.mark.parametrize(
+    ("typed", "understood"),
+    [
+        ("helip.schedule=anneal", "schedule=anneal"),
+        ("train.loss=clip,siglip", "loss=clip,siglip"),
+        ("helip.plan='mine'", "plan='mine'"),
+        ("helip.margin=choice(hnml,none)", "margin=choice(hnml,none)"),
+        ("helip.margin.weight=0.3", "helip.margin.weight=0.3"),
+        ("+helip.plan.seed=1", "+helip.plan.seed=1"),
+        ("helip.plan={_target_: a.B}", "helip.plan={_target_: a.B}"),
+    ],
+)
+def test_a_part_is_chosen_by_its_place(typed: str, understood: str) -> None:
+    assert readable([typed]) == [understood]
+
+
 def test_what_a_shell_makes_of_braces_is_refused() -> None:
     """Hydra would take the last shard alone, without a word."""
     spread = [f"dataset.path=/data/{number:05d}.tar" for number in range(4)]

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from helip.artifacts.hard_pairs import live_counts
-from helip.data.schedules import check_schedule, order_rows
+from helip.data.schedules import Schedule, Uniform
 from helip.errors import HelipError
 
 MINED, RANDOM, FILLER = 11, 12, 13  # separate streams of random numbers
@@ -82,7 +82,7 @@ class MinedPartners:
         outliers: what becomes of a target with fewer than `min_partners` live partners: `drop` takes it out of the
             order, `random` gives it a uniform filler, `keep` gives its slot to another target.
         schedule: which of them are likely (helip.data.schedules).
-        scores: (N, k) of the rows; needed by the schedule `score`.
+        scores: (N, k) of the rows, for a schedule that needs them.
         targets: (N,) bool, the rows among which outliers are counted; None: all that are valid.
 
     Raises:
@@ -97,13 +97,12 @@ class MinedPartners:
         seed: int,
         outliers: str,
         min_partners: int,
-        schedule: str = "uniform",
+        schedule: Schedule = Uniform(),  # noqa: B008 - it is frozen
         scores: np.ndarray | None = None,
         targets: np.ndarray | None = None,
     ) -> None:
-        check_schedule(schedule)
         self.rows, self.valid, self.p, self.seed, self.outliers = rows, valid, p, seed, outliers
-        self.schedule, self.scores = schedule, scores if schedule == "score" else None
+        self.schedule, self.scores = schedule, scores if schedule.needs_scores else None
         self.outlier = valid & (live_counts(rows, valid) < min_partners)  # (N,) bool
         self.eligible = valid & ~self.outlier if outliers == "drop" else valid
         self._uniform = _Uniform(np.flatnonzero(valid), p, seed)
@@ -122,7 +121,7 @@ class MinedPartners:
         alive = (mined >= 0) & self.valid[np.maximum(mined, 0)]
         scores = None if self.scores is None else np.asarray(self.scores[row])[alive]
         generator = np.random.default_rng([self.seed, MINED, visit, row])
-        order = order_rows(self.schedule, mined[alive], scores, progress, self.p, generator)
+        order = self.schedule.order(mined[alive], scores, progress, self.p, generator)
         return [int(other) for other in order[attempt * self.p : (attempt + 1) * self.p]]
 
     def filler(self, row: int, visit: int, attempt: int = 0) -> int:

@@ -1,4 +1,6 @@
-"""The authors' files as a HardPairIndex of our rows: ids become urls, and urls become rows.
+"""The authors' hard pairs as an index: helip train paths.index=OUT
+
+Ids become urls, and urls become rows.
 
 Fault 1 of the released scripts: ids are given in the order in which a 128-worker loader meets the urls, but training
 looks them up by the line of a CSV in the order of the shards. Read by url the pairs are right; a file whose ids are
@@ -7,6 +9,7 @@ lines is right when read by row. Where the two orders differ, the pairs themselv
 Legend: N rows, K listed partners, T listed targets.
 """
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +23,10 @@ from helip.artifacts.hard_pairs import ARRAYS, write_meta
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
 from helip.data.rows import url_of
+from helip.embedding.arrays import open_floats
 from helip.errors import HelipError
-from helip.formats.kinship import SURE, Similarity, by_captions, kinship
+from helip.formats.kinship import SURE, Similarity, by_captions, by_embeddings, kinship
+from helip.formats.options import add_shards, open_shards
 from helip.formats.places import new_folder
 from helip.formats.released_files import read_hard_samples, read_url_index
 from helip.formats.training_list import read_list
@@ -241,3 +246,35 @@ def _mapped(
         report.targets += 1
         report.pairs += len(unique)
         yield row, unique
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("hard_samples", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--url-index", type=Path, help="NAME_url_index.json")
+    add_shards(parser)
+    parser.add_argument(
+        "--order", choices=("auto", "url", "row"), default="auto", help="what an id is; auto: told from the pairs"
+    )
+    parser.add_argument(
+        "--training-list", type=Path, help="with --order row: the list of shards-to-csv, whose lines ids are"
+    )
+    parser.add_argument("--image", type=Path, help=".npy (N, d) in the order of the rows, to judge pairs by")
+    parser.add_argument("--text", type=Path, help="likewise; without them captions are compared")
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    asked = arguments
+    if (asked.image is None) != (asked.text is None):
+        raise HelipError("--image and --text judge pairs together: give both, or neither")
+    index = open_shards(asked.shards)
+    similarity = None
+    if asked.image is not None:
+        sides = open_floats(asked.image, "image"), open_floats(asked.text, "text")
+        if any(len(side) != len(index) for side in sides):
+            raise HelipError(f"--image and --text must have {len(index):,} rows, one for each of the shards")
+        similarity = by_embeddings(*sides)
+    report = from_released(
+        asked.hard_samples, index, asked.out, asked.url_index, asked.order, asked.training_list, similarity
+    )
+    return report.sentences()

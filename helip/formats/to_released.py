@@ -1,10 +1,11 @@
-"""A HardPairIndex as the authors' three files, so that their fork of open_clip trains on the pairs that were mined.
+"""An index as the authors' three files, so that their fork of open_clip trains on the pairs that were mined.
 
 Ids are lines of the training list (helip.formats.training_list), because that is what their loader looks up: fault 1
 cannot come back. Their loader draws one of the first 50 ids of a target and, where there are fewer, a random row that
 may lie beyond the last one: a shorter list is therefore repeated until it has 50.
 """
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
+from helip.formats.options import file_name
 from helip.formats.released_files import write_hard_samples, write_url_index
 from helip.formats.training_list import read_list
 
@@ -74,3 +76,15 @@ def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str,
     repeated, missing = write_url_index(out / "url_index" / f"{name}_url_index.json", found.urls())
     targets = write_hard_samples(csv_path, dict_path, entries())
     return Written(len(found.rows), targets, repeated, missing)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("index", type=Path)
+    parser.add_argument("training_list", type=Path, help="that shards-to-csv wrote")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--name", type=file_name, required=True, help="of the dataset: NAME_hard_sample.csv")
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    index = HardPairIndex.load(arguments.index)
+    return to_released(index, arguments.training_list, arguments.out, arguments.name).sentences()

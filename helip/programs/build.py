@@ -54,7 +54,7 @@ def common(config: Config) -> Common:
 
 def mining_request(config: Config, instantiate: Instantiate) -> MiningRequest:
     """Raises HelipError when helip.score cannot be mined."""
-    pairs = pair_settings(config)
+    pairs = pair_settings(config, instantiate)
     if not pairs.mines:
         raise HelipError(f"helip.score={pairs.score} needs no mining: choose joint, image or text")
     rules = typed(SearchSettings, "helip", {name: config["helip"][name] for name in RULES})
@@ -134,13 +134,14 @@ def _by_content(side: Config) -> Config:
     }
 
 
-def pair_settings(config: Config) -> PairSettings:
+def pair_settings(config: Config, instantiate: Instantiate) -> PairSettings:
     limits = {*RULES, "exclude_copies"} - {"score"}  # of mining alone
-    return typed(PairSettings, "helip", {name: value for name, value in config["helip"].items() if name not in limits})
+    own = {name: value for name, value in config["helip"].items() if name not in limits}
+    return typed(PairSettings, "helip", own, instantiate)
 
 
-def train_settings(config: Config) -> TrainSettings:
-    return typed(TrainSettings, "train", config["train"])
+def train_settings(config: Config, instantiate: Instantiate) -> TrainSettings:
+    return typed(TrainSettings, "train", config["train"], instantiate)
 
 
 def export_alpha(config: Config) -> float:

@@ -31,7 +31,7 @@ def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = Fa
             f"{str(found.meta.get('fingerprint'))[:8]}) than dataset {request.dataset.name} has now "
             f"({rows.fingerprint[:8]}): mine again, or name another paths.index"
         )
-    if "imported" in found.meta:  # by python -m helip.formats: no settings of ours made it
+    if "imported" in found.meta:  # by helip convert: no settings of ours made it
         if found.depth < request.topk:
             depth = found.depth
             raise HelipError(f"the imported hard pairs in {folder} are {depth} a row: set helip.topk={depth} or less")

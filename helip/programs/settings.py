@@ -4,14 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from helip.data.schedules import SCHEDULES
+from helip.data.schedules import Schedule
 from helip.errors import HelipError
 from helip.evaluation.embed import Evaluator
 from helip.evaluation.suite import build_evaluators
 from helip.models.towers import TowerSettings
-from helip.training.losses import HelipLoss, HelipSigLipLoss
-
-LOSSES = {"clip": HelipLoss, "siglip": HelipSigLipLoss}
+from helip.training.losses import HelipLoss
+from helip.typed import Leaf
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,15 @@ class PairSettings:
     margin_weight: float
     symmetric: bool
     mask_duplicates: bool
-    schedule: str = "uniform"
+    schedule: Leaf[Schedule]
+    margin: dict[str, Any]
+    plan: dict[str, Any]
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
         for name, value, allowed in (
             ("score", self.score, ("joint", "image", "text", "random", "off")),
             ("outliers", self.outliers, ("drop", "random", "keep")),
-            ("schedule", self.schedule, SCHEDULES),
         ):
             if value not in allowed:
                 raise HelipError(f"helip.{name}={value} is not one of {', '.join(allowed)}")
@@ -59,9 +59,9 @@ class TrainSettings:
     keep_checkpoints: int
     log_every: int
     evaluate: str | int
+    loss: Leaf[HelipLoss]
     checkpoint_minutes: float | None = None
     allow_change: bool = False
-    loss: str = "clip"
     lock_image: int | None = None
     lock_text: int | None = None
     grad_checkpointing: bool = False
@@ -77,8 +77,6 @@ class TrainSettings:
             raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end, nor a number of steps from 1")
         if self.skip_finished not in (True, False, "auto"):
             raise HelipError(f"train.skip_finished={self.skip_finished} is not one of auto, true, false")
-        if self.loss not in LOSSES:
-            raise HelipError(f"train.loss={self.loss} is not one of {', '.join(LOSSES)}")
         for name in ("epochs", "max_steps", "checkpoint_every", "log_every", "accum_freq"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")

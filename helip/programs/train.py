@@ -51,7 +51,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     folder = session.folder
     if session.common.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
-    pairs, settings = build.pair_settings(config), build.train_settings(config)
+    pairs, settings = build.pair_settings(config, instantiate), build.train_settings(config, instantiate)
     stream, evaluators, alpha = session.common.stream, session.evaluators, build.export_alpha(config)
     if settings.best:
         check_choice(settings.best, evaluators)

@@ -25,9 +25,10 @@ from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.embed import Evaluator
 from helip.models.clip import Clip
 from helip.models.towers import prepare_towers
-from helip.programs.settings import LOSSES, PairSettings, StreamSettings, TrainSettings
+from helip.programs.settings import PairSettings, StreamSettings, TrainSettings
 from helip.ranks import TrainerSpec, describe_loader, loader_prefetch
 from helip.training.diverged import StopWhenDiverged
+from helip.training.losses import HelipLoss
 from helip.training.module import HelipModule
 from helip.training.monitor import SpeedMonitor
 from helip.training.optim import OptimSettings
@@ -49,12 +50,14 @@ def choose_partners(
     if pairs.score == "random":
         return RandomPartners(valid, pairs.p, seed)
     assert hard is not None
-    if pairs.schedule == "score" and "imported" in hard.meta:
-        raise HelipError("helip.schedule=score draws by scores, which imported hard pairs lack: use uniform or anneal")
+    schedule = pairs.schedule()
+    if schedule.needs_scores and "imported" in hard.meta:
+        raise HelipError(
+            f"helip.schedule={type(schedule).__name__.lower()} draws by scores, which imported hard pairs lack: use"
+            " uniform or anneal"
+        )
     top = hard.topk(pairs.topk)
-    partners = MinedPartners(
-        top.rows, valid, pairs.p, seed, pairs.outliers, pairs.min_partners, pairs.schedule, top.scores
-    )
+    partners = MinedPartners(top.rows, valid, pairs.p, seed, pairs.outliers, pairs.min_partners, schedule, top.scores)
     count, share = int(partners.outlier.sum()), partners.outlier.sum() / max(1, valid.sum())
     fate = {
         "drop": "left out as targets",
@@ -228,7 +231,7 @@ def build_module(
         settings: of the training; None: CLIP's loss on unlocked towers.
         fixed: settings that a resumed run must share.
     """
-    loss = LOSSES[settings.loss if settings else "clip"](pairs.margin_weight, pairs.symmetric, pairs.mask_duplicates)
+    loss = settings.loss() if settings else HelipLoss(pairs.margin_weight, pairs.symmetric, pairs.mask_duplicates)
     if settings:
         prepare_towers(clip.model, settings.towers)
     return HelipModule(

@@ -1,7 +1,7 @@
 """Static reports, without a server, a network or W&B.
 
-python -m helip.report RUN... [--out FILE.html]              curves, tables and pairs of runs
-python -m helip.report mining INDEX [INDEX...] [--out FILE]  an index, beside other arms of the same data
+helip report RUN... [--out FILE.html]              curves, tables and pairs of runs
+helip report mining INDEX [INDEX...] [--out FILE]  an index, beside other arms of the same data
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def runs(given: Sequence[str]) -> int:
     """Run folders -> one page."""
-    parser = argparse.ArgumentParser("python -m helip.report", description=__doc__, formatter_class=_Plain)
+    parser = argparse.ArgumentParser("helip report", description=__doc__, formatter_class=_Plain)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, of any of the three programs")
     parser.add_argument("--out", type=Path, help="the page; default: report.html in the only run, or here")
     parser.add_argument("--title", default="", help="heading of the page")
@@ -43,7 +43,7 @@ def runs(given: Sequence[str]) -> int:
 
 def mining(given: Sequence[str]) -> int:
     """Index folders -> the mining report of the first, with the overlap of all."""
-    parser = argparse.ArgumentParser("python -m helip.report mining", description=__doc__, formatter_class=_Plain)
+    parser = argparse.ArgumentParser("helip report mining", description=__doc__, formatter_class=_Plain)
     parser.add_argument("indexes", nargs="+", type=Path, metavar="INDEX", help="folders of hard pairs of the same data")
     parser.add_argument("--topk", type=int, help="pairs per row that are compared; default: those of the mining")
     parser.add_argument("--out", type=Path, help="the page; default: index.html in <first index>-report")

@@ -8,6 +8,7 @@ from typing import Any
 
 from helip.models.checkpoints import read_checkpoint
 from helip.training.optim import OptimSettings
+from helip.typed import TARGET
 
 FIXED_KEY = "helip_fixed"
 # train.allow_change does not change these: the checkpoint's tensors would not fit.
@@ -16,6 +17,15 @@ FIRM = {
     "train.lock_image": "the moments are those of the unlocked weights",
     "train.lock_text": "the moments are those of the unlocked weights",
     "model.name": "the weights are those of that model",
+}
+
+# What older checkpoints call by a word -> the class that the word means.
+WORDS = {
+    ("train.loss", "clip"): "helip.training.losses.HelipLoss",
+    ("train.loss", "siglip"): "helip.training.losses.HelipSigLipLoss",
+    ("helip.schedule", "uniform"): "helip.data.schedules.Uniform",
+    ("helip.schedule", "score"): "helip.data.schedules.Score",
+    ("helip.schedule", "anneal"): "helip.data.schedules.Anneal",
 }
 
 
@@ -34,8 +44,14 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]
     return {
         name: f"{name} was {before[name]} and is {value}"
         for name, value in now.items()
-        if before.get(name, value) != value
+        if not _same(name, before.get(name, value), value)
     }
+
+
+def _same(name: str, before: Any, now: Any) -> bool:
+    if isinstance(before, str) and isinstance(now, dict):  # its arguments were settings of their own then
+        return WORDS.get((name, before)) == now.get(TARGET)
+    return before == now
 
 
 def refusal(changed: Mapping[str, str], allow_change: bool) -> str | None:

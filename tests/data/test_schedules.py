@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from helip.data.partners import MinedPartners
-from helip.data.schedules import order_rows
-from helip.errors import HelipError
+from helip.data.schedules import Anneal, Schedule, Score, Uniform
 from tests.data.streams import batches, ring, same, unit_reader
 from tests.samples import write_shards
 
@@ -18,19 +17,19 @@ def shards(tmp_path_factory):
     return write_shards(tmp_path_factory.mktemp("shards"), [5, 7])
 
 
-def first_drawn(schedule: str, progress: float = 0.0, p: int = 1, times: int = 4000) -> np.ndarray:
+def first_drawn(schedule: Schedule, progress: float = 0.0, p: int = 1, times: int = 4000) -> np.ndarray:
     """(n, p) shares of how often each live row stands at each of the first p places."""
     generator = np.random.default_rng(0)
-    orders = np.array([order_rows(schedule, LIVE, SCORES, progress, p, generator)[:p] for _ in range(times)])
+    orders = np.array([schedule.order(LIVE, SCORES, progress, p, generator)[:p] for _ in range(times)])
     return (orders[:, :, None] == LIVE).mean(0).T
 
 
 def test_uniform() -> None:
-    np.testing.assert_allclose(first_drawn("uniform")[:, 0], 0.25, atol=0.03)
+    np.testing.assert_allclose(first_drawn(Uniform())[:, 0], 0.25, atol=0.03)
 
 
 def test_score_draws_in_proportion_and_without_replacement() -> None:
-    shares = first_drawn("score", p=2)
+    shares = first_drawn(Score(), p=2)
     np.testing.assert_allclose(shares[:, 0], SCORES, atol=0.03)
     # second place: sum over first draws j != i of s_j * s_i / (1 - s_j)
     second = [sum(SCORES[j] * SCORES[i] / (1 - SCORES[j]) for j in range(4) if j != i) for i in range(4)]
@@ -38,21 +37,21 @@ def test_score_draws_in_proportion_and_without_replacement() -> None:
 
 
 def test_anneal_goes_from_all_to_the_best() -> None:
-    np.testing.assert_allclose(first_drawn("anneal", 0.0)[:, 0], 0.25, atol=0.03)
-    np.testing.assert_allclose(first_drawn("anneal", 0.5)[:, 0], [0.5, 0.5, 0, 0], atol=0.03)
-    np.testing.assert_allclose(first_drawn("anneal", 1.0)[:, 0], [1, 0, 0, 0])
-    assert set(np.flatnonzero(first_drawn("anneal", 1.0, p=2)[:, 0])) == {0, 1}  # p rows are always left to choose from
+    np.testing.assert_allclose(first_drawn(Anneal(), 0.0)[:, 0], 0.25, atol=0.03)
+    np.testing.assert_allclose(first_drawn(Anneal(), 0.5)[:, 0], [0.5, 0.5, 0, 0], atol=0.03)
+    np.testing.assert_allclose(first_drawn(Anneal(), 1.0)[:, 0], [1, 0, 0, 0])
+    assert set(np.flatnonzero(first_drawn(Anneal(), 1.0, p=2)[:, 0])) == {0, 1}  # p rows are always left to choose from
 
 
-@pytest.mark.parametrize("schedule", ["uniform", "score", "anneal"])
-def test_an_order_holds_every_live_row_once(schedule: str) -> None:
+@pytest.mark.parametrize("schedule", [Uniform(), Score(), Anneal()])
+def test_an_order_holds_every_live_row_once(schedule: Schedule) -> None:
     for progress in (0.0, 0.4, 1.0):
-        order = order_rows(schedule, LIVE, SCORES, progress, 1, np.random.default_rng(1))
+        order = schedule.order(LIVE, SCORES, progress, 1, np.random.default_rng(1))
         assert sorted(order) == sorted(LIVE)
 
 
-@pytest.mark.parametrize("schedule", ["score", "anneal"])
-def test_the_stream_does_not_depend_on_workers(shards, schedule: str) -> None:
+@pytest.mark.parametrize("schedule", [Score(), Anneal()])
+def test_the_stream_does_not_depend_on_workers(shards, schedule: Schedule) -> None:
     def read():
         reader = unit_reader(shards, None)
         rows = ring(len(reader.index))
@@ -65,9 +64,4 @@ def test_the_stream_does_not_depend_on_workers(shards, schedule: str) -> None:
     assert all(same(one, other) for one, other in zip(*streams, strict=True))
     last = streams[0][-1]
     distance = (last["row"][4:] - last["row"][:4]) % len(read().index)
-    assert schedule == "score" or set(distance.tolist()) == {1}  # at the end anneal takes the best alone
-
-
-def test_an_unknown_schedule_is_refused() -> None:
-    with pytest.raises(HelipError, match=r"helip\.schedule=best is not one of uniform, score, anneal"):
-        MinedPartners(ring(4), np.ones(4, bool), 1, 0, "drop", 1, "best")
+    assert schedule == Score() or set(distance.tolist()) == {1}  # at the end anneal takes the best alone

@@ -1,4 +1,4 @@
-"""python -m helip.formats: each command from files to files, and faults as one sentence."""
+"""helip convert: each command from files to files, and faults as one sentence."""
 
 import errno
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
-from helip.formats.__main__ import main
+from helip.formats.convert import main
 from tests.formats.released import hard_pairs
 from tests.samples import write_shards
 

@@ -27,7 +27,7 @@ GIVEN = {
     "experiment=cc3m_rn50": ["model.pretrained=own.pt"],
     "experiment=cc3m_vit_b_16": ["model.pretrained=own.pt"],
 }
-TRAIN_ONLY = {"optim"}
+TRAIN_ONLY = {"optim", "loss"}
 
 
 def options() -> list[str]:
@@ -47,7 +47,7 @@ def understood(config: Config) -> None:
 
     common = build.common(config)
     assert "train" in common.dataset.parts
-    if build.pair_settings(config).mines:
+    if build.pair_settings(config, instantiate).mines:
         request = build.mining_request(config, instantiate)
         if isinstance(request.embedding, Precomputed):
             assert request.embedding.image == Path("a.npy")
@@ -60,7 +60,7 @@ def understood(config: Config) -> None:
     built = build_evaluators(evaluation["evaluators"], evaluation["imagenet"], evaluation["sets"])
     assert len(built) == len(evaluation["evaluators"]) + len(evaluation["sets"])
     if "train" in config:
-        build.train_settings(config)
+        build.train_settings(config, instantiate)
         build.optim_settings(config)
 
 

@@ -133,7 +133,7 @@ def test_schedules_sources_and_captions(world: World, mined: Result) -> None:
     assert "each of 44 targets" in result.out  # 12 rows twice and 20 once
     train(world, "helip.schedule=score", "data.caption={txt: 0.5, captions: 0.5}")
     for override, sentence in (
-        ("helip.schedule=best", "helip.schedule=best is not one of uniform, score, anneal"),
+        ("helip.schedule=best", "there is no helip.schedule=best; there are anneal, score, uniform"),
         ("dataset.weights=[{shards: '0:1'}]", "dataset.weights has"),
     ):
         refused = world.run("train", override, "train.max_steps=1")

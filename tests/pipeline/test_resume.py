@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from rich.console import Console
 
 from helip.artifacts.hard_pairs import HardPairIndex
@@ -51,7 +52,11 @@ def train(index, hard, weights: Path, folder: Path, resume: Path | None = None, 
     torch.manual_seed(7 if resume is None else 8)  # a resumed process starts with other random numbers
     model = [f"model.name={MODEL}", f"model.pretrained={weights}"]
     config = compose("train", *OVERRIDES, *model, f"data.workers={workers}", f"train.resume={resume or 'null'}")
-    common, pairs, settings = build.common(config), build.pair_settings(config), build.train_settings(config)
+    common, pairs, settings = (
+        build.common(config),
+        build.pair_settings(config, instantiate),
+        build.train_settings(config, instantiate),
+    )
     clip = create_clip(common.model)
     partners = choose_partners(pairs, hard, index.valid, 0, Console(quiet=True))
     data = build_stream(index, clip, partners, index.valid, common.stream, pairs, 0, 20)

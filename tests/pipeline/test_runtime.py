@@ -29,6 +29,8 @@ from helip.ranks import (
     loader_workers,
     predict_trainer,
 )
+from helip.training.losses import HelipLoss
+from helip.typed import Leaf
 from tests.faults.injected import ended
 
 
@@ -168,7 +170,7 @@ def test_a_warning_is_printed_without_markup(tmp_path: Path, capsys) -> None:
     torch.save({}, tmp_path / "checkpoints/step-000001.ckpt")
     (tmp_path / "checkpoints/step-000002.ckpt").write_bytes(b"cut off")
     session: Any = SimpleNamespace(console=Console(markup=False, soft_wrap=True))
-    settings = TrainSettings(1, None, str(tmp_path), 1, 1, 1, "end")
+    settings = TrainSettings(1, None, str(tmp_path), 1, 1, 1, "end", Leaf({}, lambda node: HelipLoss()))
     assert str(Session.resumed(session, settings, {}).resume).endswith("step-000001.ckpt")
     assert capsys.readouterr().out.startswith("warning: /")
 
