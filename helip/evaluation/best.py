@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_warn
 
 from helip.errors import HelipError
-from helip.evaluation.embed import Evaluator
+from helip.evaluation.embed import Evaluator, nearest
 
 FILE = "best.ckpt"
 
@@ -105,6 +105,24 @@ def check_choice(metric: str, evaluators: Sequence[Evaluator]) -> None:
                 f"train.best={metric} would choose the checkpoint on {one.measured_on!r}, which is reported: "
                 "choose on a part whose name begins with val"
             )
+
+
+def check_metric(metric: str, measured: Collection[str]) -> None:
+    """Refuse a metric that the evaluators do not give: no checkpoint would ever be the best by it.
+
+    Args:
+        metric: train.best.
+        measured: names of the metrics before training.
+
+    Raises:
+        HelipError: names the nearest, and the metrics of the same evaluator.
+    """
+    if metric not in measured:
+        own = [name for name in measured if name.startswith(metric.partition("/")[0] + "/")]
+        raise HelipError(
+            f"train.best={metric} is not among what was measured{nearest(metric, measured)}: "
+            f"{', '.join(own) or 'its evaluator was skipped'}"
+        )
 
 
 def _record(path: Path, key: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from helip.embedding.encoders import (
     evaluation_mode,
     to_device,
 )
-from helip.evaluation.embed import Absent
-from helip.evaluation.zeroshot import Template, class_embeddings
+from helip.evaluation.embed import Absent, check_part
+from helip.evaluation.prompts import Template, class_embeddings
 from helip.models.clip import Clip
 from helip.ranks import barrier
 
@@ -151,10 +151,9 @@ class ClipEmbed:
 
     def part(self, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image (n, d) and text (n, d) embeddings of the readable rows of a part, and the rows (n,)."""
-        if self.index is None or part not in self.dataset.parts:
-            raise Absent(
-                f"dataset {self.dataset.name} has no part {part}: name its shards, +dataset.parts.{part}=FIRST:LAST"
-            )
+        if self.index is None:
+            raise Absent(f"dataset {self.dataset.name} has no shards, so no part {part}")
+        check_part(part, self.dataset.parts)
         rows = np.flatnonzero(usable_rows(self.index, self.dataset, part))
         encoders = Encoders("clip", self._image_encoder(), ClipTextEncoder(self.clip.model, self.clip.tokenize))
         with self._scratch(part) as folder:
@@ -215,18 +214,27 @@ class ClipEmbed:
 
         return [one(row) for row in rows.tolist()]
 
-    def captions(self, rows: np.ndarray, field: str) -> list[tuple[str, ...]]:
-        """The captions in a field of each row's json; the row's own caption where the field is missing or empty."""
+    def captions(self, rows: np.ndarray, field: str | None) -> list[tuple[str, ...]]:
+        """The captions in a field of each row's json, () where it is missing or empty; None: the rows' own captions."""
         assert self.index is not None
-        readers = SampleReader(self.index, field), SampleReader(self.index, self.caption)
+        reader = SampleReader(self.index, self.caption if field is None else field)
 
         def several(row: int) -> tuple[str, ...]:
             try:
-                return readers[0].captions(row)
+                return reader.captions(row)
             except Unreadable:
-                return readers[1].captions(row)[:1]
+                return ()
 
         return [several(row) for row in rows.tolist()]
+
+    def names(self, rows: np.ndarray) -> list[str]:
+        """The fields that the json of any of the rows has."""
+        assert self.index is not None
+        reader, found = SampleReader(self.index, self.caption), dict[str, None]()
+        for row in rows.tolist():
+            with suppress(Unreadable):
+                found |= dict.fromkeys(reader.metadata(row))
+        return list(found)
 
     def _image_encoder(self) -> ClipImageEncoder:
         return ClipImageEncoder(self.clip.model, self.clip.eval_transform)

@@ -1,19 +1,19 @@
-"""Evaluators on directories: ImageNet's wnid folders, a folder per class, and clip-benchmark's wds directories."""
+"""Sets on disk as evaluators open them: ImageNet's wnid folders, a folder per class, clip-benchmark's directories."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from helip.errors import HelipError
-from helip.evaluation.embed import Absent, Embed, Evaluator, Found
-from helip.evaluation.imagenet import ImageNetFolder, is_validation_set, wnids
-from helip.evaluation.metrics import accuracy_samples, retrieval_samples
-from helip.evaluation.pictures import FolderSet, PictureSet, Transform, WdsSet, is_wds, pictures_in, require, subfolders
-from helip.evaluation.zeroshot import Template, prompts
+from helip.evaluation.embed import Embed, Evaluator, Found
+from helip.evaluation.folders import FolderSet, has_pictures, subfolders
+from helip.evaluation.metrics import accuracy_samples
+from helip.evaluation.pictures import PictureSet, Transform, no_split, require
+from helip.evaluation.prompts import Template, prompts
+from helip.evaluation.wds import WdsSet, is_wds
+from helip.evaluation.wnid_folders import ImageNetFolder, wnids
 
 PLAIN = ("a photo of a {}.",)  # where a set brings none (CLIP, section 3.1.4)
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # folders that are no classes
 TEST = "test"  # the split that is meant where none is named, and that clip-benchmark's records speak of
 
 
@@ -35,11 +35,16 @@ def open_set(path: str, split: str, transform: Transform, names: Sequence[str] |
     require(folder)
     if is_wds(folder):
         return WdsSet(folder, split, transform, names)
-    if (folder / split).is_dir() and not pictures_in(folder / split):
+    if (folder / split).is_dir() and not has_pictures(folder / split):
         folder = folder / split
     elif split != TEST:  # the class folders of no split in particular are one set, whatever it is called
-        raise Absent(f"{folder} has no folder {split} with class folders in it: make it, or name another split")
+        there = ", ".join(one.name for one in subfolders(folder)[:5])
+        lacking = f"{folder} has no folder {split} with class folders in it, but {there or 'none at all'}"
+        raise no_split(split, f"{lacking}: make it, or name another split")
     found = subfolders(folder)
+    if found and {one.name for one in found} <= SPLITS:  # nested pictures would make them classes
+        there = ", ".join(one.name for one in found)
+        raise no_split(split, f"{folder} has the splits {there}, and no {split}: name one, by `split:`")
     if names is None and found and {one.name for one in found} <= set(wnids()):
         return ImageNetFolder(folder, transform)
     return FolderSet(folder, transform, names)
@@ -80,57 +85,3 @@ class OnDirectory(Evaluator):
     @property
     def benchmark(self) -> str | None:
         return benchmark_name(self.path) if self.split == TEST else None
-
-
-@dataclass(frozen=True)
-class DirectoryZeroShot(OnDirectory):
-    """Zero-shot classification of the pictures of a directory: clip-benchmark's, or with a folder for each class.
-
-    Attributes:
-        names: of the classes in the order of their folders or numbers; None: those of the set.
-        templates: prompts with `{}` or `{c}` for the class, or `openai` (80) or `simple` (7), open_clip's for
-            ImageNet; None: those of the set.
-    """
-
-    names: tuple[str, ...] | None = None
-    templates: tuple[Template, ...] | str | None = None
-
-    def run(self, embed: Embed) -> Found:
-        pictures = open_set(self.path, self.split, embed.transform, self.names)
-        if pictures.names is None:
-            raise Absent(f"{self.path} has no class names: write classnames.txt, a line for each class, or give names")
-        return classify(pictures, embed, pictures.names, self.templates)
-
-
-@dataclass(frozen=True)
-class DirectoryRetrieval(OnDirectory):
-    """Image-text retrieval in a wds directory of clip-benchmark, several captions per image."""
-
-    def run(self, embed: Embed) -> Found:
-        pictures = open_set(self.path, self.split, embed.transform)
-        if pictures.captions is None:
-            raise HelipError(f"{self.path} has classes and no captions: use kind: zeroshot, or give a retrieval set")
-        image, positions = embed.images(pictures)
-        captions = [pictures.captions[position] for position in positions]
-        text = embed.texts([caption for several in captions for caption in several])  # (m, d)
-        images = np.arange(len(image))
-        return retrieval_samples(image, text, images, np.repeat(images, [len(several) for several in captions]))
-
-
-@dataclass(frozen=True)
-class ImageNet(Evaluator):
-    """Zero-shot classification of a folder of wnid folders.
-
-    Attributes:
-        folder: the directory.
-    """
-
-    folder: str
-
-    @property
-    def benchmark(self) -> str | None:
-        return "imagenet1k" if is_validation_set(Path(self.folder)) else None
-
-    def run(self, embed: Embed) -> Found:
-        pictures = ImageNetFolder(self.folder, embed.transform)
-        return classify(pictures, embed, pictures.names)

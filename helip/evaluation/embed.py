@@ -3,7 +3,8 @@
 Legend: n rows of a part or pictures of a set, m captions, d embedding width, C classes.
 """
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,14 +14,18 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from helip.errors import HelipError
+from helip.evaluation.prompts import Template
 from helip.evaluation.samples import Sampled
-from helip.evaluation.zeroshot import Template
 
 Found = dict[str, Sampled]
 
 
 class Absent(HelipError):
-    """A part or a set that is not here; the sentence says how to get it. `measure_all` skips it."""
+    """A set that is not on this machine; the sentence says how to get it. `measure_all` skips it.
+
+    What a configuration names wrongly (a part, a field, a class, a file of a set that is here) is no such thing: that
+    is a HelipError, which says what there is.
+    """
 
 
 class Embed(Protocol):
@@ -60,8 +65,12 @@ class Embed(Protocol):
         """A field of each row's json as text; the empty string where it is missing."""
         ...
 
-    def captions(self, rows: NDArray, field: str) -> list[tuple[str, ...]]:
-        """The captions in a field of each row's json; the row's own caption where the field is missing or empty."""
+    def captions(self, rows: NDArray, field: str | None) -> list[tuple[str, ...]]:
+        """The captions in a field of each row's json, () where it is missing or empty; None: the rows' own captions."""
+        ...
+
+    def names(self, rows: NDArray) -> list[str]:
+        """The fields that the json of any of the rows has, for the sentence about one that none has."""
         ...
 
 
@@ -83,6 +92,11 @@ class Evaluator:
         return "test"
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts of the dataset that it looks at; they are checked before anything runs."""
+        return ()
+
+    @property
     def benchmark(self) -> str | None:
         """What clip-benchmark calls the data; None: they are a part of the dataset."""
         return None
@@ -90,3 +104,37 @@ class Evaluator:
     def run(self, embed: Embed) -> Found:
         """Metrics, named without `name`, with their samples."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OnPart(Evaluator):
+    """What is measured on a part of the dataset.
+
+    Attributes:
+        part: its name.
+    """
+
+    part: str
+
+    @property
+    def measured_on(self) -> str:
+        return self.part
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (self.part,)
+
+
+def check_part(part: str, parts: Collection[str]) -> None:
+    """Raises HelipError, with the parts that a dataset has, where it has not this one."""
+    if part not in parts:
+        raise HelipError(
+            f"the dataset has no part {part!r}, but {', '.join(parts)}{nearest(part, parts)}: name one of these, or "
+            f"its shards by +dataset.parts.{part}=FIRST:LAST"
+        )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question for a sentence about a name that does not exist; empty where nothing is near."""
+    close = difflib.get_close_matches(name, list(known), 1, 0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

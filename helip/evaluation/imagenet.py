@@ -1,93 +1,34 @@
-"""ImageNet zero-shot from folders named by WordNet ids, with open_clip's class names and templates."""
+"""ImageNet zero-shot: wnid folders with open_clip's class names and templates."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
-from timm.data.imagenet_info import ImageNetInfo
-
-from helip.errors import HelipError
-from helip.evaluation.pictures import PictureSet, Transform, pictures_in, subfolders
-
-TEMPLATES = OPENAI_IMAGENET_TEMPLATES
-PER_CLASS = 50  # pictures of each class in ImageNet-1k's validation set (arXiv 1409.0575, table 2)
+from helip.evaluation.directories import classify
+from helip.evaluation.embed import Embed, Evaluator, Found
+from helip.evaluation.wnid_folders import ImageNetFolder, is_validation_set
 
 
-def wnids() -> list[str]:
-    """The 1000 WordNet ids in the order of open_clip.IMAGENET_CLASSNAMES."""
-    return list(ImageNetInfo("imagenet-1k").label_names())
+def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
+    """The class for a line of the configuration."""
+    return ImageNet
 
 
-class ImageNetFolder(PictureSet):
-    """The pictures of the wnid folders of one directory, in sorted order.
-
-    A subset of the classes is classified among those classes alone, as is usual for ImageNet-R, -A and -100.
+@dataclass(frozen=True)
+class ImageNet(Evaluator):
+    """Zero-shot classification of a folder of wnid folders.
 
     Attributes:
-        names: open_clip's names of the C classes that are there, in ImageNet's order.
-        labels: (n,) int64, class of each picture in `names`.
+        folder: the directory.
     """
 
-    templates = tuple(TEMPLATES)
-    names: list[str]
+    folder: str
 
-    def __init__(self, folder: Path | str, transform: Transform) -> None:
-        """List the pictures.
+    @property
+    def benchmark(self) -> str | None:
+        return "imagenet1k" if is_validation_set(Path(self.folder)) else None
 
-        Args:
-            folder: holds a folder for each class; files beside them and hidden folders are ignored.
-            transform: picture -> (3, H, W) tensor.
-
-        Raises:
-            HelipError: no such directory, no picture in it, or a folder that is no class of ImageNet-1k.
-        """
-        self.key, self.transform = (str(folder),), transform
-        order = {wnid: i for i, wnid in enumerate(wnids())}
-        listed = [(order[one.name], path) for one in class_folders(folder) for path in pictures_in(one)]
-        if not listed:
-            raise HelipError(
-                f"No picture in the class folders of {folder}: give the folder that holds n01440764/ and so on."
-            )
-        present, labels = np.unique([index for index, _ in listed], return_inverse=True)
-        self.names = [IMAGENET_CLASSNAMES[index] for index in present]
-        self.labels = labels.astype(np.int64)
-        self.paths = [path for _, path in listed]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def source(self, position: int) -> tuple[bytes, str]:
-        return self.paths[position].read_bytes(), str(self.paths[position])
-
-
-def is_validation_set(folder: Path) -> bool:
-    """Whether a folder is that of ImageNet-1k: -R and -A have fewer classes, Sketch other numbers of pictures."""
-    if not folder.is_dir() or len(found := subfolders(folder)) != len(wnids()):
-        return False
-    return all(len(pictures_in(one)) == PER_CLASS for one in found)
-
-
-def class_folders(folder: Path | str) -> list[Path]:
-    """The wnid folders of a directory.
-
-    Raises:
-        HelipError: no such directory, no folder in it, or a folder that is no class of ImageNet-1k.
-    """
-    folder, known = Path(folder), set(wnids())
-    if not folder.is_dir():
-        raise HelipError(
-            f"evaluation.imagenet={folder} is no directory: give the folder that holds n01440764/ and so on."
-        )
-    folders = subfolders(folder)
-    strangers = [path.name for path in folders if path.name not in known]
-    if not folders:
-        raise HelipError(
-            f"evaluation.imagenet={folder} holds no folders: give the one that holds n01440764/ and so on."
-        )
-    if strangers:
-        hint = f"; did you mean {folder / 'val'}?" if "val" in strangers else ": rename or remove it."
-        raise HelipError(
-            f"{folder / strangers[0]} is not named by a WordNet id of ImageNet-1k "
-            f"({len(strangers)} of {len(folders)} folders are not){hint}"
-        )
-    return folders
+    def run(self, embed: Embed) -> Found:
+        pictures = ImageNetFolder(self.folder, embed.transform)
+        return classify(pictures, embed, pictures.names)

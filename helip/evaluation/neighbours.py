@@ -3,40 +3,44 @@
 Legend: n rows, k neighbours of a row, d embedding width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helip.evaluation.embed import Absent, Embed, Evaluator, Found
+from helip.errors import HelipError
+from helip.evaluation.embed import Embed, Evaluator, Found, OnPart
 from helip.evaluation.metrics import rank_samples
 
 
+def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
+    """The class for a line of the configuration."""
+    return Neighbours
+
+
 @dataclass(frozen=True)
-class Neighbours(Evaluator):
+class Neighbours(OnPart):
     """Each row's image is to find its own caption among those of its neighbours, and the caption its image.
 
     Attributes:
-        part: name of a part of the dataset.
         field: json field with the keys of a row's neighbours, separated by spaces; those that are no rows of the part
             are passed over, and so is a row without any.
         key: json field with a row's own key.
     """
 
-    part: str
     field: str = "neighbours"
     key: str = "key"
-
-    @property
-    def measured_on(self) -> str:
-        return self.part
 
     def run(self, embed: Embed) -> Found:
         image, text, rows = embed.part(self.part)
         near = neighbour_positions(embed.fields(rows, self.key), embed.fields(rows, self.field))
         if not (near >= 0).any():
-            raise Absent(f"no row of part {self.part} names a neighbour in the field {self.field!r}: name a json field")
+            raise HelipError(
+                f"evaluator {self.name}: the field {self.field!r} names no row of part {self.part} by its "
+                f"{self.key!r}: name the json fields with a row's own key and with those of its neighbours"
+            )
         ranks = {"i2t": gallery_ranks(image, text, near), "t2i": gallery_ranks(text, image, near)}
         asked = (near >= 0).any(1)
         return {

@@ -8,7 +8,9 @@ clip-benchmark and we take the embeddings themselves, of length 1.
 Legend: n pictures, d embedding width, C classes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +18,9 @@ from numpy.typing import NDArray
 
 from helip.errors import HelipError
 from helip.evaluation.directories import OnDirectory, open_set
-from helip.evaluation.embed import Absent, Embed, Evaluator, Found
+from helip.evaluation.embed import Absent, Embed, Evaluator, Found, OnPart
 from helip.evaluation.metrics import accuracy_samples
-from helip.evaluation.zeroshot import classes_of
+from helip.evaluation.prompts import classes_of
 
 DECADES, PER_DECADE = (-6, 6), 8
 COARSE = 2 * PER_DECADE  # CLIP's first grid: 1e-6, 1e-4, ..., 1e6
@@ -181,6 +183,11 @@ def probe_samples(
     return {f"probe_{key}": sampled for key, sampled in fit.samples(*test).items()}
 
 
+def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
+    """The class for a line of the configuration: on a directory, or on parts of the dataset."""
+    return DirectoryProbe if "path" in line else PartProbe
+
+
 @dataclass(frozen=True)
 class DirectoryProbe(OnDirectory):
     """Linear probe on the splits of a directory: clip-benchmark's, or with a folder for each that has one per class.
@@ -206,27 +213,26 @@ class DirectoryProbe(OnDirectory):
 
 
 @dataclass(frozen=True)
-class PartProbe(Evaluator):
+class PartProbe(OnPart):
     """Linear probe on parts of the dataset, by a field of their json.
 
     Attributes:
-        part: to measure on; its rows of a class that the training part lacks are left out.
+        part: its rows of a class that the training part lacks are left out.
         label: json field whose distinct values are the classes.
         train: part to train on.
         val: part on which the strength is chosen; None: a fifth of every class of `train`.
     """
 
-    part: str
     label: str
     train: str = "train"
     val: str | None = None
 
     @property
-    def measured_on(self) -> str:
-        return self.part
+    def parts(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.train, self.part, self.val) if name)
 
     def run(self, embed: Embed) -> Found:
-        wanted = [name for name in (self.train, self.part, self.val) if name]
+        wanted = self.parts
         if len(set(wanted)) < len(wanted):
             raise HelipError(f"the probe {self.name} would be tested on what it was fitted to: name different parts")
         parts = [(name, *embed.part(name)) for name in wanted]

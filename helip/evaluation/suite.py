@@ -4,78 +4,128 @@ What an `Embed` returns is gathered, so all ranks compute the same numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields as fields_of
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from helip.errors import HelipError
-from helip.evaluation.compositional import SugarCrepe
-from helip.evaluation.directories import DirectoryRetrieval, DirectoryZeroShot, ImageNet
-from helip.evaluation.embed import Absent, Embed, Evaluator, Found
-from helip.evaluation.imagenet import class_folders
-from helip.evaluation.neighbours import Neighbours
-from helip.evaluation.parts import Retrieval, ZeroShot
-from helip.evaluation.probe import DirectoryProbe, PartProbe
+from helip.evaluation.embed import Absent, Embed, Evaluator, Found, check_part, nearest
+from helip.evaluation.imagenet import ImageNet
 from helip.evaluation.samples import values_of
+from helip.evaluation.wnid_folders import class_folders
 
-# kind -> the class for a part of the dataset, and the one for a directory (a line with `path`)
-KINDS: dict[str, tuple[Callable[..., Evaluator], Callable[..., Evaluator]]] = {
-    "retrieval": (Retrieval, DirectoryRetrieval),
-    "zeroshot": (ZeroShot, DirectoryZeroShot),
-    "probe": (PartProbe, DirectoryProbe),
-    "imagenet": (ImageNet, ImageNet),
-    "sugarcrepe": (SugarCrepe, SugarCrepe),
-    "neighbours": (Neighbours, Neighbours),
-}
+SHOWN = 30  # fields of the json that a sentence lists
 
 
 def build_evaluators(
     specs: Sequence[Mapping[str, Any]],
     imagenet: str | None = None,
     sets: Mapping[str, Mapping[str, Any]] | None = None,
+    instantiate: Callable[[Mapping[str, Any]], Evaluator] | None = None,
 ) -> tuple[Evaluator, ...]:
     """Evaluators from a configuration's lines, such as `{kind: retrieval, part: test}`; `name` defaults to the part.
 
+    `kind` is a module of this package whose function `evaluator` names the class for a line; a class from elsewhere is
+    named by `_target_`.
+
     Args:
-        specs: `kind` and the fields of its class.
+        specs: `kind` or `_target_`, and the fields of the class.
         imagenet: directory of wnid folders, or None.
         sets: name -> line, as the presets of conf/evaluation have them.
+        instantiate: makes what a line with `_target_` names.
 
     Raises:
         HelipError: an unknown kind, a field that is missing, unknown or of a wrong value, or a wrong `imagenet`.
     """
     named = [{"name": name, **line} for name, line in (sets or {}).items()]
-    built = [_build(line) for line in (*specs, *named)]
+    built = [_build(line, instantiate) for line in (*specs, *named)]
     if imagenet is not None:
         class_folders(imagenet)  # a mistyped path is an error now, not after an hour of training
         built.append(ImageNet("imagenet", imagenet))
     return tuple(built)
 
 
-def _build(line: Mapping[str, Any]) -> Evaluator:
+def _build(line: Mapping[str, Any], instantiate: Callable[[Mapping[str, Any]], Evaluator] | None) -> Evaluator:
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in line.items() if k != "kind"}
-    if line.get("kind") not in KINDS:
-        raise HelipError(f"Evaluator kind {line.get('kind')!r} is unknown: use one of {', '.join(KINDS)}.")
-    name = fields["name"] = str(fields.get("name") or fields.get("part") or line["kind"])
+    target = fields.get("_target_")
+    kind = str(target).rpartition(".")[2] if target else line.get("kind")
+    name = fields["name"] = str(fields.get("name") or fields.get("part") or kind)
     if "/" in name:  # where a metric's name ends and its evaluator's begins
         raise HelipError(f"Evaluator {dict(line)}: the name {name} has a slash; give it a `name:` without one.")
     every = fields.get("every")
     if every is not None and (not isinstance(every, int) or every < 1):
         raise HelipError(f"Evaluator {dict(line)}: every={every} must be a number of steps from 1.")
+    if target:
+        if instantiate is None:
+            raise HelipError(f"Evaluator {dict(line)}: _target_ needs the command line; make the object itself")
+        made = instantiate(fields)
+        if not isinstance(made, Evaluator):
+            raise HelipError(f"Evaluator {dict(line)}: {target} is no helip.evaluation.embed.Evaluator; derive it")
+        return made
+    cls = _class_of(line)
+    known = [one.name for one in fields_of(cls)]
+    for unknown in fields.keys() - set(known):
+        raise HelipError(
+            f"Evaluator {dict(line)} has no field {unknown!r}{nearest(unknown, known)}, but {', '.join(known)}."
+        )
     try:
-        return KINDS[line["kind"]]["path" in fields](**fields)
+        return cls(**fields)
     except TypeError as error:
         raise HelipError(f"Evaluator {dict(line)} does not fit ({error}): correct its fields.") from error
 
 
-class _Remembered:
-    """Embeds each part and each set once, however many evaluators look at it."""
+def _class_of(line: Mapping[str, Any]) -> type[Evaluator]:
+    """By the module that is named as the line's kind."""
+    kind = line.get("kind")
+    where = f"helip.evaluation.{kind}"
+    if isinstance(kind, str) and kind.isidentifier() and find_spec(where):
+        choose = getattr(import_module(where), "evaluator", None)
+        if choose is not None:
+            return choose(line)
+    kinds = sorted(
+        path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef evaluator(" in path.read_text("utf-8")
+    )
+    raise HelipError(
+        f"Evaluator kind {kind!r} is unknown{nearest(str(kind), kinds)}: use one of {', '.join(kinds)}, or _target_ "
+        "with a class of your own."
+    )
 
-    def __init__(self, embed: Embed) -> None:
+
+def check_parts(evaluators: Sequence[Evaluator], parts: Mapping[str, str]) -> None:
+    """Refuse an evaluator of a part that the dataset lacks, before anything runs.
+
+    Args:
+        evaluators: what to measure.
+        parts: of the dataset.
+
+    Raises:
+        HelipError: names the evaluator and the parts that there are.
+    """
+    for one in evaluators:
+        for part in one.parts:
+            try:
+                check_part(part, parts)
+            except HelipError as error:
+                raise HelipError(f"evaluator {one.name}: {error}") from None
+
+
+class _Remembered:
+    """Embeds each part and each set once, and looks after the fields that evaluators name, whatever they do with them.
+
+    A field that no row has is refused; rows that lack it are counted.
+    """
+
+    def __init__(self, embed: Embed, say: Callable[[str], None]) -> None:
         self.transform, self.device, self.texts = embed.transform, embed.device, embed.texts
-        self.classifier, self.fields, self.captions = embed.classifier, embed.fields, embed.captions
-        self.embed, self.known = embed, {}
+        self.classifier = embed.classifier
+        self.embed, self.known, self.said = embed, {}, set[str]()
+        self._say, self.name = say, ""  # of the evaluator that runs
 
     def part(self, part: str) -> tuple[NDArray, NDArray, NDArray]:
         if part not in self.known:
@@ -84,9 +134,43 @@ class _Remembered:
 
     def images(self, dataset: Dataset) -> tuple[NDArray, NDArray]:
         key = getattr(dataset, "key", dataset)
+        for note in getattr(dataset, "notes", ()):
+            self.say(f"{self.name}: {note}")
         if key not in self.known:
             self.known[key] = self.embed.images(dataset)
         return self.known[key]
+
+    def fields(self, rows: NDArray, field: str) -> list[str]:
+        found = self.embed.fields(rows, field)
+        self._count(rows, field, found)
+        return found
+
+    def captions(self, rows: NDArray, field: str | None) -> list[tuple[str, ...]]:
+        found = self.embed.captions(rows, field)
+        if field is not None:
+            self._count(rows, field, found)
+        return found
+
+    def names(self, rows: NDArray) -> list[str]:
+        return self.embed.names(rows)
+
+    def _count(self, rows: NDArray, field: str, found: Sequence[Any]) -> None:
+        lacking = np.array([not one for one in found], bool)
+        if len(rows) and lacking.all():
+            there = self.names(rows)
+            listed = ", ".join(there[:SHOWN]) + (", ..." if len(there) > SHOWN else "")
+            raise HelipError(
+                f"evaluator {self.name}: no row has the field {field!r}{nearest(field, there)}; the json of the shards "
+                f"has {listed or 'no field'}"
+            )
+        if lacking.any():
+            self.say(f"{self.name}: {lacking.sum():,} of {len(rows):,} rows lack the field {field!r}")
+
+    def say(self, line: str) -> None:
+        """Once."""
+        if line not in self.said:
+            self.said.add(line)
+            self._say(line)
 
 
 def measure_all(evaluators: Sequence[Evaluator], embed: Embed, say: Callable[[str], None] = print) -> Found:
@@ -95,15 +179,17 @@ def measure_all(evaluators: Sequence[Evaluator], embed: Embed, say: Callable[[st
     Args:
         evaluators: what to measure.
         embed: the model; each part is embedded once.
-        say: takes one line for each evaluator that is skipped because its data are not here.
+        say: takes one line for each evaluator that is skipped because its data are not here, and for what of the data
+            is not counted.
 
     Raises:
-        HelipError: two evaluators give a metric of one name.
+        HelipError: two evaluators give a metric of one name, or one names a field that no row has.
     """
-    remembered = _Remembered(embed)
     metrics: Found = {}
+    remembered = _Remembered(embed, say)
     for evaluator in evaluators:
         try:
+            remembered.name = evaluator.name
             found = evaluator.run(remembered)
         except Absent as reason:
             say(f"skipped {evaluator.name}: {reason}")

@@ -1,112 +1,62 @@
-"""From label strings and prompt templates to a zero-shot classifier."""
+"""Zero-shot classification: of a part's images by a field of their json, or of the pictures of a directory."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import open_clip
-import torch
-from numpy.typing import NDArray
-
-from helip.errors import HelipError
-
-Template = str | Callable[[str], str]
-
-# Sets of prompts by name, as open_clip has them for ImageNet.
-NAMED_TEMPLATES: dict[str, tuple[Template, ...]] = {
-    "openai": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
-    "simple": tuple(open_clip.SIMPLE_IMAGENET_TEMPLATES),
-}
+from helip.evaluation.directories import OnDirectory, classify, open_set
+from helip.evaluation.embed import Absent, Embed, Evaluator, Found, OnPart
+from helip.evaluation.metrics import accuracy_samples
+from helip.evaluation.prompts import Template, classes_of, prompts, readable
 
 
-def readable(label: str) -> str:
-    """A label as a person would say it: 'face-smiling' becomes 'face smiling', '_' likewise."""
-    return " ".join(label.replace("-", " ").replace("_", " ").split())
+def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
+    """The class for a line of the configuration: on a directory, or on a part of the dataset."""
+    return DirectoryZeroShot if "path" in line else ZeroShot
 
 
-def template(text: str) -> Callable[[str], str]:
-    """A prompt with `{}` or, as clip-benchmark writes it, `{c}` in the place of the class."""
-    return partial(_filled, text)
+@dataclass(frozen=True)
+class ZeroShot(OnPart):
+    """Zero-shot classification of a part's images by a field of their json.
 
-
-def _filled(text: str, name: str) -> str:
-    try:
-        return text.format(c=name) if "{c}" in text else text.format(name)
-    except (LookupError, ValueError, AttributeError, TypeError) as error:
-        raise HelipError(f"template {text!r} cannot be filled in: write {{}} in the place of the class") from error
-
-
-def prompts(
-    templates: Sequence[Template] | str | None, names: Sequence[str], own: Sequence[Template] = ()
-) -> tuple[Template, ...]:
-    """The templates that a configuration asks for; each of them tells the classes apart.
-
-    Args:
-        templates: prompts with `{}` or `{c}` for the class, or the name of a set of them; None: `own`.
-        names: of the C classes.
-        own: what the data bring.
-
-    Raises:
-        HelipError: no such set, a template that cannot be filled in, or one that gives two names the same prompt.
+    Attributes:
+        label: json field whose distinct values are the classes; rows without it are left out and counted.
+        templates: prompts with `{}` or `{c}` for the class, or `openai` (80) or `simple` (7), open_clip's for ImageNet.
     """
-    if isinstance(templates, str):
-        if templates not in NAMED_TEMPLATES:
-            raise HelipError(f"templates={templates}: give a list of prompts, or {' or '.join(NAMED_TEMPLATES)}")
-        templates = NAMED_TEMPLATES[templates]
-    wanted = own if templates is None else templates
-    if not wanted:
-        raise HelipError("there is no template: give a list of prompts, or leave the key `templates` out")
-    chosen = tuple(one if callable(one) else template(str(one)) for one in wanted)
-    for one in chosen:
-        said: dict[str, str] = {}
-        for name in names:
-            first = said.setdefault(one(name), name)
-            if first != name:
-                raise HelipError(
-                    f"a template makes {one(name)!r} of the class {first!r} and of {name!r} too: "
-                    "write {} in the place of the class"
-                )
-    return chosen
+
+    label: str
+    templates: tuple[Template, ...] | str = ("{}",)
+
+    def run(self, embed: Embed) -> Found:
+        image, _, rows = embed.part(self.part)
+        names, label = classes_of(embed.fields(rows, self.label))
+        if len(names) < 2:
+            raise Absent(
+                f"part {self.part} has {len(names)} classes in the field {self.label!r}: name a json field of the "
+                "shards with at least two values"
+            )
+        said = [readable(name) for name in names]
+        weights = embed.classifier(said, prompts(self.templates, said))
+        known = label >= 0
+        found = accuracy_samples(image[known], weights, label[known])
+        return {f"zeroshot_{self.label}_{key}": sampled for key, sampled in found.items()}
 
 
-def classes_of(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """Class names in sorted order, and the class of each row.
+@dataclass(frozen=True)
+class DirectoryZeroShot(OnDirectory):
+    """Zero-shot classification of the pictures of a directory: clip-benchmark's, or with a folder for each class.
 
-    Returns:
-        names: the C distinct labels that are not empty, as they stand in the data.
-        label: (n,) int64 position in `names`, -1 for an empty label.
+    Attributes:
+        names: of the classes in the order of their folders or numbers; None: those of the set.
+        templates: prompts with `{}` or `{c}` for the class, or `openai` (80) or `simple` (7), open_clip's for
+            ImageNet; None: those of the set.
     """
-    names = sorted({label for label in labels if label})
-    position = {name: i for i, name in enumerate(names)}
-    return names, np.array([position.get(label, -1) for label in labels], np.int64)
 
+    names: tuple[str, ...] | None = None
+    templates: tuple[Template, ...] | str | None = None
 
-def class_embeddings(
-    model: torch.nn.Module,
-    tokenizer: Callable,
-    names: Sequence[str],
-    templates: Sequence[Template],
-    device: torch.device | str = "cpu",
-) -> NDArray[np.float32]:
-    """Class embeddings by open_clip's own function; the model's train or eval mode is as before afterwards.
-
-    Args:
-        model: an open_clip model (or anything with `encode_text(tokens, normalize=True)`).
-        tokenizer: texts -> tokens.
-        names: C class names.
-        templates: each a function of the name, or a string with `{}` in its place; the prompts of a class are averaged.
-        device: where the model is.
-
-    Returns:
-        (D, C) float32, columns of length 1.
-    """
-    # open_clip looks at the first template only to decide whether all are strings.
-    prompts = [template.format if isinstance(template, str) else template for template in templates]
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        weights = open_clip.build_zero_shot_classifier(model, tokenizer, list(names), prompts, device=device)
-    finally:
-        for module in training:
-            module.training = True
-    return weights.float().cpu().numpy()
+    def run(self, embed: Embed) -> Found:
+        pictures = open_set(self.path, self.split, embed.transform, self.names)
+        if pictures.names is None:
+            raise Absent(f"{self.path} has no class names: write classnames.txt, a line for each class, or give names")
+        return classify(pictures, embed, pictures.names, self.templates)

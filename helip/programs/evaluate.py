@@ -16,7 +16,7 @@ from helip.programs.session import Session
 
 def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Metrics of one or several checkpoints, or of ${model}, side by side."""
-    session = Session(config, folder)
+    session = Session(config, folder, instantiate)
     folder = session.folder
     board = session.dashboard("evaluate")
     index = session.open_index() if session.common.dataset.path is not None else None

@@ -11,7 +11,7 @@ from helip.mining.request import Rows, training_rows
 from helip.programs import build
 from helip.programs.build import Config, Instantiate
 from helip.programs.hard_pairs import ensure_hard_pairs, reuse_hard_pairs
-from helip.programs.mining_summary import print_mining
+from helip.programs.mining_summary import check_label, print_mining
 from helip.programs.session import Session
 from helip.programs.verify import VerifySettings, verify
 from helip.typed import typed
@@ -19,7 +19,7 @@ from helip.typed import typed
 
 def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Shards (or arrays) -> embeddings -> hard pairs -> tables and contact sheet."""
-    session = Session(config, folder)
+    session = Session(config, folder, instantiate)
     folder = session.folder
     request = build.mining_request(config, instantiate)
     if session.common.dataset.path is None:
@@ -32,6 +32,7 @@ def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
         if session.rank == 0:
             verify(request, rows, what, config["seed"], session.console)
         return
+    check_label(session.common.dataset.label, rows)
     board = session.dashboard("mine")
     if config["reuse"]:
         mined = reuse_hard_pairs(request, rows, Path(config["reuse"]), session.trainer, session.console)

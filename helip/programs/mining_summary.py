@@ -17,6 +17,7 @@ from helip.data.reader import SampleReader, Unreadable
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.evaluation.clip_embed import as_text
+from helip.evaluation.embed import nearest
 from helip.mining.request import CONTENT, EMBEDDED, Mined, MiningRequest, Rows
 from helip.mining.settings import SCORES
 from helip.programs.find import find_hard_pairs
@@ -32,6 +33,7 @@ from helip.report.mining_report import (
 )
 from helip.report.tables import Table, mining_tables, time_table
 
+LOOKED = 1_000  # rows among which a label is looked for before mining
 MANY_ROWS = 200_000  # labels live in the json members; above it reading them all takes longer than the user would wait
 
 
@@ -132,14 +134,39 @@ def _subtitle(request: MiningRequest, rows: Rows) -> str:
     return f"{name} · {request.embedding.name} · ranked by {score} · {rows.usable:,} pairs"
 
 
+def check_label(label: str | None, rows: Rows) -> None:
+    """Refuse a dataset.label that none of the first LOOKED usable rows has, before anything is mined.
+
+    Raises:
+        HelipError: with the fields that there are.
+    """
+    if label is None or rows.index is None or not rows.usable:
+        return
+    reader, there = SampleReader(rows.index), dict[str, None]()
+    for row in np.flatnonzero(rows.wanted)[:LOOKED].tolist():
+        there |= dict.fromkeys(_facts(reader, row))
+    if label not in there:
+        raise HelipError(
+            f"dataset.label={label} is no field of the shards' json{nearest(label, there)}: it has "
+            f"{', '.join(there) or 'none'}; dataset.label=null leaves it out"
+        )
+
+
+def _facts(reader: SampleReader, row: int) -> dict[str, Any]:
+    try:
+        return reader.metadata(row)
+    except Unreadable:
+        return {}
+
+
 def _label_rates(label: str, hard: np.ndarray, rows: Rows, reader: SampleReader) -> str:
     labels = np.full(len(rows.wanted), "", object)
     for row in np.flatnonzero(rows.wanted):
-        labels[row] = as_text(reader.metadata(int(row)).get(label))
-    rates = label_rates(hard, labels, rows.wanted)
+        labels[row] = as_text(_facts(reader, int(row)).get(label))
+    rates, lacking = label_rates(hard, labels, rows.wanted), int((labels[rows.wanted] == "").sum())
     return (
         f"same {label}: {rates.hard:.1%} of the hard pairs, {rates.random:.1%} of random pairs "
-        f"({rates.ratio:.1f} times as often)"
+        f"({rates.ratio:.1f} times as often)" + (f"; {lacking:,} rows lack the field" if lacking else "")
     )
 
 

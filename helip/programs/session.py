@@ -16,10 +16,10 @@ from helip.errors import HelipError
 from helip.evaluation.clip_embed import ClipEmbed, Drive, predict_drive
 from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.samples import values_of
-from helip.evaluation.suite import measure_all
+from helip.evaluation.suite import check_parts, measure_all
 from helip.models.clip import Clip
 from helip.programs import build
-from helip.programs.build import Common, Config
+from helip.programs.build import Common, Config, Instantiate
 from helip.programs.multirun import BEFORE, RESULTS, finished_run, note_job
 from helip.programs.settings import TrainSettings
 from helip.ranks import global_rank, predict_trainer
@@ -33,10 +33,10 @@ from helip.training.resume_guard import changes, recorded, refusal
 class Session:
     """Rank, console, run folder, requests, and the processes started."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Config, folder: Path, instantiate: Instantiate) -> None:
         if not isinstance(config["seed"], int) or not 0 <= config["seed"] < 1 << 32:
             raise HelipError(f"seed={config['seed']} must be a whole number from 0 to {(1 << 32) - 1}")
-        self.config = config
+        self.config, self.instantiate = config, instantiate
         self.said: set[str] = set()
         self.common: Common = build.common(config)
         self.trainer = predict_trainer(self.common.trainer)
@@ -121,7 +121,10 @@ class Session:
     @cached_property
     def evaluators(self) -> tuple[Evaluator, ...]:
         """What conf/evaluation and the dataset ask for."""
-        return self.common.evaluation.build()
+        found = self.common.evaluation.build(self.instantiate)
+        if self.common.dataset.path is not None:
+            check_parts(found, self.common.dataset.parts)
+        return found
 
     def measure(self, clip: Clip, index: ShardIndex | None) -> Found:
         """All metrics of a model with their samples, by predict loops."""

@@ -1,6 +1,7 @@
 """The settings of training as the configuration names them (conf/helip, conf/train.yaml, conf/data)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +138,6 @@ class EvaluationSettings:
         if not 0 <= self.max_drop <= 1:
             raise HelipError(f"evaluation.max_drop={self.max_drop} must be a share from 0 to 1")
 
-    def build(self) -> tuple[Evaluator, ...]:
-        """The evaluators; raises HelipError as `build_evaluators`."""
-        return build_evaluators(self.evaluators, self.imagenet, self.sets)
+    def build(self, instantiate: Callable[..., Evaluator] | None = None) -> tuple[Evaluator, ...]:
+        """The evaluators; `instantiate` makes those with `_target_`. Raises HelipError as `build_evaluators`."""
+        return build_evaluators(self.evaluators, self.imagenet, self.sets, instantiate)

@@ -12,7 +12,7 @@ from helip.artifacts.datasets import shard_weights
 from helip.data.datamodule import targets_per_step
 from helip.errors import HelipError
 from helip.evaluation.best import FILE as BEST
-from helip.evaluation.best import BestCheckpoint, check_choice
+from helip.evaluation.best import BestCheckpoint, check_choice, check_metric
 from helip.evaluation.clip_embed import ClipEmbed, inside_fit_drive
 from helip.evaluation.results import results
 from helip.mining.request import Mined, training_rows
@@ -47,7 +47,7 @@ from helip.training.seen import SeenRows
 
 def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Ensure the hard pairs, evaluate, fit, evaluate again; the run folder holds all of it."""
-    session = Session(config, folder)
+    session = Session(config, folder, instantiate)
     folder = session.folder
     if session.common.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
@@ -73,6 +73,8 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps, weights)
     session.console.print(describe_length(settings, stream, data, clip, rows.usable, session.trainer.world_size))
     before = session.evaluate(clip, index)
+    if settings.best:
+        check_metric(settings.best, before)
     start = {name: value.clone() for name, value in clip.model.state_dict().items()} if alpha < 1 else None
     fixed |= {"hard_pairs": origin(mined.index) if mined else None}
     module = build_module(clip, pairs, optim, steps, settings, fixed)

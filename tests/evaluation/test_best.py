@@ -16,7 +16,7 @@ from helip.errors import HelipError
 from helip.evaluation.best import BestCheckpoint, better, check_choice
 from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.embed import Evaluator
-from helip.evaluation.parts import Retrieval
+from helip.evaluation.retrieval import Retrieval
 from helip.evaluation.samples import Sampled
 from helip.evaluation.suite import build_evaluators
 

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from helip.errors import HelipError
-from helip.evaluation.directories import ImageNet
-from helip.evaluation.imagenet import TEMPLATES, ImageNetFolder, is_validation_set, wnids
+from helip.evaluation.imagenet import ImageNet
 from helip.evaluation.suite import build_evaluators
+from helip.evaluation.wnid_folders import TEMPLATES, ImageNetFolder, is_validation_set, wnids
 
 # By open_clip's list: 0 tench, 1 goldfish, 851 television.
 TENCH, GOLDFISH, TELEVISION = "n01440764", "n01443537", "n04404412"
@@ -46,8 +46,8 @@ def test_a_subset_of_classes(tmp_path):
 
 
 def test_only_the_validation_set_is_named_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("helip.evaluation.imagenet.wnids", lambda: [TENCH, GOLDFISH])
-    monkeypatch.setattr("helip.evaluation.imagenet.PER_CLASS", 2)
+    monkeypatch.setattr("helip.evaluation.wnid_folders.wnids", lambda: [TENCH, GOLDFISH])
+    monkeypatch.setattr("helip.evaluation.wnid_folders.PER_CLASS", 2)
     make(tmp_path, {TENCH: 2})
     assert not is_validation_set(tmp_path)  # such as ImageNet-R
     make(tmp_path, {GOLDFISH: 2})

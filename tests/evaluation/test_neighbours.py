@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helip.evaluation.embed import Absent
+from helip.errors import HelipError
 from helip.evaluation.neighbours import gallery_ranks, neighbour_positions
 from helip.evaluation.suite import build_evaluators, evaluate_all
 
@@ -69,5 +69,5 @@ def test_against_a_plain_loop() -> None:
 def test_no_neighbours_at_all() -> None:
     (evaluator,) = build_evaluators([{"kind": "neighbours", "part": "val", "field": "nothing"}])
     assert evaluator.measured_on == "val"
-    with pytest.raises(Absent, match="no row of part val names a neighbour in the field 'nothing'"):
+    with pytest.raises(HelipError, match="evaluator val: the field 'nothing' names no row of part val by its 'key'"):
         evaluator.run(Toy())  # type: ignore[arg-type]

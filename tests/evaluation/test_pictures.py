@@ -8,11 +8,15 @@ import torch
 from PIL import Image
 
 from helip.errors import HelipError
-from helip.evaluation.directories import DirectoryRetrieval, DirectoryZeroShot, benchmark_name, open_set
+from helip.evaluation.directories import benchmark_name, open_set
 from helip.evaluation.embed import Absent
-from helip.evaluation.imagenet import ImageNetFolder
-from helip.evaluation.pictures import FolderSet, WdsSet, require
+from helip.evaluation.folders import FolderSet
+from helip.evaluation.pictures import require
 from helip.evaluation.probe import DirectoryProbe
+from helip.evaluation.retrieval import DirectoryRetrieval
+from helip.evaluation.wds import WdsSet
+from helip.evaluation.wnid_folders import ImageNetFolder
+from helip.evaluation.zeroshot import DirectoryZeroShot
 from tests.evaluation.wds import encoded, write_classification, write_retrieval, write_split
 
 
@@ -51,7 +55,7 @@ def test_what_is_missing_or_damaged_is_one_sentence(tmp_path):
     with pytest.raises(Absent, match=r"hf download clip-benchmark/wds_vtab-dtd --repo-type dataset"):
         require(tmp_path / "wds_vtab-dtd")
     folder = write_classification(tmp_path / "wds_x", ["a", "b"], ["{c}"], {"test": [0, 1] * 9})
-    with pytest.raises(Absent, match=r"the train split in .* lacks all of its shards: fetch them from .*/wds_x"):
+    with pytest.raises(Absent, match=r"has no split train, but test: fetch them from .*/wds_x"):
         WdsSet(folder, "train", as_array)
     (folder / "test" / "1.tar").rename(folder / "test" / "away")
     with pytest.raises(Absent, match=r"lacks 1 of its 2 shards \(1.tar\)"):
@@ -60,7 +64,7 @@ def test_what_is_missing_or_damaged_is_one_sentence(tmp_path):
     with pytest.raises(HelipError, match=r"1.tar is damaged after"):
         WdsSet(folder, "test", as_array)
     write_split(folder, "bare", [{"png": encoded(0, "png")}], 1)
-    with pytest.raises(HelipError, match=r"s0000000 in .*0.tar has no picture or no .cls"):
+    with pytest.raises(HelipError, match=r"s0000000 in .*0.tar has no .cls beside .png: fetch"):
         WdsSet(folder, "bare", as_array)
     (folder / "dataset_type.txt").write_text("multilabel\n")
     with pytest.raises(HelipError, match="is a multilabel set"):
@@ -96,9 +100,10 @@ def class_folders(folder):
 def test_class_folders_without_splits_are_the_test_set_and_no_other(tmp_path):
     class_folders(tmp_path)
     assert open_set(str(tmp_path), "test", as_array).names == ["cat", "dog"]
-    for split in ("train", "val"):
-        with pytest.raises(Absent, match=f"{tmp_path} has no folder {split} with class folders in it"):
+    for split, error in (("train", Absent), ("val", HelipError)):
+        with pytest.raises(HelipError, match=f"{tmp_path} has no folder {split} with class folders in it") as found:
             open_set(str(tmp_path), split, as_array)
+        assert type(found.value) is error
     class_folders(tmp_path / "val")
     assert len(open_set(str(tmp_path), "val", as_array)) == 2
 

@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 from helip.errors import HelipError
-from helip.evaluation.directories import ImageNet
 from helip.evaluation.embed import Absent
-from helip.evaluation.parts import Retrieval, ZeroShot
+from helip.evaluation.imagenet import ImageNet
+from helip.evaluation.retrieval import Retrieval
 from helip.evaluation.suite import build_evaluators, evaluate_all
+from helip.evaluation.zeroshot import ZeroShot
 
 FIELDS = {
     "caption": ["a cat", "a cat", "a dog", "no label"],
@@ -38,7 +39,7 @@ class HandMade:
     def part(self, part):
         self.calls.append(part)
         if part != "test":
-            raise Absent(f"dataset toy has no part {part!r}: docs/datasets.md says how to get it")
+            raise Absent(f"the set {part!r} is not here: docs/datasets.md says how to get it")
         text = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
         return np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 1.0]]), text, np.array([10, 11, 12, 13])
 
@@ -56,6 +57,9 @@ class HandMade:
 
     def captions(self, rows, field):
         return [CAPTIONS[row - 10] for row in rows]
+
+    def names(self, rows):
+        return [name for name, values in FIELDS.items() if any(values[row - 10] for row in rows)]
 
     def texts(self, captions):
         return np.array([DIRECTIONS[caption] for caption in captions])
@@ -96,10 +100,11 @@ def test_all_captions_of_an_image_are_right_answers():
     assert got["test/t2i_median_rank"] == 2
 
 
-def test_a_group_that_no_row_has_is_skipped():
-    said = []
-    assert evaluate_all([Retrieval("test", "test", group="nothing")], HandMade(), said.append) == {}
-    assert said == ["skipped test: no row of part test has the field 'nothing': name a json field of the shards"]
+def test_a_group_that_no_row_has_is_refused():
+    with pytest.raises(
+        HelipError, match=r"evaluator test: no row has the field 'nothing'; .* has caption, subgroup, f"
+    ):
+        evaluate_all([Retrieval("test", "test", group="nothing")], HandMade())
 
 
 def test_two_evaluators_of_a_name_do_not_overwrite_each_other():
@@ -121,7 +126,7 @@ def test_what_is_not_here_is_skipped_with_one_line():
     evaluators = [Retrieval("val", "val"), ZeroShot("test", "test", "flat"), Retrieval("test", "test")]
     got = evaluate_all(evaluators, HandMade(), said.append)
     assert {name.split("/")[0] for name in got} == {"test"} and "test/i2t_recall@1" in got
-    assert said[0] == "skipped val: dataset toy has no part 'val': docs/datasets.md says how to get it"
+    assert said[0] == "skipped val: the set 'val' is not here: docs/datasets.md says how to get it"
     assert said[1].startswith("skipped test: part test has 1 classes in the field 'flat'") and len(said) == 2
 
 
@@ -151,10 +156,15 @@ def test_evaluators_from_configuration(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"kind": "retrival", "part": "val"}, "'retrival' is unknown: use one of retrieval, zeroshot, probe, imagenet"),
+        (
+            {"kind": "retrival", "part": "val"},
+            r"'retrival' is unknown \(did you mean 'retrieval'\?\): use one of i",
+        ),
         ({"part": "val"}, "None is unknown"),
         ({"kind": "zeroshot", "part": "val"}, "label"),
-        ({"kind": "retrieval", "part": "val", "at": 3}, "at"),
+        ({"kind": "retrieval", "part": "val", "at": 3}, "has no field 'at' .*, but name, every, part, group, captions"),
+        ({"kind": "retrieval", "part": "val", "captoins": "x"}, r"'captoins' \(did you mean 'captions'\?\)"),
+        ({"kind": "metrics", "part": "val"}, "'metrics' is unknown"),
         ({"kind": "retrieval", "part": "val", "name": "my/val"}, "the name my/val has a slash; give it a `name:`"),
     ],
 )

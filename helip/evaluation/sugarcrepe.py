@@ -1,6 +1,7 @@
 """Compositional pairs: does the model prefer the right caption to the one with a word changed? (SugarCrepe)"""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ class NamedPictures(PictureSet):
         return self.paths[position].read_bytes(), str(self.paths[position])
 
 
+def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
+    """The class for a line of the configuration."""
+    return SugarCrepe
+
+
 @dataclass(frozen=True)
 class SugarCrepe(Evaluator):
     """Share of pairs whose picture is more similar to its caption than to the negative one; a tie is a miss.
@@ -57,7 +63,10 @@ class SugarCrepe(Evaluator):
         missing = [name for name in names if not (Path(self.images) / name).is_file()]
         if missing:
             raise Absent(f"{len(missing)} of {len(names)} pictures ({missing[0]}) are not in {self.images}: {GET}")
-        image, positions = embed.images(NamedPictures(Path(self.images), names, embed.transform))
+        pictures = NamedPictures(Path(self.images), names, embed.transform)
+        if lacking := sorted(files.keys() - pairs.keys()):
+            pictures.notes = [f"{self.path} lacks {len(lacking)} of the {len(FILES)} files: {', '.join(lacking)}"]
+        image, positions = embed.images(pictures)
         place = {names[position]: row for row, position in enumerate(positions)}
         found = {}
         for name, several in pairs.items():

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from helip.errors import HelipError
-from helip.evaluation.compositional import FILES, prefers, read_pairs
 from helip.evaluation.embed import Absent
 from helip.evaluation.samples import values_of
+from helip.evaluation.sugarcrepe import FILES, prefers, read_pairs
 from helip.evaluation.suite import build_evaluators
 from tests.samples import picture
 

@@ -10,8 +10,8 @@ import torch
 
 from helip.errors import HelipError
 from helip.evaluation.metrics import accuracy_samples
+from helip.evaluation.prompts import class_embeddings, classes_of, prompts, readable
 from helip.evaluation.samples import values_of
-from helip.evaluation.zeroshot import class_embeddings, classes_of, prompts, readable
 
 TINY = {
     "embed_dim": 16,

@@ -1,0 +1,169 @@
+"""The directories of clip-benchmark, read by offset as they are."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from helip.artifacts.shard_scan import NAME
+from helip.artifacts.tar import TarError, scan_tar
+from helip.errors import HelipError
+from helip.evaluation.embed import Absent
+from helip.evaluation.pictures import PictureSet, Transform, lines_of, no_split, text_of
+from helip.evaluation.prompts import template
+
+IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg")  # those of clip-benchmark, in its order of preference
+HUB = "https://huggingface.co/datasets/clip-benchmark"
+
+
+class WdsSet(PictureSet):
+    """One split of a clip-benchmark directory, read by offset without conversion.
+
+    Its rules: SPLIT/0.tar to SPLIT/(nshards - 1).tar with SPLIT/nshards.txt; KEY.webp, .png or .jpg beside KEY.cls (a
+    class number) or, if dataset_type.txt says `retrieval`, beside KEY.txt (one caption a line); classnames.txt and
+    zeroshot_classification_templates.txt (`{c}` is the class) hold one entry a line.
+    """
+
+    def __init__(self, folder: Path, split: str, transform: Transform, names: Sequence[str] | None = None) -> None:
+        """Scan the shards' headers and read labels or captions.
+
+        Args:
+            folder: of the set.
+            split: a folder in it.
+            transform: picture -> (3, H, W) tensor.
+            names: of the classes by their numbers; None: the lines of classnames.txt.
+
+        Raises:
+            Absent: a shard is not there.
+            HelipError: a damaged shard, a sample without a picture, label or caption, a kind of set that cannot be
+                evaluated, or names that are not as many as the classes.
+        """
+        self.key, self.transform, self.folder = (str(folder), split), transform, folder
+        kind = (lines_of(folder / "dataset_type.txt") or ["classification"])[0].lower()
+        if kind not in ("classification", "retrieval"):
+            raise HelipError(f"{folder} is a {kind} set: only classification and retrieval sets can be evaluated.")
+        self.shards = _shards(folder, split)
+        second = "cls" if kind == "classification" else "txt"
+        self.members: list[tuple[int, int, int]] = []  # (shard, offset, size) of each picture
+        contents: list[tuple[bytes, str]] = []
+        for number, shard in enumerate(self.shards):
+            for picture, content, where in _samples(shard, second):
+                self.members.append((number, *picture))
+                contents.append((content, where))
+        if not self.members:
+            raise HelipError(f"{folder / split} holds no sample: fetch it again.")
+        if kind == "retrieval":
+            self.captions = [_captions(*one) for one in contents]
+            return
+        self.labels = np.array([_label(*one) for one in contents], np.int64)
+        self.names = self._names(names, contents)
+        lines = lines_of(folder / "zeroshot_classification_templates.txt") or []
+        self.templates = tuple(template(line) for line in lines if line) or None
+
+    def _names(self, names: Sequence[str] | None, contents: Sequence[tuple[bytes, str]]) -> list[str] | None:
+        """Of the classes: as given, else those of classnames.txt, as many as the labels need."""
+        own, last = lines_of(self.folder / "classnames.txt"), int(self.labels.argmax())
+        if names is not None:
+            classes = len(own or []) or int(self.labels[last]) + 1
+            if len(names) != classes:
+                raise HelipError(
+                    f"{len(names)} class names for the {classes} classes of {self.folder}: give one for each."
+                )
+            own = list(names)
+        if own is not None and self.labels[last] >= len(own):
+            raise HelipError(
+                f"{contents[last][1]} names class {self.labels[last]}, but {self.folder} has {len(own)} class names, "
+                "from 0: give a name for each class"
+            )
+        return own
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def source(self, position: int) -> tuple[bytes, str]:
+        shard, offset, size = self.members[position]
+        with open(self.shards[shard], "rb") as file:
+            file.seek(offset)
+            return file.read(size), f"picture {position} of {self.shards[shard]}"
+
+
+def is_wds(folder: Path) -> bool:
+    """Whether a directory is laid out as clip-benchmark's."""
+    return any(folder.glob("*/nshards.txt")) or any(folder.glob("*/0.tar"))
+
+
+def _shards(folder: Path, split: str) -> list[Path]:
+    """The tars of a split in order: as many as nshards.txt says, else all that are there."""
+    lines = lines_of(folder / split / "nshards.txt")
+    if lines and lines[0].isdigit():
+        shards = [folder / split / f"{number}.tar" for number in range(int(lines[0]))]
+    else:
+        found = [path for path in (folder / split).glob("*.tar") if re.fullmatch(r"\d+", path.stem)]
+        shards = sorted(found, key=lambda path: int(path.stem))
+    missing = [path for path in shards if not path.is_file()]
+    get = f"fetch them from {HUB}/{folder.name} if it has them"
+    if not shards:
+        there = sorted({path.parent.name for path in folder.glob("*/*.tar")})
+        raise no_split(split, f"{folder} has no split {split}, but {', '.join(there) or 'none at all'}: {get}")
+    if missing:
+        what = f"{len(missing)} of its {len(shards)} shards ({missing[0].name})"
+        raise Absent(f"the {split} split in {folder} lacks {what}: {get}")
+    return shards
+
+
+def _samples(shard: Path, second: str) -> Iterator[tuple[tuple[int, int], bytes, str]]:
+    """(offset, size) of each picture, the content of the member beside it with the extension `second`, and its place.
+
+    A sample is what shares a key, whatever the order of its members.
+    """
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    try:
+        for member in scan_tar(shard):
+            match = NAME.match(member.name)
+            if match is None:
+                continue
+            members, extension = found.setdefault(match[1], {}), match[2].lower()
+            if extension in members:
+                raise HelipError(f"{member.name} is twice in {shard}: fetch or write the shard again")
+            members[extension] = (member.offset, member.size)
+    except TarError as error:
+        raise HelipError(f"{shard} is damaged after {len(found)} samples: {error}; fetch it again.") from error
+    with open(shard, "rb") as file:
+        for key, members in found.items():
+            picture = next((members[ext] for ext in IMAGE_EXTENSIONS if ext in members), None)
+            if picture is None or second not in members:
+                there = ", ".join(f".{extension}" for extension in members)
+                what = f"no .{second}" if picture else f"no picture ({', '.join(IMAGE_EXTENSIONS)})"
+                raise HelipError(f"{key} in {shard} has {what} beside {there}: fetch or write the shard again.")
+            offset, size = members[second]
+            file.seek(offset)
+            yield picture, file.read(size), f"{key}.{second} in {shard}"
+
+
+def _label(content: bytes, where: str) -> int:
+    """The class number in a .cls file."""
+    text = content.strip()
+    if not text.isdigit():
+        raise HelipError(
+            f"{where} holds {_shown(text)} where the number of a class belongs, from 0: write the numbers, and the "
+            "names into classnames.txt"
+        )
+    return int(text)
+
+
+def _captions(content: bytes, where: str) -> tuple[str, ...]:
+    """One a line; blank lines are none."""
+    captions = tuple(line.strip() for line in text_of(content, where).splitlines())
+    captions = tuple(caption for caption in captions if caption)
+    if not captions:
+        raise HelipError(
+            f"{where} holds no caption, but each picture of a retrieval set needs one: write it, or leave "
+            "the picture out"
+        )
+    return captions
+
+
+def _shown(text: bytes) -> str:
+    """Bytes of a stranger on a terminal: short, without control characters."""
+    return repr(text[:30].decode("utf-8", "replace")) if text else "nothing"

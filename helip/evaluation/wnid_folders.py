@@ -1,0 +1,97 @@
+"""ImageNet zero-shot from folders named by WordNet ids, with open_clip's class names and templates."""
+
+from pathlib import Path
+
+import numpy as np
+from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+from timm.data.imagenet_info import ImageNetInfo
+
+from helip.errors import HelipError
+from helip.evaluation.folders import list_pictures, subfolders
+from helip.evaluation.pictures import PictureSet, Transform
+
+TEMPLATES = OPENAI_IMAGENET_TEMPLATES
+PER_CLASS = 50  # pictures of each class in ImageNet-1k's validation set (arXiv 1409.0575, table 2)
+
+
+def wnids() -> list[str]:
+    """The 1000 WordNet ids in the order of open_clip.IMAGENET_CLASSNAMES."""
+    return list(ImageNetInfo("imagenet-1k").label_names())
+
+
+class ImageNetFolder(PictureSet):
+    """The pictures of the wnid folders of one directory, in sorted order.
+
+    A subset of the classes is classified among those classes alone, as is usual for ImageNet-R, -A and -100.
+
+    Attributes:
+        names: open_clip's names of the C classes that are there, in ImageNet's order.
+        labels: (n,) int64, class of each picture in `names`.
+    """
+
+    templates = tuple(TEMPLATES)
+    names: list[str]
+
+    def __init__(self, folder: Path | str, transform: Transform) -> None:
+        """List the pictures.
+
+        Args:
+            folder: holds a folder for each class; files beside them and hidden folders are ignored, and said.
+            transform: picture -> (3, H, W) tensor.
+
+        Raises:
+            HelipError: no such directory, no picture in it, or a folder that is no class of ImageNet-1k.
+        """
+        self.key, self.transform = (str(folder),), transform
+        order = {wnid: i for i, wnid in enumerate(wnids())}
+        folders = class_folders(folder)
+        found, self.notes = list_pictures(Path(folder), folders)
+        listed = [(order[folders[number].name], path) for number, path in found]
+        if not listed:
+            raise HelipError(
+                f"No picture in the class folders of {folder}: give the folder that holds n01440764/ and so on."
+            )
+        present, labels = np.unique([index for index, _ in listed], return_inverse=True)
+        self.names = [IMAGENET_CLASSNAMES[index] for index in present]
+        self.labels = labels.astype(np.int64)
+        self.paths = [path for _, path in listed]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def source(self, position: int) -> tuple[bytes, str]:
+        return self.paths[position].read_bytes(), str(self.paths[position])
+
+
+def is_validation_set(folder: Path) -> bool:
+    """Whether a folder is that of ImageNet-1k: -R and -A have fewer classes, Sketch other numbers of pictures."""
+    if not folder.is_dir() or len(found := subfolders(folder)) != len(wnids()):
+        return False
+    counts = np.bincount([number for number, _ in list_pictures(folder, found)[0]], minlength=len(found))
+    return bool((counts == PER_CLASS).all())
+
+
+def class_folders(folder: Path | str) -> list[Path]:
+    """The wnid folders of a directory.
+
+    Raises:
+        HelipError: no such directory, no folder in it, or a folder that is no class of ImageNet-1k.
+    """
+    folder, known = Path(folder), set(wnids())
+    if not folder.is_dir():
+        raise HelipError(
+            f"evaluation.imagenet={folder} is no directory: give the folder that holds n01440764/ and so on."
+        )
+    folders = subfolders(folder)
+    strangers = [path.name for path in folders if path.name not in known]
+    if not folders:
+        raise HelipError(
+            f"evaluation.imagenet={folder} holds no folders: give the one that holds n01440764/ and so on."
+        )
+    if strangers:
+        hint = f"; did you mean {folder / 'val'}?" if "val" in strangers else ": rename or remove it."
+        raise HelipError(
+            f"{folder / strangers[0]} is not named by a WordNet id of ImageNet-1k "
+            f"({len(strangers)} of {len(folders)} folders are not){hint}"
+        )
+    return folders
