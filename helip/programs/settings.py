@@ -11,6 +11,7 @@ from helip.evaluation.embed import Evaluator
 from helip.evaluation.suite import build_evaluators
 from helip.models.towers import TowerSettings
 from helip.training.losses import HelipLoss
+from helip.training.margins import Margin
 from helip.typed import Leaf
 
 
@@ -27,7 +28,7 @@ class PairSettings:
     symmetric: bool
     mask_duplicates: bool
     schedule: Leaf[Schedule]
-    margin: dict[str, Any]
+    margin: Leaf[Margin]
     plan: dict[str, Any]
 
     def __post_init__(self) -> None:

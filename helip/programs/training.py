@@ -231,7 +231,7 @@ def build_module(
         settings: of the training; None: CLIP's loss on unlocked towers.
         fixed: settings that a resumed run must share.
     """
-    loss = settings.loss() if settings else HelipLoss(pairs.margin_weight, pairs.symmetric, pairs.mask_duplicates)
+    loss = settings.loss() if settings else HelipLoss(margin=pairs.margin(), mask_duplicates=pairs.mask_duplicates)
     if settings:
         prepare_towers(clip.model, settings.towers)
     return HelipModule(
