@@ -133,11 +133,11 @@ def time_whole(
 
 def check_exact(pairs: Pairs, k: int, device: str, count: int) -> float:
     """Share of sampled targets whose rows equal a float64 brute force."""
-    from tests.reference import brute_hard_pairs
+    from helip.mining.reference import hard_pairs
 
     rows = np.sort(np.random.default_rng(1).choice(len(pairs), min(count, len(pairs)), replace=False))
     found = ExactSearch(pairs, SearchSettings(depth=k), device=device).search_rows(rows).rows
-    plain = brute_hard_pairs(pairs.image.array, pairs.text.array, k, targets=rows)[0]
+    plain = hard_pairs(pairs.image.array, pairs.text.array, k, targets=rows)[0]
     return float((found == plain).all(axis=1).mean())
 
 

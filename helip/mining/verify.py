@@ -1,6 +1,7 @@
 """An index held against the embeddings that it was mined from: its form everywhere, its content on a sample of rows.
 
-The sample is recomputed by brute force in float64, from the definition and with none of the search's own code.
+The sample is recomputed by brute force in float64, from the definition (helip/mining/reference.py) and with none of the
+search's own code.
 Legend: N rows, K stored partners, T targets of the sample, R rows looked at together.
 """
 
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from helip.artifacts.hard_pairs import HardPairIndex
+from helip.mining.reference import may_pair, pair_score, same_group
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, Vectors
 
@@ -75,7 +77,7 @@ def check_sample(index: HardPairIndex, pairs: Pairs, targets: np.ndarray) -> Sam
     found = np.asarray(index.rows[targets]).astype(np.int64)  # (T, K)
     live, result = found >= 0, Sampled(len(targets))
     x, y = (_cosines_of(v, targets, found) for v in pairs.modalities)
-    value = np.where(live, _score(x, y, settings.score), 0.0)
+    value = np.where(live, pair_score(x, y, settings.score), 0.0)
     stored = {"scores": value, "scores_image": x, "scores_text": y}
     for name, wanted in stored.items():
         wrong = live & ~(np.abs(np.asarray(getattr(index, name)[targets]) - wanted) <= ROUNDING)
@@ -110,10 +112,6 @@ def _cosines_of(vectors: Vectors, targets: np.ndarray, found: np.ndarray) -> np.
     return np.clip(result, -1, 1)
 
 
-def _score(x: np.ndarray, y: np.ndarray, arm: str) -> np.ndarray:
-    return np.where((x > 0) & (y > 0), x * y, 0.0) if arm == "joint" else (x if arm == "image" else y)
-
-
 def _allowed(
     pairs: Pairs,
     settings: SearchSettings,
@@ -128,14 +126,13 @@ def _allowed(
     Args:
         others: (T, R) or (1, R) rows.
     """
-    allowed: np.ndarray = pairs.valid[np.maximum(others, 0)] & (others != targets[:, None])
-    for similar, low, high in zip((x, y), settings.lows, settings.highs, strict=True):
-        allowed = allowed & (similar >= low - room) & (similar <= high + room)
+    inside = np.maximum(others, 0)
+    allowed: np.ndarray = pairs.valid[inside] & (others != targets[:, None])
+    allowed = allowed & may_pair(x, y, settings.lows, settings.highs, room)
     for group in pairs.groups:
         if group is not None:
-            own, theirs = np.asarray(group[targets])[:, None], np.asarray(group[np.maximum(others, 0)])
-            allowed = allowed & ((own != theirs) | (theirs < 0))
-    return allowed & np.asarray(_score(x, y, settings.score) > -room)
+            allowed = allowed & ~same_group(group, targets, inside)
+    return allowed & np.asarray(pair_score(x, y, settings.score) > -room)
 
 
 def _missing(
@@ -147,7 +144,7 @@ def _missing(
     scores: list[list[np.ndarray]] = [[np.empty(0)] for _ in targets]
     for start, x, y in _blocks(pairs, targets):
         others = np.arange(start, start + int(x.shape[1]))[None]
-        score = _score(x, y, settings.score)
+        score = pair_score(x, y, settings.score)
         better = (score > last + TIE) & _allowed(pairs, settings, targets, others, x, y, -TIE)
         t, k = np.nonzero((found >= start) & (found < start + x.shape[1]))
         better[t, found[t, k] - start] = False

@@ -18,12 +18,12 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners, RandomPartners
+from helip.mining.reference import hard_pairs
 from tests.data.streams import batches, ring, unit_reader
 from tests.faults.injected import dying, in_child
 from tests.faults.recorder import recording, wrong_pairs
 from tests.pipeline.conftest import MODEL, World
 from tests.pipeline.test_bad_input import refused
-from tests.reference import brute_hard_pairs
 from tests.samples import sample, write_shards, write_tar
 
 
@@ -66,7 +66,7 @@ def test_fault_1_mined_ids_are_rows_of_the_shards_whatever_order_loaders_finish_
         stored.text[:32], expected[1], atol=1e-5
     )
     (index,) = (world.folder / "artifacts/folder/hard_pairs").glob("*/meta.json")
-    rows, _, _, _ = brute_hard_pairs(np.array(stored.image[:32]), np.array(stored.text[:32]), 31)
+    rows, _, _, _ = hard_pairs(np.array(stored.image[:32]), np.array(stored.text[:32]), 31)
     assert (HardPairIndex.load(index.parent).rows[:32] == rows).all()
     pairs, wrong = wrong_pairs(world.folder / "record", index.parent, 5)
     assert pairs == 8 * 4 and wrong == []

@@ -6,11 +6,11 @@ import torch
 
 from benchmarks.synthetic import clustered
 from helip.mining.bulk import BulkSource, as_targets, lower_bound, ulp_of
+from helip.mining.reference import unit64
 from helip.mining.scan import above, drop_below, kth_largest, order_of, zero_above
 from helip.mining.settings import SearchSettings
 from helip.mining.survivors import Survivors
 from helip.mining.vectors import open_pairs
-from tests.reference import unit64
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
@@ -59,10 +59,10 @@ def test_first_thresholds_are_below_the_true_kth_score(dtype, score):
     upper = [own @ side.values.T for (own, _), side in zip(sides, block, strict=True)]
     worst = [float(side.error.max()) for side in block]
     found.add(slice(0, 300), torch.arange(300), torch.arange(300), upper, [gap for _, gap in sides], worst)
-    from tests.reference import brute_hard_pairs
+    from helip.mining.reference import hard_pairs
 
     rules = {"score": score, "near_duplicate": 0.9, "min_similarity": 0.2}
-    kth = brute_hard_pairs(image, text, 20, **rules)[1][:, -1]
+    kth = hard_pairs(image, text, 20, **rules)[1][:, -1]
     threshold = found.threshold.numpy()
     assert (threshold <= kth + 1e-7).all()
     assert (threshold[kth > 0.3] > 0).mean() > 0.9, "thresholds too loose to be of use"

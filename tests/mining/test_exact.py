@@ -10,9 +10,9 @@ import torch
 from benchmarks.synthetic import clustered
 from helip.mining.exact import ExactSearch, fast_dtype
 from helip.mining.quick import near_edges, tolerance, unstable
+from helip.mining.reference import hard_pairs
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
-from tests.reference import brute_hard_pairs
 
 RULES = [
     {},
@@ -29,7 +29,7 @@ def check(image, text, rules, dtype, depth=20, rows=None, **more):
     settings = SearchSettings(depth=depth, **rules)
     rows = rows or range(len(image))
     found = ExactSearch(pairs, settings, dtype=dtype).search(rows)
-    plain = brute_hard_pairs(
+    plain = hard_pairs(
         image,
         text,
         depth,
@@ -77,7 +77,7 @@ def test_groups_and_invalid_rows():
     pairs = open_pairs(image, text, valid=valid, **groups)
     found = ExactSearch(pairs, SearchSettings(depth=20)).search(range(500))
     image[~valid] = 1.0
-    plain = brute_hard_pairs(image, text, 20, valid=valid, **groups)
+    plain = hard_pairs(image, text, 20, valid=valid, **groups)
     assert np.array_equal(found.rows, plain[0])
     assert (found.rows[~valid] == -1).all() and found.removed["group_image"] > 0
 

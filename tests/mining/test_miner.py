@@ -9,15 +9,15 @@ from benchmarks.synthetic import clustered
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.mining.miner import mine, mine_hard_pairs
+from helip.mining.reference import hard_pairs
 from helip.mining.settings import SearchSettings
 from tests.mining.ranks import mine_on_ranks, read_bytes
-from tests.reference import brute_hard_pairs
 
 
 def test_public_function_equals_brute_force():
     image, text = clustered(300, 24, 16, seed=1)
     index = mine_hard_pairs(image, text, k=10)
-    assert np.array_equal(index.rows, brute_hard_pairs(image, text, 10)[0])
+    assert np.array_equal(index.rows, hard_pairs(image, text, 10)[0])
     assert index.meta["statistics"]["rows_short"] == 0
     assert json.dumps(index.meta)
 

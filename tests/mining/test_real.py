@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helip.mining.miner import mine_hard_pairs
-from tests.reference import brute_hard_pairs
+from helip.mining.reference import hard_pairs
 
 FOLDER = Path(os.environ.get("HELIP_REAL_EMBEDDINGS", "/nowhere"))
 pytestmark = [
@@ -28,7 +28,7 @@ def load(captions: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(index, image, text, targets, **rules):
-    plain = brute_hard_pairs(image, text, index.depth, targets=targets, **rules)
+    plain = hard_pairs(image, text, index.depth, targets=targets, **rules)
     assert np.array_equal(index.rows[targets], plain[0])
     np.testing.assert_allclose(index.scores[targets], plain[1], rtol=0, atol=6e-8)
 

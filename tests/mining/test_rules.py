@@ -8,10 +8,10 @@ import torch
 
 from benchmarks.synthetic import clustered
 from helip.mining.exact import ExactSearch
+from helip.mining.reference import hard_pairs
 from helip.mining.rescore import COUNTED, FILTERS, Ranked, failures, rescore, unfiltered
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, open_pairs
-from tests.reference import brute_hard_pairs
 
 
 def angles(*degrees: float) -> np.ndarray:
@@ -123,4 +123,4 @@ def test_a_crowd_of_forbidden_copies_pushes_no_partner_out(monkeypatch, modality
     groups: dict[str, Any] = {modality: np.where(np.arange(500) % 2, -1, 7)}
     settings = SearchSettings(depth=10, near_duplicate=1.0)
     found = ExactSearch(open_pairs(image, text, **groups), settings, dtype=torch.bfloat16).search(range(500))
-    assert np.array_equal(found.rows, brute_hard_pairs(image, text, 10, near_duplicate=1.0, **groups)[0])
+    assert np.array_equal(found.rows, hard_pairs(image, text, 10, near_duplicate=1.0, **groups)[0])

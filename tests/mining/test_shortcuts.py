@@ -9,14 +9,14 @@ from helip.mining.choose import choose
 from helip.mining.miner import mine, mine_hard_pairs
 from helip.mining.pool import draw_pool
 from helip.mining.probe import interval, overlap
+from helip.mining.reference import hard_pairs
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
 from tests.mining.ranks import mine_on_ranks, read_bytes
-from tests.reference import brute_hard_pairs
 
 
 def true_recall(index, image, text, k, **more):
-    truth = brute_hard_pairs(image, text, k, **more)[0]
+    truth = hard_pairs(image, text, k, **more)[0]
     return overlap(np.asarray(index.rows), truth).sum() / (truth >= 0).sum()
 
 
@@ -67,7 +67,7 @@ def test_pool_finds_the_best_of_its_pool(redraw):
     for row in range(0, 600, 11):
         pool = draw_pool(pairs, settings, row // redraw if redraw else 0)
         some = np.union1d(pool, [row])
-        found = brute_hard_pairs(image[some], text[some], 8, targets=np.flatnonzero(some == row))[0][0]
+        found = hard_pairs(image[some], text[some], 8, targets=np.flatnonzero(some == row))[0][0]
         assert index.rows[row].tolist() == [some[j] if j >= 0 else -1 for j in found]
     statistics = index.meta["statistics"]
     assert statistics["expected_recall"] == 0.25

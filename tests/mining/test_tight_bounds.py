@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from helip.mining.bulk import BulkSource, as_targets, ulp_of
+from helip.mining.reference import hard_pairs
 from helip.mining.settings import SearchSettings
 from helip.mining.survivors import Survivors
 from helip.mining.vectors import Pairs, open_pairs
-from tests.reference import brute_hard_pairs
 
 ROWS = 96
 DEPTH = 12
@@ -104,7 +104,7 @@ def check(
     group: np.ndarray | None,
     rules: dict[str, Any],
 ) -> None:
-    truth = brute_hard_pairs(*vectors, ROWS, score=settings.score, text_group=group, **rules)
+    truth = hard_pairs(*vectors, ROWS, score=settings.score, text_group=group, **rules)
     score = np.zeros((ROWS, ROWS))  # of the pairs that the rules allow
     place = truth[0] >= 0
     score[np.nonzero(place)[0], truth[0][place]] = truth[1][place]

@@ -10,9 +10,9 @@ import pytest
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
+from helip.mining.reference import hard_pairs
 from helip.programs import build
 from tests.pipeline.conftest import TRAIN, VAL, Result, World, call, compose
-from tests.reference import brute_hard_pairs
 from tests.samples import picture, sample, write_shards, write_tar
 
 
@@ -40,7 +40,7 @@ def test_the_hard_pairs_are_those_of_brute_force(world: World, mined: Result) ->
     assert index.rows.shape == (TRAIN + VAL, TRAIN - 1)  # search.depth is 100, cut to what there is
     (store,) = (world.folder / "artifacts/folder/embeddings").glob("clip-*/meta.json")
     image, text = (np.load(store.parent / f"{name}.npy")[:TRAIN] for name in ("image", "text"))
-    rows, scores, _, _ = brute_hard_pairs(image, text, TRAIN - 1)
+    rows, scores, _, _ = hard_pairs(image, text, TRAIN - 1)
     assert (np.asarray(index.rows[:TRAIN]) == rows).all()
     assert np.allclose(index.scores[:TRAIN], scores, atol=1e-6)
     assert (np.asarray(index.rows[TRAIN:]) == -1).all()
@@ -241,7 +241,7 @@ def test_precomputed_arrays_are_read_in_place(fresh: World, tmp_path: Path) -> N
         result = fresh.run("mine", *overrides, f"paths.index={folder}", f"helip.score={score}", data=False)
         assert result.status == 0, result.err
         image, text = (np.load(tmp_path / f"{name}.npy") for name in ("image", "text"))
-        rows, scores, _, _ = brute_hard_pairs(image, text, 59, score)
+        rows, scores, _, _ = hard_pairs(image, text, 59, score)
         index = HardPairIndex.load(folder)
         assert (np.asarray(index.rows) == rows).all() and np.allclose(index.scores, scores, atol=1e-6)
         assert "contact sheet" not in result.out

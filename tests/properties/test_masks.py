@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helip.mining.miner import mine_hard_pairs
-from tests.reference import brute_hard_pairs
+from helip.mining.reference import hard_pairs
 
 LIMITS = st.tuples(st.floats(-0.4, 0.4), st.floats(0.5, 1))
 
@@ -26,6 +26,6 @@ def test_every_mask_is_that_of_brute_force(seed, rows, score, limits, skip, hole
     (low_image, high_image), (low_text, high_text) = limits
     rules = {"near_duplicate": (high_image, high_text), "min_similarity": (low_image, low_text), "skip_first": skip}
     index = mine_hard_pairs(image, text, 4, score, valid=valid, backend="exact", **rules)
-    expected, scores, _, _ = brute_hard_pairs(image, text, 4, score, valid=valid, **rules)
+    expected, scores, _, _ = hard_pairs(image, text, 4, score, valid=valid, **rules)
     assert (index.rows == expected).all()
     assert np.allclose(index.scores, scores, atol=1e-6)

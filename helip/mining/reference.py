@@ -1,0 +1,117 @@
+"""What a hard pair is, in plain float64: the search, `mine.py verify=true` and the tests are held against this file.
+
+A hard pair of row i is another row j that is similar to it in both modalities: its score is the product of the cosine
+of the images, x, and that of the captions, y (arXiv 2305.05208, equation 1), 0 where one of them is not positive. A
+pair is none if it is too similar (a near-duplicate), too little similar, or a copy of the image or the caption. The k
+hard pairs of a row are those of the highest score, of equal scores those of the lower row.
+
+Legend: N rows, T targets, R rows looked at together, k partners.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 256  # targets whose (T, N) cosines are in memory together
+DECIMALS = 12  # rows that are the same vectors must tie, whatever order BLAS summed them in
+
+
+def pair_score(x: NDArray[np.float64], y: NDArray[np.float64], score: str) -> NDArray[np.float64]:
+    """What pairs are ranked by, (T, R): "joint" (the product), or the cosine of the "image" or the "text" alone.
+
+    Args:
+        x, y: (T, R) cosines of the images and of the captions.
+        score: which.
+    """
+    return np.where((x > 0) & (y > 0), x * y, 0.0) if score == "joint" else (x if score == "image" else y)
+
+
+def may_pair(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    lows: tuple[float, float],
+    highs: tuple[float, float],
+    room: float = 0.0,
+) -> NDArray[np.bool_]:
+    """Which pairs are neither near-duplicates nor too little similar, (T, R).
+
+    Args:
+        x, y: (T, R) cosines of the images and of the captions, from -1 to 1.
+        lows: least cosine of (image, text); minus infinity where it does not enter the score.
+        highs: highest cosine of (image, text); 1 is no limit.
+        room: above 0 it forgives what rounding may decide, below 0 it does not.
+    """
+    enough = (x >= lows[0] - room) & (y >= lows[1] - room)
+    return enough & (x <= highs[0] + room) & (y <= highs[1] + room)
+
+
+def same_group(group: NDArray[Any], targets: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which pairs are copies of one image, or one caption, (T, R).
+
+    Args:
+        group: (N,) equal for copies, negative for what has none.
+        targets: (T,) rows.
+        others: (T, R) or (1, R) rows, from 0.
+    """
+    own, theirs = np.asarray(group[targets])[:, None], np.asarray(group[others])
+    return (own == theirs) & (theirs >= 0)
+
+
+def hard_pairs(
+    image: NDArray[Any],
+    text: NDArray[Any],
+    k: int,
+    score: str = "joint",
+    near_duplicate: Any = 0.98,
+    min_similarity: Any = 0.0,
+    skip_first: int = 0,
+    valid: NDArray[np.bool_] | None = None,
+    image_group: NDArray[Any] | None = None,
+    text_group: NDArray[Any] | None = None,
+    targets: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Hard pairs of some targets by float64 matrices and a full sort.
+
+    Args:
+        image, text: (N, d) embeddings of any float type and length.
+        k: partners of each target.
+        score, near_duplicate, min_similarity, skip_first: as SearchSettings has them.
+        valid: (N,) rows that take part; None: all.
+        image_group, text_group: (N,) equal for copies, negative for none.
+        targets: (T,) rows; None: all.
+
+    Returns:
+        (T, k) rows, -1 where there are no more, and their joint, image and text scores.
+    """
+    a, b = unit64(image), unit64(text)
+    count = len(a)
+    high, low = np.broadcast_to(near_duplicate, 2), np.broadcast_to(min_similarity, 2)
+    lows = (-np.inf if score == "text" else float(low[0]), -np.inf if score == "image" else float(low[1]))
+    targets = np.arange(count) if targets is None else targets
+    valid = np.ones(count, bool) if valid is None else valid
+    others, shape = np.arange(count)[None], (len(targets), k)
+    out = (np.full(shape, -1), np.zeros(shape), np.zeros(shape), np.zeros(shape))
+    for start in range(0, len(targets), BLOCK):
+        some = targets[start : start + BLOCK]
+        # a limit of 1 means no limit, so that rounding must not take a copy's cosine above it
+        x, y = np.clip(a[some] @ a.T, -1, 1), np.clip(b[some] @ b.T, -1, 1)
+        value = pair_score(x, y, score)
+        alive = valid & valid[some][:, None] & (others != some[:, None]) & (value > 0)
+        alive &= may_pair(x, y, lows, (float(high[0]), float(high[1])))
+        for group in (image_group, text_group):
+            if group is not None:
+                alive &= ~same_group(group, some, others)
+        for t in range(len(some)):
+            rows = np.flatnonzero(alive[t])
+            falling: NDArray[np.float64] = -np.round(value[t, rows], DECIMALS)
+            best = rows[np.argsort(falling, kind="stable")][skip_first : skip_first + k]
+            for array, values in zip(out, (np.arange(count), value[t], x[t], y[t]), strict=True):
+                array[start + t, : len(best)] = values[best]
+    return out
+
+
+def unit64(x: NDArray[Any]) -> NDArray[np.float64]:
+    """(N, d) of any float type -> (N, d) float64 rows of length 1."""
+    x = np.asarray(x, dtype=np.float64)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
