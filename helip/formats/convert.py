@@ -36,9 +36,9 @@ def main(given: Sequence[str]) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: {error.strerror or error}{where}: make room, or name another place; the command starts anew")
+        sys.exit(f"error: {error.strerror or error}{where}: make room, or name another place, and run it again")
     except KeyboardInterrupt:
-        sys.exit("interrupted: what was begun is removed")
+        sys.exit("interrupted: the same command goes on with shards, and starts anew with all else")
 
 
 def find(name: str) -> Any:

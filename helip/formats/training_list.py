@@ -12,8 +12,6 @@ import csv
 import io
 import json
 import re
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from helip.data.reader import SampleReader, Unreadable
 from helip.data.rows import url_of
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
+from helip.formats.lists import BadLine, DelimitedList, check_separator
 from helip.formats.places import new_folder
 
 VERSION = 1
@@ -88,12 +87,6 @@ def shards_to_csv(index: ShardIndex, out: Path, name: str, separator: str = ",",
     return [f"{lines:,} lines in {target / name}.csv", *lost, *shown]
 
 
-def check_separator(separator: str) -> None:
-    """Raises HelipError for what separates no fields of a CSV file."""
-    if len(separator) != 1 or separator in '"\r\n':
-        raise HelipError(f"a separator is one character such as ',' or a tab, not {separator!r}")
-
-
 def _title(caption: str) -> str:
     clean = CONTROL.sub(" ", caption)
     return f"{clean} " if clean in NOT_A_VALUE else clean
@@ -120,7 +113,7 @@ class TrainingList:
 
     def urls(self) -> Iterator[str | None]:
         """The url of each line."""
-        return (entry["url"] or None for _, entry in read_entries(self.path, self.separator))
+        return (entry["url"] or None for entry in _entries(self.path, self.separator))
 
 
 def read_list(path: Path) -> TrainingList:
@@ -132,7 +125,7 @@ def read_list(path: Path) -> TrainingList:
         raise HelipError(f"{path} needs {about.name} beside it: write both with shards-to-csv ({error})") from error
     check_version(facts.get("version"), VERSION, "the training list", path.parent, "write it anew with shards-to-csv")
     try:
-        rows = np.array([int(entry["row"]) for _, entry in read_entries(path, facts["separator"])], np.int64)
+        rows = np.array([int(entry["row"]) for entry in _entries(path, facts["separator"])], np.int64)
     except (ValueError, TypeError, KeyError) as error:
         raise HelipError(f"{path} is not as shards-to-csv wrote it ({error!r}): write it anew") from error
     if len(rows) != facts["lines"] or (np.diff(rows) <= 0).any():
@@ -140,38 +133,8 @@ def read_list(path: Path) -> TrainingList:
     return TrainingList(path, facts["fingerprint"], facts["separator"], rows)
 
 
-def read_entries(path: Path, separator: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Lines of a CSV file with a header: the number of a line in the file, and its fields.
-
-    Raises:
-        HelipError: no file, no header, one that repeats a name, bytes that are not UTF-8, or a line with another number
-            of fields.
-    """
-    csv.field_size_limit(sys.maxsize)  # captions of a megabyte are there
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            header = next(reader, [])
-            if not any(header):
-                raise HelipError(f"{path} is empty: its first line must name the columns")
-            if repeated := [name for name, count in Counter(header).items() if count > 1]:
-                raise HelipError(f"{path} names the column {repeated[0]!r} more than once: rename or remove one")
-            number = reader.line_num + 1
-            for fields in reader:
-                if fields:
-                    yield number, _entry(path, number, header, fields)
-                number = reader.line_num + 1
-    except OSError as error:
-        raise HelipError(f"{path} cannot be read ({error.strerror})") from error
-    except csv.Error as error:
-        raise HelipError(f"{path}, line {number}: {error}") from error
-
-
-def _entry(path: Path, number: int, header: list[str], fields: list[str]) -> dict[str, str]:
-    if len(fields) != len(header):
-        raise HelipError(f"{path}, line {number}: {len(fields)} fields, but the header names {len(header)}")
-    try:
-        "".join(fields).encode("utf-8")
-    except UnicodeError as error:
-        raise HelipError(f"{path}, line {number}: it is not UTF-8") from error
-    return dict(zip(header, fields, strict=True))
+def _entries(path: Path, separator: str) -> Iterator[dict[str, str]]:
+    for number, entry in DelimitedList(path, separator).entries():
+        if isinstance(entry, BadLine):
+            raise HelipError(f"{path}, line {number}: {entry}")
+        yield entry

@@ -42,7 +42,7 @@ def test_all_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )
     first, second = (HardPairIndex.load(Path(out) / name) for name in ("ours", "listed"))
     assert (np.asarray(first.rows) == second.rows).all()
-    said = run("csv-to-shards", f"{out}/list/toy.csv", f"{out}/tars", "--separator", ",", "--per-shard", "25")
+    said = run("to-shards", f"{out}/list/toy.csv", f"{out}/tars", "--per-shard", "25", "--processes", "1")
     assert said == "60 samples in 3 shards\n"
     assert run("to-parquet", f"{tmp_path}/index", f"{out}/pairs.parquet", *tars).startswith("60 rows in")
     said = run("to-sentence-transformers", f"{tmp_path}/index", f"{out}/t.parquet", *tars, "--negatives", "9")
@@ -57,7 +57,7 @@ def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for arguments, sentence in (
         (["to-parquet", f"{tmp_path}/none", "x", "--shards", str(tmp_path)], "error: no hard-pair index at"),
         (["shards-to-csv", "x", "--shards", f"{tmp_path}/none", "--name", "n"], "error: no shards at"),
-        (["csv-to-shards", f"{tmp_path}/none.csv", f"{tmp_path}/x"], r"error: .*none\.csv cannot be read"),
+        (["to-shards", f"{tmp_path}/none.csv", f"{tmp_path}/x"], r"error: .*none\.csv cannot be read"),
         (["shards-to-csv", f"{tmp_path}/file/x", *tars, "--name", "n"], r"error: File exists \(.*file\): make room"),
         (["to-parquet", f"{tmp_path}/index", str(tmp_path), *tars], r"error: .* is a folder: name a file"),
         ([*one, *tars], "error: --image and --text judge pairs together"),
@@ -74,7 +74,7 @@ def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ("error", "sentence"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device: make room"),
-        (KeyboardInterrupt(), "interrupted: what was begun is removed"),
+        (KeyboardInterrupt(), "interrupted: the same command goes on with shards"),
     ],
 )
 def test_what_ends_a_command_is_one_sentence(

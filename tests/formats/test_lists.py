@@ -12,7 +12,8 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
 from helip.data.rows import url_of
 from helip.errors import HelipError
-from helip.formats.pack import csv_to_shards
+from helip.formats.sources import Options
+from helip.formats.to_shards import to_shards
 from helip.formats.training_list import read_list, shards_to_csv
 from tests.samples import picture, sample, write_shards, write_tar
 
@@ -118,8 +119,8 @@ def write_list(folder: Path, captions: list[str], separator: str = "\t") -> Path
 def test_a_list_becomes_shards_in_its_order(tmp_path: Path, separator: str) -> None:
     captions = [text for text in CAPTIONS if "\x07" not in text and "lone" not in text] + ["twice", "twice"]
     path = write_list(tmp_path / "in", captions, separator)
-    packed = csv_to_shards(path, tmp_path / "out", separator, root=tmp_path / "in", per_shard=5)
-    assert packed.sentences() == ["14 samples in 3 shards"]
+    packed = to_shards(path, tmp_path / "out", per_shard=5)
+    assert packed.sentences()[0] == "14 samples in 3 shards"
     assert sorted(p.name for p in (tmp_path / "out").iterdir())[:2] == ["00000.tar", "00000_stats.json"]
     index = ShardIndex.build(sorted((tmp_path / "out").glob("*.tar")))
     assert index.valid.all() and not index.problems and index.key(5) == "000010000"
@@ -129,7 +130,7 @@ def test_a_list_becomes_shards_in_its_order(tmp_path: Path, separator: str) -> N
         assert reader.image_bytes(row) == picture(row, format="PNG" if row % 2 else "JPEG")
         assert (url_of(reader, row) or "").endswith(f"images/{row}.{'png' if row % 2 else 'jpg'}")
     with tarfile.open(tmp_path / "out/00000.tar") as tar:
-        assert tar.getnames()[:4] == ["000000000.jpg", "000000000.txt", "000000000.json", "000000001.png"]
+        assert tar.getnames()[:4] == ["000000000.jpg", "000000000.json", "000000000.txt", "000000001.json"]
     assert json.loads((tmp_path / "out/00002_stats.json").read_text())["successes"] == 4
 
 
@@ -137,14 +138,14 @@ def test_the_columns_of_the_list_are_kept(tmp_path: Path) -> None:
     """`key`, `caption` and `status` are a list's own where it has them, but for the .txt member."""
     (tmp_path / "0.jpg").write_bytes(picture(0))
     (tmp_path / "list.csv").write_text("filepath,title,key,caption,status\n0.jpg,a dog,k7,ein Hund,checked\n")
-    csv_to_shards(tmp_path / "list.csv", tmp_path / "out", ",", root=tmp_path)
+    to_shards(tmp_path / "list.csv", tmp_path / "out")
     index = ShardIndex.build([tmp_path / "out/00000.tar"])
     assert index.key(0) == "000000000" and SampleReader(index).captions(0) == ("a dog",)
     for column, value in (("key", "k7"), ("caption", "ein Hund"), ("status", "checked")):
         assert SampleReader(index, column).captions(0) == (value,)
     (tmp_path / "list.csv").write_text("filepath,title,alt,alt\n0.jpg,a dog,one,two\n")
     with pytest.raises(HelipError, match=r"list\.csv names the column 'alt' more than once: rename or remove one"):
-        csv_to_shards(tmp_path / "list.csv", tmp_path / "two", ",", root=tmp_path)
+        to_shards(tmp_path / "list.csv", tmp_path / "two")
 
 
 def test_photos_with_a_preview_are_jpgs_both_ways(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_photos_with_a_preview_are_jpgs_both_ways(tmp_path: Path) -> None:
     photo = Image.new("RGB", (16, 16), "red")
     photo.save(tmp_path / "0.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
     (tmp_path / "list.csv").write_text("filepath\ttitle\n0.jpg\tred\n")
-    csv_to_shards(tmp_path / "list.csv", tmp_path / "tars", root=tmp_path)
+    to_shards(tmp_path / "list.csv", tmp_path / "tars")
     with tarfile.open(tmp_path / "tars/00000.tar") as tar:
         assert tar.getnames()[0] == "000000000.jpg"
     shards_to_csv(ShardIndex.build([tmp_path / "tars/00000.tar"]), tmp_path / "out", "toy")
@@ -163,7 +164,7 @@ def test_photos_with_a_preview_are_jpgs_both_ways(tmp_path: Path) -> None:
 def test_shards_to_a_list_to_shards(tmp_path: Path) -> None:
     index = ShardIndex.build(write_shards(tmp_path / "tars", [4, 3]))
     shards_to_csv(index, tmp_path / "list", "toy")
-    csv_to_shards(tmp_path / "list/toy.csv", tmp_path / "again", ",", per_shard=4)
+    to_shards(tmp_path / "list/toy.csv", tmp_path / "again", per_shard=4)
     again = ShardIndex.build(sorted((tmp_path / "again").glob("*.tar")))
     one, two = SampleReader(index), SampleReader(again)
     for row in range(7):
@@ -197,7 +198,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: bytes, sentence: str) -> None
     good = b'images/0.jpg\t"good, over\ntwo lines"\nimages/0.jpg\tgood\n'  # the file's lines 2 and 3, and 4
     (tmp_path / "list.csv").write_bytes(b"filepath\ttitle\n" + good + line)
     with pytest.raises(HelipError, match=sentence):
-        csv_to_shards(tmp_path / "list.csv", tmp_path / "out", root=tmp_path)
+        to_shards(tmp_path / "list.csv", tmp_path / "out")
     assert not (tmp_path / "out").exists() and len(list(tmp_path.iterdir())) == 2
 
 
@@ -205,36 +206,37 @@ def test_bad_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     (tmp_path / "0.jpg").write_bytes(picture(0))
     lines = ["filepath,title", "0.jpg,good", *[f"gone{n}.jpg,bad" for n in range(7)], "0.jpg,again"]
     (tmp_path / "list.csv").write_text("\n".join(lines))
-    packed = csv_to_shards(tmp_path / "list.csv", tmp_path / "out", ",", root=tmp_path, on_error="skip")
-    assert (packed.samples, packed.left_out, len(packed.problems)) == (2, 7, 5)
+    packed = to_shards(tmp_path / "list.csv", tmp_path / "out", on_error="skip")
+    assert (packed.samples, packed.reasons, len(packed.shown)) == (2, {"no image file": 7}, 5)
     assert "list.csv, line 3: " in packed.sentences()[2]
     (tmp_path / "list.csv").write_text("\n".join([*lines[:1], *lines[2:4]]))
-    with pytest.raises(HelipError, match=r"no line of .* gives a sample, the first: .*line 2"):
-        csv_to_shards(tmp_path / "list.csv", tmp_path / "none", ",", root=tmp_path, on_error="skip")
+    with pytest.raises(HelipError, match=r"list\.csv gives no sample, the first: .*line 2"):
+        to_shards(tmp_path / "list.csv", tmp_path / "none", on_error="skip")
 
 
 def test_lists_with_other_columns(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.bmp")
-    (tmp_path / "list.tsv").write_text(f"\ufeffcaption\timage\nblack\t{tmp_path}/a.bmp\n")
-    with pytest.raises(HelipError, match="the list has no column 'filepath', only 'caption', 'image'"):
-        csv_to_shards(tmp_path / "list.tsv", tmp_path / "out")
-    csv_to_shards(tmp_path / "list.tsv", tmp_path / "out", image_column="image", caption_column="caption")
+    (tmp_path / "list.tsv").write_text(f"\ufeffsaying\tposter\nblack\t{tmp_path}/a.bmp\n")
+    with pytest.raises(HelipError, match="has no column for the images that is known, only 'saying', 'poster'"):
+        to_shards(tmp_path / "list.tsv", tmp_path / "out")
+    to_shards(tmp_path / "list.tsv", tmp_path / "out", Options({"image": "poster", "caption": "saying"}))
     assert ShardIndex.build([tmp_path / "out/00000.tar"]).valid.all()
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text("filepath\ttitle\n")
-    for name, sentence in (("empty", "its first line must name the columns"), ("header", "it has a header only")):
+    for name, sentence in (("empty", "its first line must name the columns"), ("header", "gives no sample: it lists")):
         with pytest.raises(HelipError, match=sentence):
-            csv_to_shards(tmp_path / f"{name}.csv", tmp_path / name)
+            to_shards(tmp_path / f"{name}.csv", tmp_path / name)
     with pytest.raises(HelipError, match="cannot be read"):
-        csv_to_shards(tmp_path / "gone.csv", tmp_path / "gone")
+        to_shards(tmp_path / "gone.csv", tmp_path / "gone")
+    options = Options({"image": "poster", "caption": "saying"})
     with pytest.raises(HelipError, match="out is there already"):
-        csv_to_shards(tmp_path / "list.tsv", tmp_path / "out")
+        to_shards(tmp_path / "list.tsv", tmp_path / "out", options)
     with pytest.raises(HelipError, match="a shard holds at least one"):
-        csv_to_shards(tmp_path / "list.tsv", tmp_path / "zero", per_shard=0)
+        to_shards(tmp_path / "list.tsv", tmp_path / "zero", options, per_shard=0)
     with pytest.raises(HelipError, match=r"a separator is one character such as ',' or a tab, not '\"'"):
-        csv_to_shards(tmp_path / "list.tsv", tmp_path / "quote", '"')
+        to_shards(tmp_path / "list.tsv", tmp_path / "quote", Options(separator='"'))
     with pytest.raises(HelipError, match=r"empty\.csv is there already"):
-        csv_to_shards(tmp_path / "list.tsv", tmp_path / "empty.csv")
+        to_shards(tmp_path / "list.tsv", tmp_path / "empty.csv", options)
 
 
 def test_an_empty_folder_in_which_one_stands_is_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,5 +244,5 @@ def test_an_empty_folder_in_which_one_stands_is_a_place(tmp_path: Path, monkeypa
     (tmp_path / "list.csv").write_text("filepath\ttitle\n0.jpg\tred\n")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    csv_to_shards(tmp_path / "list.csv", Path(), root=tmp_path)
-    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["00000.tar", "00000_stats.json"]
+    to_shards(tmp_path / "list.csv", Path())
+    assert sorted(path.name for path in (tmp_path / "here").iterdir())[:2] == ["00000.tar", "00000_stats.json"]

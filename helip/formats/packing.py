@@ -1,0 +1,110 @@
+"""One shard in img2dataset's layout from a slice of the items of a source; the bytes depend on the items alone."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from webdataset.writer import TarWriter
+
+from helip.artifacts.atomic import atomic_file, write_json
+from helip.data.reader import Unreadable, clean_caption
+from helip.data.transforms import decode_image
+from helip.errors import HelipError
+from helip.formats.resumable import finished, stats_path
+from helip.formats.sources import Item, LeftOut
+
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
+EXTENSIONS["MPO"] = "jpg"  # of cameras that store a preview behind the photo: a JPEG to all who read the first picture
+SHOWN = 5  # items of a shard that are named among those left out
+SUCCESS = "success"
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Items `items` become shard `number`; a key is the shard and the place in it, as img2dataset counts."""
+
+    folder: Path
+    number: int
+    items: Sequence[Item]
+    digits: int
+    on_error: str
+
+
+def write_shard(task: ShardTask) -> dict[str, Any]:
+    """Write NNNNN.tar, unless no item is a sample, and NNNNN_stats.json.
+
+    Returns:
+        The statistics: `count`, `successes`, `status_dict` with a number for each reason, and `left_out` sentences.
+
+    Raises:
+        HelipError: an item cannot become a sample and on_error is `fail`.
+    """
+    if there := finished(task.folder, task.number):
+        return there
+    reasons: Counter[str] = Counter()
+    shown: list[str] = []
+    with (
+        atomic_file(task.folder / f"{task.number:05d}.tar") as temporary,
+        open(temporary, "wb") as file,
+        TarWriter(file, user="", group="", encoder=False, mtime=0) as tar,
+    ):
+        for place, item in enumerate(task.items):
+            key = f"{task.number:05d}{place:0{task.digits}d}"
+            try:
+                tar.write({"__key__": key, **_members(key, item)})
+                reasons[SUCCESS] += 1
+            except LeftOut as error:
+                sentence = f"{item.where}: {error}"
+                if task.on_error == "fail" and not error.expected:
+                    raise HelipError(
+                        f"{sentence}; mend the source, or leave such pairs out (--on-error skip)"
+                    ) from error
+                reasons[error.reason] += 1
+                shown += [sentence] if len(shown) < SHOWN else []
+    if not reasons[SUCCESS]:
+        (task.folder / f"{task.number:05d}.tar").unlink()
+    facts = {"count": len(task.items), "successes": reasons[SUCCESS], "status_dict": dict(reasons), "left_out": shown}
+    write_json(stats_path(task.folder, task.number), facts)
+    return facts
+
+
+def _members(key: str, item: Item) -> dict[str, bytes]:
+    """Contents of a sample by extension. Raises LeftOut."""
+    if item.problem:
+        raise item.problem
+    captions = [clean_caption(text) for text in item.captions if isinstance(text, str)]
+    captions = [text for text in captions if text]
+    if not captions:
+        raise LeftOut("no caption")
+    if item.image is None:
+        raise LeftOut("no image")
+    image = item.image.read()
+    extension = _extension(image)
+    facts = {"key": key, "caption": captions[0], "status": SUCCESS, **item.fields}  # the source's own fields win
+    if len(captions) > 1:
+        facts["captions"] = captions
+    try:
+        text = captions[0].encode("utf-8")
+    except UnicodeError as error:
+        raise LeftOut("a caption that is not UTF-8") from error
+    return {extension: image, "txt": text, "json": json.dumps(facts, default=str).encode("utf-8")}
+
+
+def _extension(image: bytes) -> str:
+    """By what the image is, not by what it is called. Raises LeftOut for one that cannot be decoded."""
+    if not image:
+        raise LeftOut("no image", "its image is empty")
+    try:
+        decode_image(image)
+    except Unreadable as error:
+        raise LeftOut("an image that cannot be decoded", str(error)) from error
+    with Image.open(io.BytesIO(image)) as opened:
+        extension = EXTENSIONS.get(opened.format or "")
+    if extension is None:
+        raise LeftOut("an image in a format that shards do not hold", f"its image is a {opened.format}")
+    return extension

@@ -1,0 +1,117 @@
+"""Work on numbered shards by processes, in a folder that appears when all of it is done.
+
+Until then it lies in `.NAME.partial` beside that folder, and the same command goes on with it. A shard is finished when
+its NNNNN_stats.json is there; both of its files are written atomically, and neither depends on who wrote it when.
+"""
+
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from helip.artifacts.atomic import json_text, read_json, write_json
+from helip.errors import HelipError
+from helip.formats.places import new_folder
+
+BEGUN = "begun.json"
+AHEAD = 2  # tasks for each process that wait for it
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def stamp(files: Iterable[Path]) -> list[list[Any]]:
+    """Names, sizes and times of files or folders: equal ones are taken for unchanged."""
+    states = [(file, file.stat()) for file in files]
+    return [[str(file.absolute()), state.st_size, state.st_mtime_ns] for file, state in states]
+
+
+@contextmanager
+def partial_folder(out: Path, made_of: Any, console: Console) -> Iterator[Path]:
+    """The folder to work in, which becomes `out` when the block ends without an error.
+
+    Args:
+        made_of: JSON-like; what an earlier command began with another one is thrown away.
+
+    Raises:
+        HelipError: `out` is there already. A HelipError of the block removes what was begun; whatever else ends it
+            leaves it for the same command.
+    """
+    target = new_folder(out)
+    folder = target.with_name(f".{target.name}.partial")
+    begun, wanted = folder / BEGUN, json_text(made_of)
+    if folder.exists():
+        if begun.is_file() and begun.read_text(encoding="utf-8") == wanted:
+            done = len(list(folder.glob("*_stats.json")))
+            console.print(f"going on in {folder}: {done:,} shards are there")
+        else:
+            shutil.rmtree(folder)
+    if not begun.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(begun, made_of)
+    for stale in folder.glob(".*.tmp"):  # of a process that was killed
+        stale.unlink()
+    try:
+        yield folder
+    except HelipError:
+        shutil.rmtree(folder)
+        raise
+    begun.unlink()
+    os.replace(folder, target)  # an empty folder may be there
+
+
+def stats_path(folder: Path, number: int) -> Path:
+    """The file that says that a shard is finished."""
+    return folder / f"{number:05d}_stats.json"
+
+
+def finished(folder: Path, number: int) -> dict[str, Any] | None:
+    """The statistics of a shard; None when it is still to be written."""
+    path = stats_path(folder, number)
+    return read_json(path) if path.is_file() else None
+
+
+def run_tasks(
+    tasks: Iterable[Task], work: Callable[[Task], Result], processes: int, what: str, console: Console
+) -> Iterator[Result]:
+    """Results in the order of the tasks, with a progress bar; tasks are drawn as they are needed.
+
+    Args:
+        work: a function of a module, because it is sent to other processes.
+        processes: 1 works in this one.
+
+    Raises:
+        HelipError: a process died; and whatever `work` raises, of the first task that does.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=None)
+        for result in map(work, tasks) if processes == 1 else _in_processes(tasks, work, processes):
+            progress.advance(bar)
+            yield result
+
+
+def _in_processes(tasks: Iterable[Task], work: Callable[[Task], Result], processes: int) -> Iterator[Result]:
+    context = get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])  # torch is imported once, not by each process
+    pool = ProcessPoolExecutor(processes, mp_context=context)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(work, task))
+            if len(waiting) >= AHEAD * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise OSError("a process that wrote shards was ended from outside (out of memory?)") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

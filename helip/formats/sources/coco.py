@@ -1,0 +1,64 @@
+"""COCO's captions_*.json with its folder of images: all captions of an image are kept."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from helip.errors import HelipError
+from helip.formats.sources import ImageFile, Item, Options
+
+
+@dataclass
+class CocoSource:
+    """A pair for each image, in the order of `images`; captions in the order of `annotations`."""
+
+    path: Path
+    content: dict[str, Any]
+    photos: Path
+    warnings: list[str] = field(default_factory=list[str])
+
+    @property
+    def kind(self) -> str:
+        return f"COCO captions with the images in {self.photos}: captions of one image join"
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path]
+
+    def items(self, scratch: Path) -> Iterator[Item]:
+        captions: dict[Any, list[str]] = {}
+        for annotation in self.content["annotations"]:
+            captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+        for image in self.content["images"]:
+            name = str(image["file_name"])
+            fields = {"url": image.get("coco_url") or name, "image_id": image["id"], "file_name": name}
+            where = f"{self.path}, image {image['id']}"
+            yield Item(where, ImageFile(self.photos / name), captions.get(image["id"], []), fields)
+
+
+def recognise(path: Path, options: Options) -> CocoSource | None:
+    """Raises HelipError for annotations without captions, or images that are not beside the file."""
+    if not path.is_file() or path.suffix.lower() != ".json":
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        images, annotations = content["images"], content["annotations"]
+        first = next((image["file_name"] for image in images), None)
+    except (ValueError, LookupError, TypeError):
+        return None
+    if first is None or not any("caption" in annotation for annotation in annotations):
+        raise HelipError(f"{path} is COCO's json, but has no captions: give captions_*.json")
+    places = [options.images] if options.images else _places(path)
+    there = next((place for place in places if (place / first).is_file()), None)
+    if there is None:
+        raise HelipError(f"{first}, the first image of {path}, is in no folder near it: give --images FOLDER")
+    return CocoSource(path, content, there)
+
+
+def _places(path: Path) -> list[Path]:
+    """Where COCO's archives put the images of `annotations/captions_train2017.json`."""
+    split, above = path.stem.removeprefix("captions_"), path.parent.parent
+    names = (split, f"images/{split}", "images", "")
+    return [root / name for root in (path.parent, above) for name in names]

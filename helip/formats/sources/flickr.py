@@ -1,0 +1,97 @@
+"""Flickr8k and Flickr30k as they are distributed: a list with five captions of each photo, and a folder of photos.
+
+`captions.txt` (header `image,caption`), `results.csv` (`image_name| comment_number| comment`) and the older
+`*.token` files (`photo.jpg#0<TAB>caption`, no header).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from helip.errors import HelipError
+from helip.formats.lists import BadLine, DelimitedList
+from helip.formats.sources import ImageFile, Item, LeftOut, Options
+
+HEADERS: dict[str, tuple[list[str], str]] = {
+    "captions.txt": (["image", "caption"], ","),
+    "results.csv": (["image_name", "comment_number", "comment"], "|"),
+}
+TOKENS = ("Flickr8k.token.txt", "Flickr8k.lemma.token.txt", "results_20130124.token")
+PHOTOS = ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset", "flickr30k_images", "flickr30k-images", "")
+TOKEN = re.compile(r"(.+?)#(\d+)\t(.*)")
+
+
+@dataclass
+class FlickrSource:
+    """A photo with all of its captions is one pair, where its first caption stands."""
+
+    path: Path
+    photos: Path
+    warnings: list[str] = field(default_factory=list[str])
+
+    @property
+    def kind(self) -> str:
+        return (
+            f"Flickr8k's or Flickr30k's {self.path.name} with the photos in {self.photos}: captions of one photo join"
+        )
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path]
+
+    def items(self, scratch: Path) -> Iterator[Item]:
+        captions: dict[str, list[str]] = {}
+        lines: dict[str, int] = {}
+        bad: list[Item] = []
+        for number, found in self._lines():
+            if isinstance(found, BadLine):
+                where = f"{self.path}, line {number}"
+                bad.append(Item(where, None, problem=LeftOut("a malformed line", str(found))))
+                continue
+            name, caption = found
+            captions.setdefault(name, []).append(caption)
+            lines.setdefault(name, number)
+        for name, texts in captions.items():
+            yield Item(f"{self.path}, line {lines[name]}", ImageFile(self.photos / name), texts, {"url": name})
+        yield from bad
+
+    def _lines(self) -> Iterator[tuple[int, tuple[str, str] | BadLine]]:
+        if self.path.name in TOKENS:
+            for number, line in enumerate(self.path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+                match = TOKEN.fullmatch(line)
+                yield number, (match[1], match[3]) if match else BadLine("it is not photo.jpg#0<TAB>caption")
+            return
+        listed = DelimitedList(self.path, HEADERS[self.path.name][1], quoting=self.path.name == "captions.txt")
+        for number, entry in listed.entries():
+            if isinstance(entry, BadLine):
+                yield number, entry
+            else:
+                values = [value.strip() for value in entry.values()]
+                yield number, (values[0], values[-1])
+        self.warnings = listed.warnings()
+
+
+def is_caption_file(path: Path) -> bool:
+    """Whether a file has both the name and the first line of one of these lists."""
+    if path.name in TOKENS:
+        return path.is_file()
+    columns, separator = HEADERS.get(path.name, (None, ","))
+    return path.is_file() and columns is not None and DelimitedList(path, separator, False).header() == columns
+
+
+def recognise(path: Path, options: Options) -> FlickrSource | None:
+    """Raises HelipError where the photos are not found beside the list."""
+    if path.is_dir():
+        path = next((path / name for name in (*HEADERS, *TOKENS) if is_caption_file(path / name)), path)
+    if not is_caption_file(path):
+        return None
+    source = FlickrSource(path, options.images or path.parent)
+    first = next((found[0] for _, found in source._lines() if not isinstance(found, BadLine)), None)
+    if first is None:
+        raise HelipError(f"{path} has no line with a photo and its caption: it is not the list that its name says")
+    places = [options.images] if options.images else [path.parent / name for name in PHOTOS]
+    there = [place for place in places if (place / first).is_file()]
+    if not there:
+        raise HelipError(f"{first}, the first photo of {path}, is in no folder beside it: give --images FOLDER")
+    return FlickrSource(path, there[0])
