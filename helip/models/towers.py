@@ -1,9 +1,11 @@
 """What of a model is trained and how its forward runs: locked towers, gradient checkpointing, torch.compile, parts."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from helip.errors import HelipError
@@ -19,14 +21,20 @@ class TowerSettings:
         lock_text: the same for the text tower and its layers.
         grad_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
         compile: torch.compile the forward pass of both towers together; the first steps are slow.
+        logit_scale: None trains the temperature from the checkpoint's on; a number, 1 to 100, is its factor throughout.
     """
 
     lock_image: int | None = None
     lock_text: int | None = None
     grad_checkpointing: bool = False
     compile: bool = False
+    logit_scale: float | None = None
 
     def __post_init__(self) -> None:
+        if self.logit_scale is not None and not 1 <= self.logit_scale <= 100:
+            raise HelipError(
+                f"train.logit_scale is {self.logit_scale}: give null to train the temperature, or a factor 1 to 100"
+            )
         for name in ("lock_image", "lock_text"):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -58,8 +66,17 @@ def prepare_towers(model: Any, settings: TowerSettings) -> None:
             raise HelipError(
                 f"train.grad_checkpointing=true: this {type(model).__name__} cannot recompute its activations"
             ) from error
+    if settings.logit_scale is not None:
+        with torch.no_grad():
+            model.logit_scale.fill_(math.log(settings.logit_scale))
+        model.logit_scale.requires_grad_(False)
     if settings.compile:
         model.compile()  # in place: torch.compile(model) would put _orig_mod. before every name
+
+
+def is_convolutional(tower: nn.Module) -> bool:
+    """Whether a tower convolves beyond the patch embedding that a transformer begins with."""
+    return sum(isinstance(module, nn.Conv2d) for module in tower.modules()) > 1
 
 
 def forward_in_parts(model: Any, image: torch.Tensor, text: torch.Tensor, parts: int) -> dict[str, torch.Tensor]:

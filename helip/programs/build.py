@@ -170,7 +170,9 @@ def fixed_settings(config: Config, fingerprint: str) -> Config:
         "dataset": {"parts.train": config["dataset"]["parts"]["train"], "weights": config["dataset"]["weights"]},
         "data": {name: config["data"][name] for name in ("batch_size", "window", "caption", "draft")},
         "helip": config["helip"],
-        "train": {name: config["train"][name] for name in ("loss", "ema", "lock_image", "lock_text")},
+        "train": {
+            name: config["train"][name] for name in ("loss", "ema", "lock_image", "lock_text", "logit_scale", "anchor")
+        },
         "trainer": {"precision": TrainerSpec(**config["trainer"]).arguments()["precision"]},
     }
     named = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}

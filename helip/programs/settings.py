@@ -72,6 +72,8 @@ class TrainSettings:
     best: str | None = None
     skip_finished: bool | str = "auto"
     accum_freq: int = 1
+    logit_scale: float | None = None
+    anchor: float | None = None
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
@@ -89,7 +91,7 @@ class TrainSettings:
 
     @property
     def towers(self) -> TowerSettings:
-        return TowerSettings(self.lock_image, self.lock_text, self.grad_checkpointing, self.compile)
+        return TowerSettings(self.lock_image, self.lock_text, self.grad_checkpointing, self.compile, self.logit_scale)
 
     def steps(self, rows: int, batch_size: int) -> int:
         """Steps of the training: one epoch lets as many pairs enter the loss as the training part has rows."""

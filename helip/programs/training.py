@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy
 from rich.console import Console
 
 from helip.artifacts.hard_pairs import HardPairIndex
@@ -27,6 +28,7 @@ from helip.models.clip import Clip
 from helip.models.towers import prepare_towers
 from helip.programs.settings import PairSettings, StreamSettings, TrainSettings
 from helip.ranks import TrainerSpec, describe_loader, loader_prefetch
+from helip.training.anchor import Anchor
 from helip.training.diverged import StopWhenDiverged
 from helip.training.losses import HelipLoss
 from helip.training.module import HelipModule
@@ -169,6 +171,8 @@ def fit(
         num_sanity_val_steps=0,
         default_root_dir=folder,
     )
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._ddp_kwargs.setdefault("gradient_as_bucket_view", True)  # one copy of the gradients, not two
     if trainer.is_global_zero:
         take_over(folder, resume, loggers)
     try:
@@ -232,7 +236,9 @@ def build_module(
         fixed: settings that a resumed run must share.
     """
     loss = settings.loss() if settings else HelipLoss(margin=pairs.margin(), mask_duplicates=pairs.mask_duplicates)
+    anchor = None
     if settings:
+        anchor = make_anchor(clip, settings.anchor)
         prepare_towers(clip.model, settings.towers)
     return HelipModule(
         clip.model,
@@ -243,4 +249,14 @@ def build_module(
         fixed,
         settings.allow_change if settings else False,
         settings.accum_freq if settings else 1,
+        anchor,
     )
+
+
+def make_anchor(clip: Clip, weight: float | None) -> Anchor | None:
+    """The frozen copy of a model as it is now; None without a weight. Raises HelipError for random weights."""
+    if weight is None:
+        return None
+    if clip.spec.random:
+        raise HelipError(f"train.anchor={weight} would hold the model to random weights: name model.pretrained")
+    return Anchor(clip.model, weight)

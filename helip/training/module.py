@@ -16,7 +16,8 @@ from torch import nn
 
 from helip.data.batch import Batch
 from helip.errors import HelipError
-from helip.models.towers import forward_in_parts
+from helip.models.towers import forward_in_parts, is_convolutional
+from helip.training.anchor import Anchor
 from helip.training.gather import gather_rows
 from helip.training.losses import HelipLoss
 from helip.training.optim import OptimSettings, build_optimizer, build_schedule, overrule
@@ -42,6 +43,8 @@ class HelipModule(pl.LightningModule):
         fixed: settings that a resumed run must share, by their name in the configuration; the schedule's are added.
         allow_change: a resumed run may change them: it goes on under its own learning rate, decay and schedule.
         accum_freq: parts in which the batch of a rank passes the towers, to save memory; the loss sees all of it.
+        anchor: a term that keeps the features near those of a frozen copy; None: none.
+        constants: numbers that are logged beside each step's, such as the dose.
 
     Raises:
         HelipError: if the model does not return a dict, or the description is more than JSON can hold.
@@ -57,6 +60,8 @@ class HelipModule(pl.LightningModule):
         fixed: Mapping[str, Any] | None = None,
         allow_change: bool = False,
         accum_freq: int = 1,
+        anchor: Anchor | None = None,
+        constants: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if not getattr(model, "output_dict", False):
@@ -73,6 +78,7 @@ class HelipModule(pl.LightningModule):
         self.optim = optim
         self.max_steps = max_steps
         self.allow_change, self.accum_freq = allow_change, accum_freq
+        self.anchor, self.constants = anchor, dict(constants or {})
         self._rng: dict[str, torch.Tensor] | None = None
 
     def setup(self, stage: str) -> None:
@@ -84,6 +90,8 @@ class HelipModule(pl.LightningModule):
                 " train.accum_freq where memory does not hold it"
             )
         self.loss.rank, self.loss.world_size = self.trainer.global_rank, self.trainer.world_size
+        if self.trainer.strategy.root_device.type == "cuda" and is_convolutional(self.model.visual):
+            self.model.visual.to(memory_format=torch.channels_last)  # what cuDNN's tensor-core convolutions read
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One forward of targets and hard pairs together; returns this rank's part of the loss."""
@@ -99,12 +107,18 @@ class HelipModule(pl.LightningModule):
             logit_bias=features.get("logit_bias"),
             statistics=log_now,
         )
+        if self.anchor is not None:
+            result["anchor_loss"] = self.anchor(features, batch["image"], batch["text"], self.accum_freq)
         loss = torch.stack([value for name, value in result.items() if name.endswith("_loss")]).sum()
         if log_now:
             replaced = torch.tensor(float(batch["replaced"]), device=loss.device)
             result |= {"loss": loss, "logit_scale": features["logit_scale"], "replaced_rows": replaced}
+            pairs = len(batch["target"]) * self.trainer.world_size
+            if "clip_loss" in result and pairs > 1:
+                result["loss_share_of_chance"] = result["clip_loss"] / math.log(pairs)
             logged = self._over_ranks(result).items()
             self.log_dict({f"train/{LOG_NAMES.get(name, name)}": value for name, value in logged})
+            self.log_dict({f"train/{name}": value for name, value in self.constants.items()})
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

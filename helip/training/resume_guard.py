@@ -16,6 +16,7 @@ FIRM = {
     "optim.layer_decay": "the moments are kept by its groups",
     "train.lock_image": "the moments are those of the unlocked weights",
     "train.lock_text": "the moments are those of the unlocked weights",
+    "train.logit_scale": "a temperature that is trained has moments, and a fixed one has none",
     "model.name": "the weights are those of that model",
 }
 
