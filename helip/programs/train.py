@@ -52,6 +52,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     if session.common.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
     pairs, settings = build.pair_settings(config, instantiate), build.train_settings(config, instantiate)
+    settings.loss()  # refuses a margin now, not after hours of mining
     stream, evaluators, alpha = session.common.stream, session.evaluators, build.export_alpha(config)
     if settings.best:
         check_choice(settings.best, evaluators)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.utils import get_method
+from hydra.utils import get_method, instantiate
 
 from helip.cli import ROOT, Config
 from helip.embedding.precomputed import Precomputed
@@ -17,6 +17,8 @@ from helip.evaluation.suite import build_evaluators
 from helip.programs import build
 from helip.programs.build import wandb_settings
 from helip.programs.training import make_loggers
+from helip.training.losses import HelipLoss, HelipSigLipLoss
+from helip.training.margins import ConstantMargin, HardNegativeMargin, Margin, SimilarityMargin
 from tests.pipeline.conftest import compose
 
 # What an option leaves to the user.
@@ -109,6 +111,25 @@ def test_arms_of_the_method() -> None:
     assert released["margin_weight"] == 0.0 and compose("train", "helip=released")["search"]["depth"] == 100
     assert compose("train", 'helip="off"')["helip"]["score"] == "off"
     assert compose("train")["helip"]["margin_weight"] == 1.0 and compose("train")["helip"]["p"] == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "kind", "held"),
+    [
+        ("margin=hnml", HardNegativeMargin, {"weight": 1.0, "symmetric": False}),
+        ("margin=constant", ConstantMargin, {"m": 0.3}),
+        ("margin=similarity", SimilarityMargin, {"gamma": 0.25, "of": "text", "permuted": False}),
+        ("margin=none", Margin, {}),
+    ],
+)
+@pytest.mark.parametrize(("name", "loss"), [("clip", HelipLoss), ("siglip", HelipSigLipLoss)])
+def test_a_loss_with_its_margin(override: str, kind: type, held: dict[str, Any], name: str, loss: type) -> None:
+    settings = build.train_settings(
+        compose("train", override, f"loss={name}", "helip.mask_duplicates=false"), instantiate
+    )
+    made = settings.loss()
+    assert type(made) is loss and type(made.margin) is kind and not made.mask_duplicates
+    assert {name: getattr(made.margin, name) for name in held} == held
 
 
 def test_loggers(tmp_path: Path) -> None:
