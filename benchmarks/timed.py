@@ -31,6 +31,8 @@ def bare(config: str, batch_size: str, steps: str, precision: str, fused: str) -
     """The model's own forward, loss, backward and AdamW (`fused`, or "" as in open_clip) on a batch that is there."""
     import open_clip
 
+    import helip.models.small_towers  # noqa: F401  names towers for timm
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     open_clip.add_model_config(Path(config).parent)
     torch.manual_seed(0)

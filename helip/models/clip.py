@@ -15,6 +15,7 @@ from torch import nn
 
 from helip.artifacts.atomic import path_digest
 from helip.errors import HelipError
+from helip.models import small_towers  # noqa: F401  names towers for timm
 from helip.models.checkpoints import load_clip_weights
 from helip.secrets import without_environment
 
