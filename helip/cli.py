@@ -32,6 +32,15 @@ from helip.overrides import PARTS, readable
 
 Config = dict[str, Any]
 ROOT = Path(__file__).parents[1]
+
+
+def config_folder(package: Path) -> Path:
+    """conf/ of the package in this folder: a wheel brings it inside, in a checkout it lies beside the package."""
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+CONF = config_folder(Path(__file__).parent)
 # What Lightning's launcher leaves in the environment of the process that starts the others.
 LAUNCHER_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 ONE_SENTENCE, RUN_FOLDER, SWEEP_FOLDER = "HELIP_ONE_SENTENCE", "HELIP_RUN_FOLDER", "HELIP_SWEEP_FOLDER"
@@ -59,7 +68,7 @@ def launch(name: str, command: tuple[str, ...] = ()) -> None:
     task = _task(name, external, None if wants_traceback else failed, command)
     try:
         sys.argv[1:] = [*readable(sys.argv[1:]), *_without_folder()]
-        hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)(task)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
     except (HelipError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
@@ -114,9 +123,10 @@ def _print_sweep() -> bool:
 
 
 def register_resolvers() -> None:
-    """`${embedded:NAME}`: a file or folder inside the package."""
+    """`${embedded:NAME}`: a file or folder inside the package; `${choose:NAME,{A:1},2}`: A's value, or the last."""
     folder = Path(__file__).parent / "embedded"
     OmegaConf.register_new_resolver("embedded", lambda name: str(folder / name), replace=True)
+    OmegaConf.register_new_resolver("choose", lambda name, values, other: values.get(name, other), replace=True)
 
 
 def _task(
@@ -232,7 +242,7 @@ def sentence(error: BaseException, name: str) -> str:
         return f"there is no setting {setting!r}{_nearest(setting, known)}: --help lists them"
     if match := re.search(r"Could not find '([\w./-]+)'", text):
         group, _, option = match[1].rpartition("/")
-        options = [path.stem for path in (ROOT / "conf" / group).glob("*.yaml")]
+        options = [path.stem for path in (CONF / group).glob("*.yaml")]
         group = next((part for part, own in PARTS.items() if own == group), group)
         return f"there is no {group}={option}{_nearest(option, options)}; there are {', '.join(sorted(options))}"
     if "override_grammar" in text:
@@ -263,9 +273,9 @@ def _nearest(name: str, known: list[str]) -> str:
 def _settings(name: str) -> list[str]:
     """Dotted names of all settings and groups of an entry point."""
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose(name), resolve=False)
-    groups = [path.name for path in (ROOT / "conf").iterdir() if path.is_dir()]
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
 
     def walk(node: Any, prefix: str) -> Iterator[str]:
         if isinstance(node, dict):

@@ -129,7 +129,10 @@ def _download(create: Callable[[], Any], name: str) -> Any:
         return create()
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise HelipError(f"the encoder {name} cannot be loaded ({reason}): check the name and the network") from error
+        raise HelipError(
+            f"the encoder {name} cannot be loaded ({reason}): check the name and the network; without one encoders=clip"
+            " mines with the model itself, and encoders.image.pretrained=FILE, encoders.text.model=FOLDER name weights"
+        ) from error
 
 
 def embedding_dims(encoders: Encoders, device: torch.device | str = "cpu") -> tuple[int, int]:

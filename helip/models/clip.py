@@ -89,6 +89,7 @@ def create_clip(spec: ModelSpec) -> Clip:
     open_clip.add_model_config(EMBEDDED)
     if not spec.name.startswith((HUB, LOCAL)) and open_clip.get_model_config(spec.name) is None:
         raise HelipError(f"open_clip has no model {spec.name!r}: see open_clip.list_models(){_nearest(spec.name)}")
+    check_image_size(spec)
     is_file = spec.pretrained is not None and Path(spec.pretrained).is_file()
     tag = None if is_file else spec.pretrained
     if tag is not None and tag not in open_clip.list_pretrained_tags_by_model(spec.name) and "hf-hub" not in spec.name:
@@ -102,13 +103,26 @@ def create_clip(spec: ModelSpec) -> Clip:
                 spec.name, pretrained=tag, output_dict=True, **spec.arguments
             )
     except (OSError, RuntimeError, ValueError, TypeError) as error:
+        cure = "; without a network name the weights, model.pretrained=FILE" if tag or HUB in spec.name else ""
         raise HelipError(
-            f"{spec.name} with the weights {tag} cannot be loaded: {str(error).splitlines()[0]}"
+            f"{spec.name} with the weights {tag} cannot be loaded: {(str(error).splitlines() or [''])[0]}{cure}"
         ) from error
     model, train_transform, eval_transform = made
     if is_file:
         load_clip_weights(model, Path(str(spec.pretrained)))
     return Clip(model, train_transform, eval_transform, open_clip.get_tokenizer(spec.name), spec)
+
+
+def check_image_size(spec: ModelSpec) -> None:
+    """Raises HelipError for a force_image_size that the patches do not divide: open_clip leaves out the rest."""
+    size, config = spec.arguments.get("force_image_size"), open_clip.get_model_config(spec.name)
+    patch = (config or {}).get("vision_cfg", {}).get("patch_size")
+    sides = size if isinstance(size, list | tuple) else [size]
+    if size is not None and patch and any(side % patch for side in sides):
+        raise HelipError(
+            f"model.arguments.force_image_size={size} is no multiple of the {patch}-pixel patches of {spec.name}: take "
+            f"{max(1, round(sides[0] / patch)) * patch}"
+        )
 
 
 @contextmanager

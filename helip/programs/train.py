@@ -44,6 +44,8 @@ from helip.training.module import HelipModule
 from helip.training.resume_guard import fixed_record
 from helip.training.seen import SeenRows
 
+TOY, TOY_DATA = "emoji_tiny", "emoji"
+
 
 def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Ensure the hard pairs, evaluate, fit, evaluate again; the run folder holds all of it."""
@@ -70,6 +72,10 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
         session.console.print(f"hard pairs: {mined.folder}")
     partners = choose_partners(pairs, mined.index if mined else None, rows.wanted, config["seed"], session.console)
     clip = create_clip(session.common.model)
+    if session.common.model.name == TOY and session.common.dataset.name != TOY_DATA:
+        session.console.print(
+            f"note: {TOY} is a toy that has seen the embedded emoji alone: model=vit_b_32 for real data"
+        )
     weights = shard_weights(index, session.common.dataset)
     data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps, weights)
     session.console.print(describe_length(settings, stream, data, clip, rows.usable, session.trainer.world_size))

@@ -117,10 +117,16 @@ def describe_length(
     targets = targets_per_step(stream.batch_size, data.read.partners, world_size)
     visits = data.steps * targets / data.read.order.length
     length = f"{settings.epochs} epochs of {rows:,} pairs" if settings.max_steps is None else "as asked"
+    notes = ""
+    if targets > data.read.order.length:
+        there = f"{data.read.order.length:,}"
+        notes = f"\nnote: data.batch_size={stream.batch_size} holds more targets than there are ({there}): "
+        notes += "rows repeat, and are masked in the loss"
     return (
         f"max_steps={data.steps:,} ({length}): {stream.batch_size} pairs a step, of which {targets} are targets; "
         f"each of {data.read.order.length:,} targets is visited {visits:.2f} times\n"
         + describe_loader(data.workers, data.prefetch, batch_bytes(data.read, clip, stream.batch_size))
+        + notes
     )
 
 

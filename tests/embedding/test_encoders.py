@@ -122,7 +122,10 @@ def test_a_timm_model_from_a_local_file(tmp_path) -> None:
 def test_an_encoder_that_cannot_be_had_says_so(create, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     pytest.importorskip("sentence_transformers")
-    with pytest.raises(HelipError, match=r"the encoder .* cannot be loaded \(.*check the name and the network"):
+    with pytest.raises(
+        HelipError,
+        match=r"the encoder .* cannot be loaded \(.*check the name and the network; without one encoders=clip",
+    ):
         create()
 
 
