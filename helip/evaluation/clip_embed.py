@@ -154,9 +154,18 @@ class ClipEmbed:
         if self.index is None:
             raise Absent(f"dataset {self.dataset.name} has no shards, so no part {part}")
         check_part(part, self.dataset.parts)
-        rows = np.flatnonzero(usable_rows(self.index, self.dataset, part))
+        return self.rows(np.flatnonzero(self.usable(part)), part)[:3]
+
+    def usable(self, part: str) -> np.ndarray:
+        """(N,) bool, the valid rows of a part."""
+        assert self.index is not None
+        return usable_rows(self.index, self.dataset, part)
+
+    def rows(self, rows: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """As `part` for any rows (n,), in their order, and the digests (n, 2) of their images and captions."""
+        assert self.index is not None
         encoders = Encoders("clip", self._image_encoder(), ClipTextEncoder(self.clip.model, self.clip.tokenize))
-        with self._scratch(part) as folder:
+        with self._scratch(name) as folder:
             if self.rank == 0:
                 EmbeddingStore.create(folder, len(rows), *embedding_dims(encoders, self._model_device()), meta={})
             barrier()
@@ -166,7 +175,9 @@ class ClipEmbed:
             self.drive(Embedder(encoders, store, rows), loader)
             barrier()
             good = np.asarray(store.state) == GOOD
-            return np.array(store.image[good]), np.array(store.text[good]), rows[good]
+            found = (np.array(array[good]) for array in (store.image, store.text, store.content))
+            image, text, content = found
+            return image, text, rows[good], content
 
     def images(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """(n, d) embeddings of a map-style set of (picture, position), and the positions (n,)."""

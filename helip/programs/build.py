@@ -144,11 +144,13 @@ def train_settings(config: Config, instantiate: Instantiate) -> TrainSettings:
     return typed(TrainSettings, "train", config["train"], instantiate)
 
 
-def export_alpha(config: Config) -> float:
-    """Share of the trained weights in final.pt. Raises HelipError outside 0 to 1."""
+def export_alpha(config: Config) -> float | None:
+    """Share of the trained weights in final.pt, None for `auto`. Raises HelipError outside 0 to 1."""
     alpha = config["export"]["alpha"]
+    if alpha == "auto":
+        return None
     if not fits(alpha, float) or not 0 <= alpha <= 1:
-        raise HelipError(f"export.alpha={alpha} must be a number from 0 (the start) to 1 (the end)")
+        raise HelipError(f"export.alpha={alpha} must be auto, or a number from 0 (the start) to 1 (the end)")
     return float(alpha)
 
 

@@ -7,8 +7,12 @@ from rich.console import Console
 
 from helip.artifacts.atomic import digest
 from helip.embedding.precomputed import Precomputed
-from helip.mining.request import Rows, training_rows
+from helip.errors import HelipError
+from helip.evaluation.clip_embed import predict_drive
+from helip.mining.request import Mined, Rows, training_rows
+from helip.models.clip import create_clip
 from helip.programs import build
+from helip.programs.advice import print_advice
 from helip.programs.build import Config, Instantiate
 from helip.programs.hard_pairs import ensure_hard_pairs, reuse_hard_pairs
 from helip.programs.mining_summary import check_label, print_mining
@@ -38,9 +42,22 @@ def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
         mined = reuse_hard_pairs(request, rows, Path(config["reuse"]), session.trainer, session.console)
     else:
         mined = ensure_hard_pairs(request, rows, session.trainer, session.console)
+    if config["advise"]:
+        _advise(session, rows, mined, request.topk)
+        return
     if session.rank == 0:
         report = print_mining(request, rows, mined, session.common.stream.caption, folder, session.console)
         board.mined(mined, report)
+
+
+def _advise(session: Session, rows: Rows, mined: Mined, topk: int) -> None:
+    """Whether a training with these hard pairs would pay."""
+    if rows.index is None:
+        raise HelipError("advise=true looks at the model on images, which dataset=none has not: name a dataset")
+    clip, device = create_clip(session.common.model), session.trainer.strategy.root_device
+    embed = session.embed(clip, rows.index, predict_drive(session.trainer), device)
+    batch_size, seed = session.common.stream.batch_size, session.config["seed"]
+    print_advice(embed, rows.wanted, mined.index, topk, batch_size, seed, session.console)
 
 
 def _bare_rows(arrays: Precomputed, console: Console) -> Rows:

@@ -14,6 +14,8 @@ from helip.training.losses import HelipLoss
 from helip.training.margins import Margin
 from helip.typed import Leaf
 
+ADVICE_SHARE = 0.1  # of a training's pairs, that its pre-flight may cost
+
 
 @dataclass(frozen=True)
 class PairSettings:
@@ -74,9 +76,14 @@ class TrainSettings:
     accum_freq: int = 1
     logit_scale: float | None = None
     anchor: float | None = None
+    advise: bool | str = "auto"
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
+        if self.advise not in (True, False, "auto"):
+            raise HelipError(f"train.advise={self.advise} is not one of auto, true, false")
+        if self.anchor is not None and not self.anchor > 0:
+            raise HelipError(f"train.anchor={self.anchor} must be null, or a weight above 0")
         if self.evaluate not in ("epoch", "end") and not (isinstance(self.evaluate, int) and self.evaluate > 0):
             raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end, nor a number of steps from 1")
         if self.skip_finished not in (True, False, "auto"):
@@ -98,6 +105,12 @@ class TrainSettings:
         if self.max_steps is not None:
             return self.max_steps
         return max(1, math.ceil(self.epochs * rows / batch_size))
+
+    def advice_budget(self, pairs: int) -> float:
+        """Pairs that the pre-flight may embed before a training on so many; none where that has begun already."""
+        if self.resume is not None or self.advise is False:
+            return 0
+        return math.inf if self.advise is True else ADVICE_SHARE * pairs
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from helip.data.datamodule import targets_per_step
 from helip.errors import HelipError
 from helip.evaluation.best import FILE as BEST
 from helip.evaluation.best import BestCheckpoint, check_choice, check_metric
-from helip.evaluation.clip_embed import ClipEmbed, inside_fit_drive
+from helip.evaluation.clip_embed import ClipEmbed, inside_fit_drive, predict_drive
 from helip.evaluation.results import results
 from helip.mining.request import Mined, training_rows
 from helip.models.checkpoints import export_clip, interpolate, read_checkpoint
 from helip.models.clip import create_clip
 from helip.programs import build
+from helip.programs.advice import print_advice
 from helip.programs.build import Config, Instantiate
 from helip.programs.compare import (
     benchmark_names,
@@ -26,6 +27,7 @@ from helip.programs.compare import (
     print_metrics,
 )
 from helip.programs.hard_pairs import ensure_hard_pairs
+from helip.programs.keeping import Start, best_alpha, choosers
 from helip.programs.session import Session
 from helip.programs.training import (
     build_module,
@@ -58,6 +60,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     stream, evaluators, alpha = session.common.stream, session.evaluators, build.export_alpha(config)
     if settings.best:
         check_choice(settings.best, evaluators)
+    by = choosers(evaluators, session.common.dataset) if alpha is None else []
     index = session.open_index()
     if session.finished(settings, index.fingerprint):
         return
@@ -79,12 +82,24 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     weights = shard_weights(index, session.common.dataset)
     data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps, weights)
     session.console.print(describe_length(settings, stream, data, clip, rows.usable, session.trainer.world_size))
+    embed = session.embed(clip, index, predict_drive(session.trainer), session.trainer.strategy.root_device)
+    advice = print_advice(
+        embed,
+        rows.wanted,
+        mined.index if mined else None,
+        pairs.topk,
+        stream.batch_size,
+        config["seed"],
+        session.console,
+        settings.advice_budget(steps * stream.batch_size),
+    )
     before = session.evaluate(clip, index)
     if settings.best:
         check_metric(settings.best, before)
-    start = {name: value.clone() for name, value in clip.model.state_dict().items()} if alpha < 1 else None
+    start = {name: value.clone() for name, value in clip.model.state_dict().items()} if alpha != 1 else None
+    began = Start(embed, rows.wanted)
     fixed |= {"hard_pairs": origin(mined.index) if mined else None}
-    module = build_module(clip, pairs, optim, steps, settings, fixed)
+    module = build_module(clip, pairs, optim, steps, settings, fixed, {"dose": advice["dose"]})
     ema = [Ema(settings.ema)] if settings.ema is not None else []
 
     def make_embed(trainer: pl.Trainer, _: pl.LightningModule) -> ClipEmbed:
@@ -104,9 +119,15 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     pl.seed_everything(config["seed"], verbose=False)  # what came before depends on what was found on the disk
     trainer = fit(module, data, session.common.trainer, settings, callbacks, loggers, folder)
     columns = {"before": before, **best_column(best, evaluation.history), "after": evaluation.last}
+    after = began.drift(embed)
+    drift = {"before": dict.fromkeys(after, 0.0), "after": after}
     if start is not None:
-        clip.model.load_state_dict(interpolate(start, clip.model.state_dict(), alpha))
+        end = {name: value.clone() for name, value in clip.model.state_dict().items()}
+        if alpha is None:
+            alpha = best_alpha(start, end, clip.model.load_state_dict, embed, by, session.console)
+        clip.model.load_state_dict(interpolate(start, end, alpha))
         columns[f"alpha {alpha:g}"] = session.evaluate(clip, index)
+        drift[f"alpha {alpha:g}"] = began.drift(embed)
     if session.rank == 0:
         targets = targets_per_step(stream.batch_size, partners)
         about = {
@@ -116,6 +137,8 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
             "targets": trainer.global_step * targets,
             "seen": seen.counts(),
             "usable_rows": rows.usable,
+            "advice": advice,
+            "drift": drift,
             "hard_pairs": str(mined.folder) if mined else None,
         }
         _finish(session, module, trainer, columns, about)
@@ -135,7 +158,8 @@ def _finish(
     best = folder / "checkpoints" / BEST
     if best.is_file():
         export_clip(read_checkpoint(best), folder / "best.pt")
-    print_metrics(columns, folder, session.console)
+    shown = {name: values | about["drift"].get(name, {}) for name, values in columns.items()}
+    print_metrics(shown if any(columns.values()) else columns, folder, session.console)
     last = folder / "checkpoints" / f"step-{trainer.global_step:06d}.ckpt"
     last = last if last.is_file() else trainer.ckpt_path  # of another folder, at whose last step this run began
     pretrained = {name: str(final if name == list(columns)[-1] else last) for name in columns}

@@ -233,6 +233,7 @@ def build_module(
     steps: int,
     settings: TrainSettings | None = None,
     fixed: Mapping[str, Any] | None = None,
+    constants: Mapping[str, float] | None = None,
 ) -> HelipModule:
     """The module, its towers prepared.
 
@@ -240,6 +241,7 @@ def build_module(
         steps: of the whole schedule.
         settings: of the training; None: CLIP's loss on unlocked towers.
         fixed: settings that a resumed run must share.
+        constants: numbers that are logged beside each step's.
     """
     loss = settings.loss() if settings else HelipLoss(margin=pairs.margin(), mask_duplicates=pairs.mask_duplicates)
     anchor = None
@@ -256,6 +258,7 @@ def build_module(
         settings.allow_change if settings else False,
         settings.accum_freq if settings else 1,
         anchor,
+        constants,
     )
 
 

@@ -56,7 +56,8 @@ def comparison(
 ) -> Table:
     """One line a metric; every column but the first is followed by its difference to the first.
 
-    Shares are printed in percent and their differences in percentage points, ranks as they are. Green is better.
+    Shares are printed in percent and their differences in percentage points, ranks as they are; drift is a
+    squared distance, times 100. Green is better.
 
     Args:
         columns: such as `{"before": metrics, "after": metrics}`; a metric that a column lacks is a dash.
@@ -71,7 +72,8 @@ def comparison(
         headers += [column, difference]
     lines, styles = [], {}
     for y, name in enumerate(names):
-        factor, better = (1, -1) if name.endswith("_rank") else (100, 1)
+        factor = 1 if name.endswith("_rank") else 100
+        better = -1 if factor == 1 or name.startswith("drift/") else 1
         line = [f"{name} (%)" if factor == 100 else name, _number(base.get(name), factor)]
         for column, metrics in others:
             known = name in metrics and name in base

@@ -16,7 +16,7 @@ AUTO = "auto"
 # Settings of how a run is carried out, not of what it computes: a run goes on under others.
 CHECKPOINTS = ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints")
 OPERATION = {
-    "train": ("resume", "skip_finished", "allow_change", "log_every", "accum_freq", *CHECKPOINTS),
+    "train": ("resume", "skip_finished", "allow_change", "log_every", "accum_freq", "advise", *CHECKPOINTS),
     "data": ("workers", "prefetch"),
     "encoders": ("compile",),
     "trainer": ("accelerator", "devices", "num_nodes", "strategy"),  # precision is another result

@@ -1,0 +1,159 @@
+"""Know before you train: dose, saturation and what hard pairs would add, from a few forward passes of the checkpoint.
+
+The price: at most 20 batches of training rows, of them with their hard pairs, and of a validation part, each embedded
+once; before a training no more than a tenth of its pairs. Weights, BatchNorm and random states stay as they are.
+
+Legend: N rows, B pairs of a batch, n rows that are embedded.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from helip.artifacts.datasets import DatasetSpec
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.evaluation.clip_embed import ClipEmbed
+from helip.training.advise import Measured, advise, dose, dose_line, report
+from helip.training.saturation import Embedded
+
+BATCHES = 20
+MOST_ROWS = 5_120  # embedded of each kind (20 batches of 256), or two batches where those are larger
+TRAINING, HELD_OUT, PARTNERS = 31, 32, 33  # separate streams of random numbers
+
+
+def print_advice(
+    embed: ClipEmbed,
+    valid: NDArray[np.bool_],
+    hard: HardPairIndex | None,
+    k: int,
+    batch_size: int,
+    seed: int,
+    console: Console,
+    budget: float = np.inf,
+) -> dict[str, Any]:
+    """Measure, print, and return what a results file keeps; all ranks call it.
+
+    Args:
+        embed: the checkpoint, with the shards.
+        valid: (N,) bool, the usable rows of the training part.
+        hard: the mined pairs; None where nothing is mined.
+        k: helip.topk.
+        batch_size: B.
+        seed: of the rows that are looked at.
+        console: for the lines.
+        budget: pairs that may be embedded; where it or the part holds too few, only the dose is printed.
+    """
+    rows = int(valid.sum())
+    about = {"k": k, "batch_size": batch_size, "rows": rows, "dose": dose(k, batch_size, rows)}
+    if budget < 3 * batch_size or rows < batch_size:
+        console.print(dose_line(k, batch_size, rows))
+        return about
+    most = int(min(BATCHES * batch_size, max(MOST_ROWS, 2 * batch_size), budget // 3))
+    with random_states_kept():
+        measured = measure(embed, valid, hard, k, batch_size, seed, most)
+    advice = advise(measured)
+    for line in report(measured, advice):
+        console.print(line)
+    return about | asdict(measured) | {"kind": measured.kind, "advice": asdict(advice)}
+
+
+def measure(
+    embed: ClipEmbed,
+    valid: NDArray[np.bool_],
+    hard: HardPairIndex | None,
+    k: int,
+    batch_size: int,
+    seed: int,
+    most: int,
+) -> Measured:
+    """Arguments as `print_advice`; `most` rows of a kind, at least a batch, are embedded."""
+    chosen = np.random.default_rng([seed, TRAINING]).permutation(np.flatnonzero(valid))[:most]
+    beside = np.empty((0, batch_size), np.int64)
+    if hard is not None:
+        beside = batches_with_partners(hard.topk(k).rows, valid, batch_size, most // batch_size, seed)
+    pairs, place = embedded(embed, np.union1d(chosen, beside.ravel()), "advice")
+    known = place[chosen][place[chosen] >= 0]  # rows that turned out unreadable are left out
+    training = pairs.saturation(random_batches(known, batch_size, [seed, TRAINING, 1]))
+    with_partners = [places for places in place[beside] if (places >= 0).all()]
+    held_out, part = None, validation_part(embed.dataset)
+    if part is not None:
+        others = np.flatnonzero(embed.usable(part))
+        others = np.random.default_rng([seed, HELD_OUT]).permutation(others)[:most]
+        if len(others) >= batch_size:
+            found, where = embedded(embed, np.sort(others), "advice-val")
+            held_out = found.saturation(random_batches(where[where >= 0], batch_size, [seed, HELD_OUT, 1]))
+    return Measured(
+        k,
+        batch_size,
+        int(valid.sum()),
+        training,
+        held_out,
+        pairs.saturation(with_partners) if with_partners else None,
+    )
+
+
+def validation_part(dataset: DatasetSpec) -> str | None:
+    """The first part whose name begins with val."""
+    return next((name for name in dataset.parts if name.startswith("val")), None)
+
+
+def embedded(embed: ClipEmbed, rows: NDArray[np.int64], name: str) -> tuple[Embedded, NDArray[np.int64]]:
+    """Sorted rows (n,) as the model sees them, and (N,) the position of each row, -1 where it has none."""
+    image, text, good, content = embed.rows(rows, name)
+    place = np.full(len(embed.index or ()), -1, np.int64)
+    place[good] = np.arange(len(good))
+    model: Any = embed.clip.model
+    identity = np.column_stack([good, content])
+    return Embedded(image, text, identity, float(model.logit_scale.detach().exp())), place
+
+
+def random_batches(places: NDArray[np.int64], batch_size: int, seed: list[int]) -> list[NDArray[np.int64]]:
+    """20 batches of distinct positions, each drawn anew from (n,) positions."""
+    generator = np.random.default_rng(seed)
+    size = min(batch_size, len(places))
+    return [generator.choice(places, size, replace=False) for _ in range(BATCHES)]
+
+
+def batches_with_partners(
+    hard: NDArray[np.int32], valid: NDArray[np.bool_], batch_size: int, count: int, seed: int
+) -> NDArray[np.int64]:
+    """Targets and a random hard pair of each, as `helip.plan=partners` with p = 1 makes batches.
+
+    Args:
+        hard: (N, k) mined rows, -1 padded.
+        valid: (N,) bool, rows that may be targets or partners.
+        count: batches.
+
+    Returns:
+        (count, B') rows; B' is even, and fewer batches where there are not enough targets.
+    """
+    generator = np.random.default_rng([seed, PARTNERS])
+    half = batch_size // 2
+    targets, pairs = generator.permutation(np.flatnonzero(valid)), []
+    for row in targets[: 4 * half * count]:  # some have no hard pair
+        mined = hard[row]
+        live = mined[(mined >= 0) & valid[np.maximum(mined, 0)]]
+        if len(live):
+            pairs.append((row, generator.choice(live)))
+        if len(pairs) == half * count:
+            break
+    whole = len(pairs) // max(1, half)
+    return np.array(pairs[: whole * half], np.int64).reshape(whole, 2 * half)
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """What draws inside leaves the generators of torch, numpy and Python as they were."""
+    others = np.random.get_state(), random.getstate()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        yield
+    np.random.set_state(others[0])
+    random.setstate(others[1])

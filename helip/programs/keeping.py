@@ -1,0 +1,96 @@
+"""What is kept of the start: how far features have moved, and the share of trained weights that is best on val.
+
+Legend: n rows that are looked at, D embedding width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from helip.artifacts.datasets import DatasetSpec
+from helip.errors import HelipError
+from helip.evaluation.clip_embed import ClipEmbed
+from helip.evaluation.embed import Evaluator
+from helip.evaluation.retrieval import Retrieval
+from helip.evaluation.samples import values_of
+from helip.models.checkpoints import interpolate
+from helip.programs.advice import validation_part
+from helip.training.anchor import squared_distance
+
+ALPHAS = tuple(step / 10 for step in range(11))
+DRIFT_ROWS = 256
+CHOICE = ("i2t_recall@1", "t2i_recall@1")
+Weights = Mapping[str, torch.Tensor]
+
+
+class Start:
+    """Features of some rows as the starting model has them: of the validation part, else of the training part.
+
+    Args:
+        embed: the starting model.
+        valid: (N,) bool, the usable rows of the training part.
+    """
+
+    def __init__(self, embed: ClipEmbed, valid: NDArray[np.bool_]) -> None:
+        part = validation_part(embed.dataset)
+        rows = np.flatnonzero(embed.usable(part) if part else valid)
+        self.rows = rows[np.linspace(0, len(rows) - 1, min(DRIFT_ROWS, len(rows))).astype(int)]  # (n,) evenly spaced
+        self.image, self.text = embed.rows(self.rows, "drift")[:2]  # (n, D) each
+
+    def drift(self, embed: ClipEmbed) -> dict[str, float]:
+        """Mean squared distance of the L2-normalised features of images and of texts from the start's: 0 to 4."""
+        image, text = embed.rows(self.rows, "drift")[:2]
+        sides = {"image": (image, self.image), "text": (text, self.text)}
+        return {
+            f"drift/{name}": float(squared_distance(torch.from_numpy(now), torch.from_numpy(then)).mean())
+            for name, (now, then) in sides.items()
+        }
+
+
+def choosers(evaluators: Sequence[Evaluator], dataset: DatasetSpec) -> list[Evaluator]:
+    """What export.alpha=auto chooses by: retrieval on parts whose name begins with val, as the evaluators have it.
+
+    Raises:
+        HelipError: the dataset has no such part.
+    """
+    found = [one for one in evaluators if isinstance(one, Retrieval) and one.measured_on.startswith("val")]
+    part = validation_part(dataset)
+    if not found and part is None:
+        raise HelipError(
+            f"export.alpha=auto chooses on a validation part, and dataset {dataset.name} has none: name its"
+            " shards, +dataset.parts.val=FIRST:LAST, or give export.alpha a number"
+        )
+    return list(found) or [Retrieval(name=str(part), part=str(part))]
+
+
+def best_alpha(
+    start: Weights,
+    end: Weights,
+    load: Callable[[Weights], Any],
+    embed: ClipEmbed,
+    by: Sequence[Evaluator],
+    console: Console,
+) -> float:
+    """The alpha among 0, 0.1 .. 1 of the highest recall@1, mean of both directions and of the parts; ties: the larger.
+
+    Eleven passes over the validation parts. All ranks call it and find the same.
+
+    Args:
+        start: weights of alpha 0; end: of alpha 1.
+        load: puts weights into the model that `embed` embeds with.
+        by: what `choosers` gives.
+        console: for the values.
+    """
+    found: dict[float, float] = {}
+    for alpha in ALPHAS:
+        load(interpolate(start, end, alpha))
+        values = [values_of(one.run(embed)) for one in by]
+        found[alpha] = float(np.mean([one[name] for one in values for name in CHOICE]))
+    best = max(ALPHAS, key=lambda alpha: (found[alpha], alpha))
+    listed = ", ".join(f"{alpha:g}: {100 * value:.2f}" for alpha, value in found.items())
+    console.print(f"export.alpha=auto: {best:g}, by recall@1 on {', '.join(one.measured_on for one in by)} ({listed})")
+    return best
