@@ -1,7 +1,8 @@
 """Overrides as people type them, as Hydra understands them.
 
-Shard ranges in braces, which a shell spreads and Hydra takes for a dictionary; and open parts by their names:
-`helip.plan=graph` chooses the file plan/graph.yaml, of ours or of --config-dir, as `plan=graph` does.
+Shard ranges in braces, which a shell spreads and Hydra takes for a dictionary; open parts by their names:
+`helip.plan=graph` chooses the file plan/graph.yaml, of ours or of --config-dir, as `plan=graph` does; and models by a
+name that says where they are: `model.name=hf:FOLDER` brings its own weights, not those of the default model.
 """
 
 import re
@@ -12,6 +13,7 @@ from helip.errors import HelipError
 RANGE = re.compile(r"[^\[\],'\"]*\{\d+\.\.\d+\}[^\[\],'\"]*")
 # Where an open part stands in the configuration -> the group of files that it is chosen from.
 PARTS = {"helip.plan": "plan", "helip.margin": "margin", "helip.schedule": "schedule", "train.loss": "loss"}
+OWN_MODEL = re.compile(r"\+?model\.(name=['\"]?(hf|hf-hub|local-dir):|config=(?!null))")
 WORDS = re.compile(r"\s*[\w\"'][\w\"'/.-]*(\s*,\s*[\w\"'/.-]+)*\s*|(choice|shuffle)\(.*\)")
 
 
@@ -32,7 +34,9 @@ def readable(arguments: Sequence[str]) -> list[str]:
                 f"{key} is given {len(values)} times, from {values[0]} to {values[-1]}, as a shell makes of braces: "
                 f"put them in quotes, '{key}=FOLDER/{{00000..00331}}.tar', or name the folder"
             )
-    return [_quoted(_group(argument)) for argument in arguments]
+    chosen = any(argument.startswith("model=") for argument in arguments)
+    own = [] if chosen or not any(OWN_MODEL.match(argument) for argument in arguments) else ["model=any"]
+    return [*own, *(_quoted(_group(argument)) for argument in arguments)]
 
 
 def _group(argument: str) -> str:

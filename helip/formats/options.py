@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from helip.artifacts.shards import ShardIndex
+from helip.models.clip import Clip, ModelSpec, create_clip
 
 
 def add_shards(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +23,19 @@ def open_shards(pattern: str) -> ShardIndex:
     for problem in (*index.problems, *incomplete(index)):
         print(f"warning: {problem}", file=sys.stderr)
     return index
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """A run or checkpoint and its model, for `open_checkpoint`."""
+    parser.add_argument("run", type=Path, help="a run folder (its final weights), or a checkpoint")
+    parser.add_argument("--model", default="emoji_tiny", help="open_clip's name, for weights that do not say it")
+
+
+def open_checkpoint(arguments: argparse.Namespace) -> Clip:
+    """The model of `run` with its weights."""
+    from helip.training.trained import checkpoint_model
+
+    return create_clip(checkpoint_model(arguments.run, ModelSpec(arguments.model, None)))
 
 
 def separator(text: str) -> str:

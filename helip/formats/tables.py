@@ -99,8 +99,9 @@ def write_tuples(
         for row in np.flatnonzero(shards.valid).tolist():
             values = [first(reader, row), other(reader, row)]
             partners = (int(partner) for partner in top.rows[row] if partner >= 0)
-            usable = (value for value in _values(other, reader, partners) if value != values[1])
-            values += islice(usable, negatives) if None not in values else []
+            values += (
+                islice(_others(_values(other, reader, partners), values[1]), negatives) if None not in values else []
+            )
             if len(values) == len(names) and None not in values:
                 yield dict(zip(names, values, strict=True))
 
@@ -113,6 +114,15 @@ def write_tuples(
 
 def _values(read: Callable[[SampleReader, int], Any], reader: SampleReader, rows: Iterator[int]) -> Iterator[Any]:
     return (value for value in (read(reader, row) for row in rows) if value is not None)
+
+
+def _others(values: Iterator[Any], positive: Any) -> Iterator[Any]:
+    """Those whose content is neither the positive's nor that of one before: a repeated negative only counts twice."""
+    seen = [positive]
+    for value in values:
+        if value not in seen:
+            seen.append(value)
+            yield value
 
 
 def _image(reader: SampleReader, row: int) -> dict[str, Any] | None:

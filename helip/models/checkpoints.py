@@ -91,7 +91,12 @@ def load_clip_weights(model: nn.Module, path: Path | str) -> None:
     Raises:
         HelipError: as `read_checkpoint`, or if names or shapes are not those of the model.
     """
-    state, own = clip_state(read_checkpoint(path)), model.state_dict()
+    load_state(model, clip_state(read_checkpoint(path)), str(path))
+
+
+def load_state(model: nn.Module, state: dict[str, torch.Tensor], path: str) -> None:
+    """Copy weights by open_clip's names into a model. Raises HelipError if names or shapes are not the model's."""
+    own = model.state_dict()
     for name in ("logit_scale", "logit_bias"):  # () in some releases of open_clip, (1,) in others
         if name in state and name in own and state[name].numel() == own[name].numel() == 1:
             state[name] = state[name].reshape(own[name].shape)

@@ -1,11 +1,13 @@
 """CLIP models by open_clip's own factory, from a tag, a file or a checkpoint of ours."""
 
 import difflib
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import open_clip
@@ -13,14 +15,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from helip.artifacts.atomic import path_digest
+from helip.artifacts.atomic import digest, path_digest
 from helip.errors import HelipError
 from helip.models import small_towers  # noqa: F401  names towers for timm
-from helip.models.checkpoints import load_clip_weights
+from helip.models.checkpoints import load_clip_weights, load_state
 from helip.secrets import without_environment
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
-LOCAL, HUB = "local-dir:", "hf-hub:"
+LOCAL, HUB, TRANSFORMERS = "local-dir:", "hf-hub:", "hf:"
 ImageTransform = Callable[[Image.Image], torch.Tensor]
 
 
@@ -29,11 +31,13 @@ class ModelSpec:
     """A model as the configuration names it.
 
     Attributes:
-        name: open_clip's name; the embedded configs are known as well.
+        name: open_clip's name, the embedded configs are known as well; local-dir:FOLDER or hf-hub:ID, open_clip's own
+            ways to name an architecture with its weights; or hf:FOLDER_OR_ID, a checkpoint of transformers.
         pretrained: an open_clip tag, a file, or None for random weights.
         lr: peak learning rate of continued training; betas, eps: the optimiser's where the model has its own. The
             configuration of the optimiser reads them.
         arguments: more keyword arguments of open_clip.create_model_and_transforms, such as force_patch_dropout.
+        config: a .json file with an architecture as open_clip writes them; `name` is then only what it is called.
     """
 
     name: str
@@ -42,26 +46,33 @@ class ModelSpec:
     betas: list[float] | None = None
     eps: float | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    config: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """What the weights depend on: a file or folder counts by its content, a tag by its name."""
         name, weights = self.name, self.pretrained
-        if (folder := self.folder) is not None:  # `pretrained` is ignored by open_clip
-            name, weights = LOCAL, path_digest(folder)
-        elif weights is not None and Path(weights).is_file():
+        if weights is not None and Path(weights).is_file():
             weights = path_digest(Path(weights))
+        if (folder := self.folder) is not None:
+            schema, content = f"{name.partition(':')[0]}:", path_digest(folder)
+            name, weights = (schema, content) if weights is None else (schema + content, weights)
+        if self.config is not None and Path(self.config).is_file():
+            name = path_digest(Path(self.config))
         identity = {"name": name, "pretrained": weights}
         return identity | {"arguments": self.arguments} if self.arguments else identity
 
     @property
     def folder(self) -> Path | None:
-        """Of a name such as local-dir:FOLDER, open_clip's way to name a model with its weights on disk."""
-        return Path(self.name.removeprefix(LOCAL)) if self.name.startswith(LOCAL) else None
+        """Of a name such as local-dir:FOLDER or hf:FOLDER, a model with its weights on disk."""
+        if self.name.startswith(LOCAL):
+            return Path(self.name.removeprefix(LOCAL))
+        folder = Path(self.name.removeprefix(TRANSFORMERS))
+        return folder if self.name.startswith(TRANSFORMERS) and folder.is_dir() else None
 
     @property
     def random(self) -> bool:
         """Whether the weights come from the seed alone."""
-        return self.pretrained is None and not self.name.startswith((LOCAL, HUB))
+        return self.pretrained is None and not self.name.startswith((LOCAL, HUB, TRANSFORMERS))
 
 
 @dataclass(frozen=True)
@@ -87,22 +98,22 @@ def create_clip(spec: ModelSpec) -> Clip:
         HelipError: an unknown name or tag, or a file that does not fit the model.
     """
     open_clip.add_model_config(EMBEDDED)
-    if not spec.name.startswith((HUB, LOCAL)) and open_clip.get_model_config(spec.name) is None:
-        raise HelipError(f"open_clip has no model {spec.name!r}: see open_clip.list_models(){_nearest(spec.name)}")
-    check_image_size(spec)
+    name, arguments, weights = _architecture(spec)
+    if not name.startswith((HUB, LOCAL)) and open_clip.get_model_config(name) is None:
+        raise HelipError(f"open_clip has no model {name!r}: see open_clip.list_models(){_nearest(name)}")
+    check_image_size(spec, name)
     is_file = spec.pretrained is not None and Path(spec.pretrained).is_file()
     tag = None if is_file else spec.pretrained
-    if tag is not None and tag not in open_clip.list_pretrained_tags_by_model(spec.name) and "hf-hub" not in spec.name:
+    if tag is not None and tag not in open_clip.list_pretrained_tags_by_model(name) and "hf-hub" not in name:
         raise HelipError(
             f"model.pretrained={tag} is neither a file nor a tag of {spec.name}; its tags are "
-            f"{', '.join(open_clip.list_pretrained_tags_by_model(spec.name)) or 'none'}"
+            f"{', '.join(open_clip.list_pretrained_tags_by_model(name)) or 'none'}"
         )
     try:
-        with _hidden_warnings(is_file):  # open_clip calls the weights random that we load below
-            made: Any = open_clip.create_model_and_transforms(
-                spec.name, pretrained=tag, output_dict=True, **spec.arguments
-            )
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        with _hidden_warnings(is_file or weights is not None):  # open_clip calls the weights random that we load below
+            made: Any = open_clip.create_model_and_transforms(name, pretrained=tag, output_dict=True, **arguments)
+        tokenize = open_clip.get_tokenizer(name)
+    except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
         cure = "; without a network name the weights, model.pretrained=FILE" if tag or HUB in spec.name else ""
         raise HelipError(
             f"{spec.name} with the weights {tag} cannot be loaded: {(str(error).splitlines() or [''])[0]}{cure}"
@@ -110,12 +121,53 @@ def create_clip(spec: ModelSpec) -> Clip:
     model, train_transform, eval_transform = made
     if is_file:
         load_clip_weights(model, Path(str(spec.pretrained)))
-    return Clip(model, train_transform, eval_transform, open_clip.get_tokenizer(spec.name), spec)
+    elif weights is not None:
+        load_state(model, weights, spec.name)
+    return Clip(model, train_transform, eval_transform, tokenize, spec)
 
 
-def check_image_size(spec: ModelSpec) -> None:
+def architecture_of(spec: ModelSpec) -> dict[str, Any]:
+    """open_clip's config of a model, such as its model_configs/*.json hold."""
+    open_clip.add_model_config(EMBEDDED)
+    found = open_clip.get_model_config(_architecture(replace(spec, pretrained=spec.pretrained or ""))[0])
+    assert found is not None  # create_clip made a model of it
+    return found
+
+
+def _architecture(spec: ModelSpec) -> tuple[str, dict[str, Any], dict[str, torch.Tensor] | None]:
+    """The name by which open_clip knows a model, arguments of its factory, and weights that it cannot load itself."""
+    if spec.config is not None:
+        try:
+            return _registered(json.loads(Path(spec.config).read_text(encoding="utf-8"))), spec.arguments, None
+        except (OSError, ValueError) as error:
+            raise HelipError(f"model.config={spec.config} cannot be read: give a .json file ({error})") from error
+    if not spec.name.startswith(TRANSFORMERS):
+        return spec.name, spec.arguments, None
+    from helip.models.from_transformers import read_transformers
+
+    found = read_transformers(spec.name.removeprefix(TRANSFORMERS), weights=spec.pretrained is None)
+    return _registered(found.architecture), found.preprocess | spec.arguments, found.weights
+
+
+def _registered(architecture: Any) -> str:
+    """Make an architecture known to open_clip. Its factory guesses from names: this one holds no word that it knows."""
+    lacking = [part for part in ("embed_dim", "vision_cfg", "text_cfg") if part not in architecture]
+    if lacking:
+        raise HelipError(
+            f"an architecture lacks {', '.join(lacking)}: write it as open_clip's model_configs/*.json are"
+        )
+    name = f"own-{digest(architecture)}"
+    if open_clip.get_model_config(name) is None:
+        with TemporaryDirectory() as folder:
+            (Path(folder) / f"{name}.json").write_text(json.dumps(architecture), encoding="utf-8")
+            open_clip.add_model_config(Path(folder))
+    return name
+
+
+def check_image_size(spec: ModelSpec, name: str) -> None:
     """Raises HelipError for a force_image_size that the patches do not divide: open_clip leaves out the rest."""
-    size, config = spec.arguments.get("force_image_size"), open_clip.get_model_config(spec.name)
+    size = spec.arguments.get("force_image_size")
+    config = open_clip.get_model_config(name) if size is not None else None
     patch = (config or {}).get("vision_cfg", {}).get("patch_size")
     sides = size if isinstance(size, list | tuple) else [size]
     if size is not None and patch and any(side % patch for side in sides):

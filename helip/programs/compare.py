@@ -1,26 +1,21 @@
 """Checkpoints side by side: their models and headings, one table, results.json, and clip-benchmark's files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from helip.artifacts.atomic import read_json, write_json, write_text
+from helip.artifacts.atomic import write_json, write_text
 from helip.evaluation.best import BestCheckpoint
 from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.results import clip_benchmark_records, file_name, results
 from helip.evaluation.samples import RESAMPLES, difference_intervals, values_of
-from helip.models.checkpoints import read_checkpoint
 from helip.models.clip import ModelSpec
 from helip.report.tables import comparison
 from helip.tracking.run import provenance
-from helip.training.module import CHECKPOINT_KEY
-from helip.training.resume import find_checkpoint
 
 LEVEL = 0.95
-EXPORTS = ("final.pt", "best.pt")  # of a run folder
 Intervals = Mapping[str, Mapping[str, tuple[float, float]]]
 
 
@@ -117,21 +112,6 @@ def benchmark_names(evaluators: Sequence[Evaluator]) -> dict[str, str]:
     for one in evaluators:
         found.setdefault(one.name, set()).add(one.benchmark)
     return {name: only for name, (only, *others) in found.items() if only and not others}
-
-
-def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:
-    """The model of a checkpoint: by its own description or that of its run, else ${model} with these weights.
-
-    A run folder means its final weights.
-    """
-    if path.is_dir():
-        path = path / "final.pt" if (path / "final.pt").is_file() else find_checkpoint(path)
-    description = read_checkpoint(path).get(CHECKPOINT_KEY)
-    if path.name in EXPORTS and (path.parent / "config.json").is_file():  # weights alone, for open_clip
-        description = read_json(path.parent / "config.json").get("model")
-    own = description if isinstance(description, dict) else {}
-    name, arguments = own.get("name", default.name), own.get("arguments", default.arguments)
-    return replace(default, name=name, pretrained=str(path), arguments=arguments)
 
 
 def column_name(pretrained: str, taken: dict[str, Any]) -> str:

@@ -6,12 +6,9 @@ from helip.evaluation.embed import Found
 from helip.evaluation.samples import values_of
 from helip.models.clip import ModelSpec, create_clip
 from helip.programs.build import Config, Instantiate
-from helip.programs.compare import (
-    checkpoint_model,
-    column_name,
-    write_comparison,
-)
+from helip.programs.compare import column_name, write_comparison
 from helip.programs.session import Session
+from helip.training.trained import checkpoint_model
 
 
 def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:

@@ -97,3 +97,20 @@ def test_tuples_of_captions_and_their_limits(tmp_path: Path) -> None:
     few.rows[:, 1:] = -1
     with pytest.raises(HelipError, match="no row has 2 hard pairs that can be read"):
         write_tuples(few, index, tmp_path / "n.parquet", negatives=2)
+
+
+@pytest.mark.parametrize("anchor", ["image", "caption"])
+def test_negatives_of_a_tuple_are_distinct_by_content(tmp_path: Path, anchor: str) -> None:
+    """Rows 0 to 11 have four captions and six pictures among them; each partner list holds repeats of both."""
+    members = [sample(n, txt=f"caption {n % 4}".encode(), jpg=picture(n % 6)) for n in range(12)]
+    index = ShardIndex.build([write_tar(tmp_path / "0.tar", [(str(n), m) for n, m in enumerate(members)])])
+    rows = np.array([[(row + 1 + n) % 12 for n in range(11)] for row in range(12)], np.int32)
+    scores = np.tile(np.linspace(1, 0.1, 11, dtype=np.float32), (12, 1))
+    pairs = HardPairIndex(rows, scores, scores, scores, {"fingerprint": index.fingerprint})
+    assert write_tuples(pairs, index, tmp_path / "t.parquet", 3, anchor) == {"written": 12, "left_out": 0}
+    for line in pq.read_table(tmp_path / "t.parquet").to_pylist():
+        used = [line["positive"], *(line[f"negative_{n}"] for n in (1, 2, 3))]
+        contents = [value["bytes"] if isinstance(value, dict) else value for value in used]
+        assert len(set(contents)) == 4
+    with pytest.raises(HelipError, match="no row has"):
+        write_tuples(pairs, index, tmp_path / "n.parquet", 4 if anchor == "image" else 6, anchor)

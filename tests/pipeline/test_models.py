@@ -29,7 +29,7 @@ def test_a_model_from_a_file(model_weights: Path, caplog) -> None:
     assert all(torch.equal(value, state[name]) for name, value in clip.model.state_dict().items())
     assert clip.tokenize(["a word"]).shape == (1, 12)
     own = {"name": MODEL, "pretrained": str(model_weights), "lr": 1e-5, "arguments": {}}
-    assert clip.description == own | {"betas": None, "eps": None}
+    assert clip.description == own | {"betas": None, "eps": None, "config": None}
 
 
 def test_a_model_from_a_folder(model_weights: Path, tmp_path: Path) -> None:
