@@ -63,8 +63,9 @@ class TrainerSpec:
         """Of every forward on this machine."""
         if self.precision != "auto":
             return self.precision
-        on_gpu = self.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        return "bf16-mixed" if on_gpu else "32-true"
+        on_gpu = self.accelerator != "cpu" and torch.cuda.is_available()
+        native = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if native else "32-true"
 
 
 class _Launch(pl.LightningModule):

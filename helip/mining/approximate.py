@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """Approximate search: targets meet only the members of the cells nearest to their own.
 
 Within those cells the product of both cosines ranks, with every rule, and `rescore` decides. A true hard pair is missed
@@ -18,15 +19,16 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import torch
 
 from helip.mining.bulk import BulkSource
 from helip.mining.cells import Cells
 from helip.mining.probe import Recall, interval
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import CANDIDATES, FEEDERS, TARGETS, Block, Tick, cuts, settle, sweep
+from helip.mining.sweep import CANDIDATES, FEEDERS, TARGETS, Block, Tick, cuts, settle, shape_on, sweep
 from helip.mining.vectors import Pairs, on_device
-from helip.mining.workers import Workers
+from helip.mining.workers import Workers, feeding
 
 BLOCK = 8192  # candidates met at once: most targets then meet all of theirs at once, and no threshold is moved twice
 SLACK = 2  # candidates kept beyond K, and ties of bfloat16: recall within the cells 0.9999 on real pairs, measured
@@ -57,6 +59,7 @@ class ApproximateSearch:
         starts = cells.target_starts
         self._parts = [*starts[:-1], *range(int(starts[-2]), int(starts[-1]), TOGETHER), starts[-1], len(pairs)]
         self._parts = sorted({int(place) for place in self._parts})  # places where a cell or some strays begin
+        self.shape = shape_on(source.device)
         self.workers = Workers(None if source.device.type == "cpu" else FEEDERS)
 
     def edges(self, unit: int) -> list[int]:
@@ -100,20 +103,24 @@ class ApproximateSearch:
             tick(done)
 
         targets, members = self.order[first:end], self._members(self._cell(first))
-        blocks = self._blocks(members, self.place[targets])
-        own = self.source.rows(self.place[targets], TARGETS)
         single = len(cuts(len(members), self.settings, BLOCK)) == 1
-        found = sweep(self.pairs, targets, own, blocks, self.settings, count, single, SLACK)
-        return settle(self.pairs, targets, *found, self.cells.order[members], self.settings)
+        with feeding(self.source.device):
+            blocks = self._blocks(members, self.place[targets])
+            own = self.source.rows(self.place[targets], TARGETS)
+            found = sweep(self.pairs, targets, own, blocks, self.settings, count, self.shape, single, SLACK)
+            return settle(self.pairs, targets, *found, self.cells.order[members], self.settings)
 
     def _blocks(self, members: np.ndarray, places: np.ndarray) -> Iterator[Block]:
         """A cell's own members come first, so its targets are found at the head of `members`."""
+        device = self.source.device
         for part in cuts(len(members), self.settings, BLOCK):
             some = members[part]
             image, text = self.source.rows(some, CANDIDATES)
             rows = np.pad(self.cells.order[some], (0, len(image.values) - len(some)))
             own = places - members[0] - part.start
-            yield Block(rows, (image, text), np.where(own < len(some), own, -1))
+            own = np.where(own < len(some), own, -1)
+            there, at = (torch.from_numpy(values).to(device) for values in (rows, own))
+            yield Block(there, (image, text), at, self.source.worst(some))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,10 @@ import time
 
 import torch
 
+from helip.mining.exact import fast_dtype, full_sums
+
 ASSUMED_WIDTH = 1152  # d_I + d_T of DINOv2 ViT-S and mpnet, before the encoders are loaded; the line says "about"
+SHARE = 0.6  # of bare products that a search reaches: 0.59 of 37,490 pairs on two cores; on a GPU not timed
 
 
 def describe_cost(
@@ -23,15 +26,16 @@ def describe_cost(
     disk = total_rows * (width * 4 + 1 + depth * 16)
     rate = gemm_rate(device) * world_size
     return (
-        f"{rows:,} rows, about {operations:.1e} FLOP for an exact search ({duration(operations / rate)} at this "
-        f"machine's {rate / 1e12:.2g} TFLOP/s), {disk / 2**30:.2g} GiB on disk for embeddings and index"
+        f"{rows:,} rows, about {operations:.1e} FLOP for an exact search ({duration(operations / (SHARE * rate))} at "
+        f"{SHARE:.0%} of this machine's {rate / 1e12:.2g} TFLOP/s), {disk / 2**30:.2g} GiB on disk for embeddings and "
+        "index"
     )
 
 
 def gemm_rate(device: torch.device) -> float:
-    """Floating point operations per second of a matrix product on `device`, measured for a fraction of a second."""
-    size = 8192 if device.type == "cuda" else 1024
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    """Floating point operations per second of bare products in the precision of the search, measured for a moment."""
+    size, dtype = 8192 if device.type == "cuda" else 1024, fast_dtype(device)
+    full_sums(device)
     matrix = torch.ones(size, size, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(3):

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """Exact search: every pair is looked at once, in blocks, and only what may belong to the answer is looked at twice.
 
 A low-precision pass gives an upper bound of every score (see bulk). Each target keeps a running threshold, the K-th
@@ -19,9 +20,9 @@ import torch
 from helip.mining.bulk import BulkSource
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import FEEDERS, Block, Tick, cuts, geometry, settle, sweep
+from helip.mining.sweep import FEEDERS, Block, Tick, cuts, full_sums, settle, shape_on, sweep
 from helip.mining.vectors import Pairs, on_device
-from helip.mining.workers import Workers
+from helip.mining.workers import Workers, feeding
 
 EMULATED = 5  # times slower in a small product, where dispatch evens out what is native (measured: 0.5 to 2, and 24)
 
@@ -58,6 +59,10 @@ class ExactSearch:
         self.place = np.arange(len(pairs))  # of each row in the source, which may lack rows that are not valid
         if source.order is not None:
             self.place[source.order] = np.arange(source.count)
+        self.shape = shape_on(self.device)
+        self._order = None if source.order is None else torch.from_numpy(source.order).to(self.device)
+        resident = pairs.resident if source.order is None else None  # an order holds no rows that are not valid
+        self._words = None if resident is None else resident.words
         self.workers = Workers(None if self.device.type == "cpu" else FEEDERS)
 
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
@@ -88,14 +93,18 @@ class ExactSearch:
             tick(done)
 
         places = self.place[targets]
-        found = sweep(self.pairs, targets, self.source.rows(places), self._blocks(places), self.settings, count)
-        return settle(self.pairs, targets, *found, np.arange(len(self.pairs)), self.settings)
+        with feeding(self.device):
+            own, blocks = self.source.rows(places), self._blocks(places)
+            found = sweep(self.pairs, targets, own, blocks, self.settings, count, self.shape)
+            return settle(self.pairs, targets, *found, np.arange(len(self.pairs)), self.settings)
 
     def _blocks(self, places: np.ndarray) -> Iterator[Block]:
-        order = self.source.order
-        for part in cuts(self.source.count, self.settings, geometry(self.device)[1]):
-            rows = np.arange(int(part.start), int(part.stop)) if order is None else order[part]
-            yield Block(rows, self.source.rows(part), places - part.start)
+        own = torch.from_numpy(places).to(self.device)
+        for part in cuts(self.source.count, self.settings, self.shape.candidates, self.shape.first):
+            rows = torch.arange(part.start, part.stop, device=self.device)
+            rows = rows if self._order is None else self._order[rows]
+            words = None if self._words is None else self._words[part.start // 32 : -(-part.stop // 32)]
+            yield Block(rows, self.source.rows(part), own - part.start, self.source.worst(part), words)
 
 
 @cache
@@ -105,9 +114,7 @@ def fast_dtype(device: torch.device, size: int = 1024) -> torch.dtype:
     A type that the processor lacks is emulated, 60 times slower than float32 at full size (float16 on AMD's, measured),
     and left out by a small product.
     """
-    if device.type == "cuda":  # sums in half precision would break the error bound
-        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    full_sums(device)
     glance = {dtype: _seconds(dtype, device, size // 8) for dtype in (torch.float16, torch.bfloat16, torch.float32)}
     native = [dtype for dtype, time in glance.items() if time <= EMULATED * min(glance.values())]
     seconds = {dtype: _seconds(dtype, device, size) for dtype in native}

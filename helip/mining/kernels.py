@@ -1,134 +1,185 @@
-# pyright: basic
-"""The fused CUDA pass (Triton): both cosines, the rules and the threshold in one kernel; only survivors reach memory.
+# pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+"""The fused CUDA pass (Triton): both cosines, the rules and the threshold in one kernel; a bit a pair reaches memory.
 
-A program owns a tile of BM targets by BN candidates. It accumulates image and text products in registers, forms the
-upper bound of the score (see bulk), and appends what is not below the target's threshold to that target's list in
-memory. The S x C score matrices are never written: TPU-KNN (Chern et al., 2022) shows that this, not arithmetic, keeps
-search from peak.
+`mark` owns a tile of BM targets by BN candidates. It accumulates the image and the text product in registers, forms the
+upper bound of the score (see bulk), and writes one bit for each pair: whether it may be among the best of its target.
+The S x C score matrices are never written: TPU-KNN (Chern et al., 2022) shows that this, not arithmetic, keeps search
+from peak. No atomics: `count` adds up the bits of a target, `list_bits` turns them into columns, and `bounds`
+multiplies the few pairs that are left once more, because their bounds are wanted too.
 
-Operations and traffic for S targets, C candidates, D = D_I + D_T padded columns of 2 bytes:
+Operations and traffic of `mark` for S targets, C candidates, D = D_I + D_T columns of 2 bytes:
 - operations: 2 S C D.
-- reads of L2: 2 D (S C / BM + S C / BN) bytes. At BM = BN = 128 that is 64 operations a byte; an H100's L2 gives about
-  5.5 TB/s, so 350 TFLOP/s. BM = 128, BN = 256: 85 operations a byte, 470 TFLOP/s.
+- reads of L2: 2 D (S C / BM + S C / BN) bytes. At BM = 128, BN = 256 that is 85 operations a byte; an H100's L2 gives
+  about 5.5 TB/s, so 470 TFLOP/s.
 - reads of memory: 2 D (S + C) bytes while GROUP rows of tiles are walked together and share what L2 holds.
-- writes: 12 bytes a survivor, about 75 a target and pass, and one atomic a row of a tile: under 0.1 % of the reads.
-- registers: two float32 accumulators of BM x BN, 128 kB at 128 x 128, half of what a multiprocessor has.
+- writes: S C / 8 bytes.
+- registers: one float32 accumulator of BM x BN, and the image product as float16, rounded up, where PACK is set.
 
-A pass that writes both score matrices moves 4 S C bytes more and reads them again: at D = 1,216 that is 8 bytes for
-every 2,432 operations, 2.5 TB/s at 750 TFLOP/s, three quarters of the card's bandwidth.
+A pass that writes both score matrices moves 4 S C bytes more and reads them again: at D = 1,152 that is 8 bytes for
+every 2,304 operations, 2.6 TB/s at 750 TFLOP/s, three quarters of the card's bandwidth.
 
-Written without a GPU at hand: correct under TRITON_INTERPRET=1 (tests/mining/test_kernels.py), tile sizes not tuned.
-Triton 3.9's interpreter multiplies the bits of bfloat16 as integers, so that the cases run in float16 and float32.
+Written without a GPU at hand: compiled ahead of time for each card (`python -m benchmarks.gpu compile`) and correct
+under TRITON_INTERPRET=1 (tests/mining/test_kernels.py); not timed, so that tile sizes follow from registers alone.
 
-Legend: S targets, C candidates, D_I and D_T padded widths, R room for survivors per target.
+Legend: S targets, C candidates, D_I and D_T widths, F pairs in a flat list.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
 
-from helip.mining.settings import Rules
-
-TILES: dict[str, Any] = {"BM": 128, "BN": 128, "BK": 64, "GROUP": 8, "num_warps": 8}
-
 
 @triton.jit
-def _product(
-    a, b, rows, columns, row_ok, column_ok,
-    width: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+def _dots(
+    a, b, row, column, rows, columns, S, C,
+    WIDTH: tl.constexpr, STRIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """(BM, BN) float32 products of rows of `a` and of `b`, both row-major with `width` columns."""
+    """(BM, BN) float32 products of rows of `a` and of `b`, over WIDTH columns, a multiple of BK."""
     total = tl.zeros((BM, BN), dtype=tl.float32)
-    for start in range(0, width, BK):
-        k = start + tl.arange(0, BK)
-        inside = k < width
-        left = tl.load(a + rows[:, None] * width + k[None, :], mask=row_ok[:, None] & inside[None, :], other=0.0)
-        right = tl.load(b + columns[None, :] * width + k[:, None], mask=column_ok[None, :] & inside[:, None], other=0.0)
-        total = tl.dot(left, right, total, input_precision="ieee")
+    if TMA:
+        for k in tl.range(0, WIDTH, BK):
+            total = tl.dot(a.load([row, k]), b.load([column, k]).T, total, input_precision="ieee")
+    else:
+        k = tl.arange(0, BK)
+        left = a + tl.minimum(rows, S - 1).to(tl.int64)[:, None] * STRIDE + k[None, :]
+        right = b + tl.minimum(columns, C - 1).to(tl.int64)[None, :] * STRIDE + k[:, None]
+        for _ in tl.range(0, WIDTH, BK, loop_unroll_factor=1):
+            total = tl.dot(tl.load(left), tl.load(right), total, input_precision="ieee")
+            left += BK
+            right += BK
     return total
 
 
 @triton.jit
-def _survivors(
-    own_image, own_text, image, text, threshold, own, counts, out_column, out_image, out_text,
-    S, C, low_image, low_text,
-    SCORE: tl.constexpr, WIDTH_IMAGE: tl.constexpr, WIDTH_TEXT: tl.constexpr, ROOM: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
+def _halved(x, PACK: tl.constexpr):
+    """Float16 numbers that are not below positive `x`; PACK 1: two to a register, which an interpreter cannot do."""
+    half = (x * (1 + 2.0**-10) + 2.0**-24).to(tl.float16)
+    if PACK == 1:
+        half = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [half], dtype=tl.float16, is_pure=False, pack=2)
+    return half
+
+
+@triton.jit(do_not_specialize=["S", "C"])
+def mark(
+    own_image, own_text, image, text, limits, own_groups, groups, out, S, C, low_image, low_text,
+    SCORE: tl.constexpr, SIDES: tl.constexpr, CROWD: tl.constexpr, WIDTH_IMAGE: tl.constexpr,
+    WIDTH_TEXT: tl.constexpr, STRIDE_IMAGE: tl.constexpr, STRIDE_TEXT: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, TMA: tl.constexpr, PACK: tl.constexpr,
 ):  # fmt: skip
+    """Bits (S, C / 32) of the pairs that may be hard pairs, bit n % 32 of word n / 32; those beyond C are undefined.
+
+    `limits` (5, S): threshold of the score, what is added to the products of image and of text, and the bounds of both
+    above which a pair is surely a near-duplicate. SIDES: 1 image, 2 text, 3 both. CROWD: near-duplicates and pairs
+    whose numbers in `own_groups` (2, S) and `groups` (2, C) are equal and not negative are passed by.
+    """
     # Tiles are numbered so that GROUP rows of them go through the candidates together and share what L2 holds.
     tile, tiles_s, tiles_c = tl.program_id(0), tl.cdiv(S, BM), tl.cdiv(C, BN)
     group = tile // (GROUP * tiles_c)
     tall = tl.minimum(tiles_s - group * GROUP, GROUP)
     inside = tile % (GROUP * tiles_c)
-    rows = (group * GROUP + inside % tall) * BM + tl.arange(0, BM)
-    columns = (inside // tall) * BN + tl.arange(0, BN)
-    row_ok, column_ok = rows < S, columns < C
-    rows64, columns64 = rows.to(tl.int64), columns.to(tl.int64)
-    x = _product(own_image, image, rows64, columns64, row_ok, column_ok, WIDTH_IMAGE, BM, BN, BK)
-    y = _product(own_text, text, rows64, columns64, row_ok, column_ok, WIDTH_TEXT, BM, BN, BK)
-    limit = tl.load(threshold + rows, mask=row_ok, other=float("inf"))
-    place = tl.load(own + rows, mask=row_ok, other=-1)
+    row, column = (group * GROUP + inside % tall) * BM, (inside // tall) * BN
+    rows, columns = row + tl.arange(0, BM), column + tl.arange(0, BN)
+    ok = rows < S
+    if SIDES & 1:
+        x = _dots(own_image, image, row, column, rows, columns, S, C, WIDTH_IMAGE, STRIDE_IMAGE, BM, BN, BK, TMA)
+        x += tl.load(limits + S + rows, mask=ok, other=0.0)[:, None]
+        if PACK:
+            x = _halved(x, PACK)
+    if SIDES & 2:
+        y = _dots(own_text, text, row, column, rows, columns, S, C, WIDTH_TEXT, STRIDE_TEXT, BM, BN, BK, TMA)
+        y += tl.load(limits + 2 * S + rows, mask=ok, other=0.0)[:, None]
+    limit = tl.load(limits + rows, mask=ok, other=float("inf"))
+    if SIDES & 1:
+        x = x.to(tl.float32)
     if SCORE == 0:
-        score = tl.where((x > low_image) & (y > low_text), x * y, 0.0)
+        alive = (x > low_image) & (y > low_text) & (x * y >= limit[:, None])
     elif SCORE == 1:
-        score = tl.where(x > low_image, x, 0.0)
+        alive = (x > low_image) & (x >= limit[:, None])
     else:
-        score = tl.where(y > low_text, y, 0.0)
-    alive = (score > 0) & (score >= limit[:, None]) & (columns[None, :] != place[:, None])
-    alive = alive & row_ok[:, None] & column_ok[None, :]
-    # One atomic a row: Triton 3.8 and 3.9 do not compile one on a two-dimensional pointer whose result is used.
-    taken = alive.to(tl.int32)
-    first = tl.atomic_add(counts + rows, tl.sum(taken, 1), mask=row_ok)
-    slot = first[:, None] + tl.cumsum(taken, 1) - taken
-    target = rows64[:, None] + tl.zeros((BM, BN), dtype=tl.int64)
-    kept = alive & (slot < ROOM)
-    at = target * ROOM + slot
-    tl.store(out_column + at, columns[None, :] + tl.zeros((BM, BN), dtype=tl.int32), mask=kept)
-    tl.store(out_image + at, x, mask=kept)
-    tl.store(out_text + at, y, mask=kept)
+        alive = (y > low_text) & (y >= limit[:, None])
+    if CROWD:
+        if SIDES & 1:
+            alive = alive & (x <= tl.load(limits + 3 * S + rows, mask=ok, other=0.0)[:, None])
+        if SIDES & 2:
+            alive = alive & (y <= tl.load(limits + 4 * S + rows, mask=ok, other=0.0)[:, None])
+        for m in tl.static_range(2):
+            own = tl.load(own_groups + m * S + rows, mask=ok, other=-1)
+            theirs = tl.load(groups + m * C + columns, mask=columns < C, other=-1)
+            alive = alive & ((own[:, None] != theirs[None, :]) | (own < 0)[:, None])
+    bits = alive.to(tl.int32) << (tl.arange(0, BN) % 32)[None, :]
+    words = tl.sum(tl.reshape(bits, (BM, BN // 32, 32)), 2)
+    place = column // 32 + tl.arange(0, BN // 32)
+    last = tl.cdiv(C, 32)
+    tl.store(
+        out + rows.to(tl.int64)[:, None] * last + place[None, :], words, mask=ok[:, None] & (place < last)[None, :]
+    )
 
 
-def fused_survivors(
-    own: Sequence[torch.Tensor],
-    candidates: Sequence[torch.Tensor],
-    threshold: torch.Tensor,
-    rules: Rules,
-    place: torch.Tensor,
-    room: int,
-    tiles: dict[str, Any] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Candidates whose upper bound is not below their target's threshold.
+@triton.jit
+def _words(bits, row, own, at, C, ok):
+    """Words `at` of rows of bits, without the target itself (column `own`) and what lies beyond C."""
+    last = tl.cdiv(C, 32)
+    words = tl.load(bits + row.to(tl.int64) * last + at, mask=ok & (at < last), other=0).to(tl.uint32)
+    beyond = tl.minimum(tl.maximum(at * 32 + 32 - C, 0), 31).to(tl.uint32)
+    itself = tl.where((own >= 0) & (own // 32 == at), 1, 0).to(tl.uint32) << (own % 32).to(tl.uint32)
+    words = words & (4294967295 >> beyond)
+    return words ^ (words & itself)
 
-    Args:
-        own: image (S, D_I) and text (S, D_T) of the targets, from `bulk.as_targets`, contiguous.
-        candidates: image (C, D_I) and text (C, D_T), contiguous, of the same dtype.
-        threshold: (S,) float32.
-        rules: score and minima.
-        place: (S,) int32 place of each target itself among the candidates; outside 0 .. C - 1: not there.
-        room: survivors that a target may have; the rest is only counted.
-        tiles: BM, BN, BK, GROUP; `TILES` if None.
 
-    Returns:
-        (F,) int64 target and (F,) int64 column, by target and in no order within; (F,) float32 bounds of image and of
-        text; (S,) int32 survivors of each target, above `room` where some were lost.
-    """
-    kernel: Any = _survivors
-    count, width = len(own[0]), len(candidates[0])
-    device, sizes = own[0].device, tiles or TILES
-    counts = torch.zeros(count, dtype=torch.int32, device=device)
-    columns = torch.empty(count * room, dtype=torch.int32, device=device)
-    x, y = (torch.empty(count * room, dtype=torch.float32, device=device) for _ in (0, 1))
-    grid = (triton.cdiv(count, sizes["BM"]) * triton.cdiv(width, sizes["BN"]),)
-    kernel[grid](
-        *own, *candidates, threshold, place, counts, columns, x, y,
-        count, width, rules.low_image, rules.low_text,
-        SCORE=rules.score, WIDTH_IMAGE=own[0].shape[1], WIDTH_TEXT=own[1].shape[1], ROOM=room, **sizes,
-    )  # fmt: skip
-    filled = counts.clamp(max=room).long()
-    target = torch.repeat_interleave(torch.arange(count, device=device), filled)
-    first = torch.cumsum(filled, 0) - filled
-    at = target * room + torch.arange(len(target), device=device) - first[target]
-    return target, columns[at].long(), x[at], y[at], counts
+@triton.jit
+def _ones(words):
+    """How many bits are set."""
+    words = words - ((words >> 1) & 0x55555555)
+    words = (words & 0x33333333) + ((words >> 2) & 0x33333333)
+    words = (words + (words >> 4)) & 0x0F0F0F0F
+    return ((words + (words >> 8) + (words >> 16) + (words >> 24)) & 0x3F).to(tl.int32)
+
+
+@triton.jit(do_not_specialize=["S", "C"])
+def count(bits, place, counts, S, C, BR: tl.constexpr, BW: tl.constexpr):
+    """(S,) how many candidates of each target are marked, itself at `place` left out."""
+    rows = tl.program_id(0) * BR + tl.arange(0, BR)
+    ok, total = rows < S, tl.zeros((BR,), dtype=tl.int32)
+    own = tl.load(place + rows, mask=ok, other=-1)
+    for start in range(0, tl.cdiv(C, 32), BW):
+        at = start + tl.arange(0, BW)
+        total += tl.sum(_ones(_words(bits, rows[:, None], own[:, None], at[None, :], C, ok[:, None])), 1)
+    tl.store(counts + rows, total, mask=ok)
+
+
+@triton.jit(do_not_specialize=["C"])
+def list_bits(bits, place, counts, starts, out_target, out_column, C, BW: tl.constexpr):
+    """Targets and columns of the bits, by target and column, from places `starts` (S,) on; a program a target."""
+    row = tl.program_id(0)
+    own, base, left = tl.load(place + row), tl.load(starts + row), tl.load(counts + row)
+    if left > 0:
+        for start in range(0, tl.cdiv(C, 32), BW):
+            at = start + tl.arange(0, BW)
+            words = _words(bits, row, own, at, C, at >= 0)
+            ones = _ones(words)
+            some = tl.sum(ones, 0)
+            if some > 0:
+                bit = tl.arange(0, 32)
+                here = ((words[:, None] >> bit[None, :].to(tl.uint32)) & 1).to(tl.int32)
+                to = base + (tl.cumsum(ones, 0) - ones)[:, None] + tl.cumsum(here, 1) - here
+                tl.store(out_target + to, row + tl.zeros((BW, 32), dtype=tl.int32), mask=here != 0)
+                tl.store(out_column + to, at[:, None] * 32 + bit[None, :], mask=here != 0)
+                base += some
+
+
+@triton.jit(do_not_specialize=["F"])
+def bounds(
+    own, side, add, target, column, out, F,
+    WIDTH: tl.constexpr, STRIDE: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """(F,) products of rows of targets and candidates, over WIDTH columns, with what is added to those of a target."""
+    pair = tl.program_id(0) * BP + tl.arange(0, BP)
+    ok, k = pair < F, tl.arange(0, BK)
+    row, place = tl.load(target + pair, mask=ok, other=0), tl.load(column + pair, mask=ok, other=0)
+    left = own + row.to(tl.int64)[:, None] * STRIDE + k[None, :]
+    right = side + place.to(tl.int64)[:, None] * STRIDE + k[None, :]
+    total = tl.zeros((BP, BK), dtype=tl.float32)
+    for _ in range(0, WIDTH, BK):
+        total += tl.load(left).to(tl.float32) * tl.load(right).to(tl.float32)
+        left += BK
+        right += BK
+    tl.store(out + pair, tl.sum(total, 1) + tl.load(add + row, mask=ok, other=0.0), mask=ok)

@@ -15,6 +15,7 @@ from helip.mining.approximate import MOST, ApproximateSearch, Work, choose_work
 from helip.mining.bulk import BulkSource
 from helip.mining.cells import Cells, build_cells
 from helip.mining.choose import choose
+from helip.mining.estimate import gemm_rate
 from helip.mining.exact import ExactSearch, fast_dtype
 from helip.mining.pool import PoolSearch
 from helip.mining.probe import interval, overlap, probe_rows
@@ -67,7 +68,8 @@ def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str)
     if path.is_file():
         return None
     width, count = pairs.image.width + pairs.text.width, int(pairs.valid.sum())
-    backend, reason = choose(settings, count, width, device)
+    rate = gemm_rate(torch.device(device)) if device != "cpu" and settings.backend == "auto" else None
+    backend, reason = choose(settings, count, width, rate)
     plan: Plan = {"backend": backend, "reason": reason}
     source = None
     if backend == "approximate":

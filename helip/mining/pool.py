@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """FastHPM (arXiv 2305.05208): candidates are a uniform random pool of m rows instead of all N, at m / N of the cost.
 
 What it saves it loses: of the true hard pairs about m / N are in the pool. It remains the cheapest way to *some* hard
@@ -7,6 +8,7 @@ Legend: N rows, m rows of a pool, T targets.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,9 @@ from helip.mining.bulk import BulkSource
 from helip.mining.exact import fast_dtype
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import FEEDERS, Block, Tick, cuts, geometry, settle, sweep
+from helip.mining.sweep import FEEDERS, Block, Shape, Tick, cuts, settle, shape_on, sweep
 from helip.mining.vectors import Pairs, on_device
-from helip.mining.workers import Workers
+from helip.mining.workers import Workers, feeding
 
 
 class PoolSearch:
@@ -51,8 +53,9 @@ class PoolSearch:
         for number in range(places.start // every, (places.stop - 1) // every + 1):
             pool, source = self._drawn(number)
             targets = np.arange(max(places.start, number * every), min(places.stop, (number + 1) * every))
-            pieces = np.array_split(targets, min(self.workers.threads, len(targets)))
-            parts += self.workers.map(lambda piece, p=pool, s=source: self._search(piece, p, s, tick), pieces)
+            pieces, shape = np.array_split(targets, min(self.workers.threads, len(targets))), shape_on(self.device)
+            search = partial(self._search, pool=pool, source=source, shape=shape, tick=tick)
+            parts += self.workers.map(search, pieces)
         return Ranked.join(parts)
 
     def edges(self, unit: int) -> list[int]:
@@ -71,14 +74,16 @@ class PoolSearch:
             self._pool = number, rows, source
         return self._pool[1], self._pool[2]
 
-    def _search(self, targets: np.ndarray, pool: np.ndarray, source: BulkSource, tick: Tick) -> Ranked:
+    def _search(self, targets: np.ndarray, pool: np.ndarray, source: BulkSource, shape: Shape, tick: Tick) -> Ranked:
         def count(done: int) -> None:
             self.workers.check()
             tick(done)
 
         own = BulkSource(self.pairs, self.dtype, self.settings.memory, self.device, targets).rows(slice(None))
-        found = sweep(self.pairs, targets, own, _blocks(targets, pool, source, self.settings), self.settings, count)
-        return settle(self.pairs, targets, *found, pool, self.settings)
+        with feeding(self.device):
+            blocks = _blocks(targets, pool, source, self.settings, shape)
+            found = sweep(self.pairs, targets, own, blocks, self.settings, count, shape)
+            return settle(self.pairs, targets, *found, pool, self.settings)
 
 
 def draw_pool(pairs: Pairs, settings: SearchSettings, number: int) -> np.ndarray:
@@ -88,8 +93,11 @@ def draw_pool(pairs: Pairs, settings: SearchSettings, number: int) -> np.ndarray
     return np.sort(rng.choice(valid, min(settings.pool_size, len(valid)), replace=False))
 
 
-def _blocks(targets: np.ndarray, pool: np.ndarray, source: BulkSource, settings: SearchSettings) -> Iterator[Block]:
+def _blocks(
+    targets: np.ndarray, pool: np.ndarray, source: BulkSource, settings: SearchSettings, shape: Shape
+) -> Iterator[Block]:
     place = np.searchsorted(pool, targets)
     place[pool[np.minimum(place, len(pool) - 1)] != targets] = -len(pool)  # not in the pool
-    for part in cuts(len(pool), settings, geometry(source.device)[1]):
-        yield Block(pool[part], source.rows(part), place - part.start)
+    own, rows = (torch.from_numpy(values).to(source.device) for values in (place, pool))
+    for part in cuts(len(pool), settings, shape.candidates, shape.first):
+        yield Block(rows[part], source.rows(part), own - part.start, source.worst(part))

@@ -22,7 +22,8 @@ def above(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torc
         (F,) int64 row and (F,) int64 column, in row-major order.
     """
     if values.is_cuda or values.shape[1] % 8:
-        flags = (values > 0) & (values.float() >= limit[:, None])
+        flags = values >= _rounded_up(limit, values.dtype)[:, None]  # in their own type: no float32 copy of them all
+        flags &= values > 0
         row, column = flags.nonzero(as_tuple=True)
         return row, column
     # For numbers that are not negative the order of IEEE floats is the order of their bits; negative ones are negative
@@ -46,7 +47,7 @@ def drop_below(values: torch.Tensor, least: float) -> None:
 
 def zero_above(values: torch.Tensor, other: torch.Tensor, edge: float) -> None:
     """Set values to 0 in place where `other`, (S, C) of the same type, exceeds `edge`; in half precision a few more."""
-    floor = _rounded_down(torch.tensor([edge]), values.dtype)
+    floor = _rounded_down(torch.tensor([edge]), values.dtype)  # on the host: `.item()` waits for no device
     if values.is_cuda or edge <= 0:
         values.masked_fill_(other > floor.item(), 0)
         return
@@ -58,6 +59,12 @@ def zero_above(values: torch.Tensor, other: torch.Tensor, edge: float) -> None:
 def _rounded_down(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Never above `limit`, where rounding to the nearest number of `dtype`, as comparisons do, may be."""
     return limit if dtype == torch.float32 else (limit - limit.abs() * 2.0**-7).to(dtype)
+
+
+def _rounded_up(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The least number of `dtype` that is not below `limit`, which is not negative: no number lies between them."""
+    near = limit.to(dtype)
+    return (near.view(INTEGER[dtype]) + (near.float() < limit)).view(dtype)
 
 
 def kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:

@@ -4,20 +4,22 @@
 Legend: T targets, S of them in one call, C candidates of a block, K partners kept, F survivors in a flat list.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import torch
 
-from helip.mining.bulk import ABSENT, lower_bound
-from helip.mining.scan import above, drop_below, kth_largest, order_of, zero_above
+from helip.mining.bulk import ABSENT, ULP_FLOAT32, lacks_errors, lower_bound
+from helip.mining.crowds import Crowds
+from helip.mining.flat import Flat, Limits, Marked
+from helip.mining.scan import above, kth_largest
+from helip.mining.scores import first_threshold, lower_scores, upper_scores
 from helip.mining.settings import SCORES, Rules, SearchSettings
 from helip.mining.vectors import Pairs
 
 ROOM = 16  # survivors allowed per target, in units of K; beyond, the target is redone in full precision
 LEAST_ROOM = 1024
+COPIES = 64  # surely forbidden candidates that a target keeps at least, for the statistics
 
 
 class Survivors:
@@ -45,10 +47,11 @@ class Survivors:
     ) -> None:
         self.single, self.proven = single, slack == 0
         self.count, self.settings, self.ulp, self.device = len(targets), settings, ulp, device
+        self.widths = pairs.image.width, pairs.text.width
         self.rows = torch.from_numpy(targets).to(device)
-        self.groups = [torch.from_numpy(g).to(device) for g in pairs.groups if g is not None]
+        self.groups, self.valid = pairs.groups_on(device), pairs.valid_on(device)
         self.keep = settings.depth + settings.skip_first + slack
-        self._margin = (1 + ulp) ** 4  # of a bound of a product, rounded three times
+        self.crowds = Crowds(self.count, max(COPIES, self.keep), device)
         self.room = max(LEAST_ROOM, ROOM * self.keep)
         self.threshold = torch.zeros(self.count, device=device)  # (T,) lower bound of the K-th best score
         self.threshold[~torch.from_numpy(pairs.valid[targets]).to(device)] = float("inf")  # nothing for invalid targets
@@ -79,50 +82,66 @@ class Survivors:
         inside = ((own >= 0) & (own < len(columns))).nonzero()[:, 0]
         for values in upper:
             values[inside, own[inside]] = ABSENT
-        score = self._product(*upper)
+        score = upper_scores(self.settings, self.ulp, *upper)
         if not self._started and score.shape[1] >= self.keep:
-            first = self._first_threshold(
-                score, upper, gap, worst, self._grouped(self.rows[part, None], columns[None, :])
-            )
+            same = self._grouped(self.rows[part, None], columns[None, :])
+            how = self.settings, self.ulp, self.keep, self.proven
+            first = first_threshold(*how, score, upper, gap, worst, same)
             self.threshold[part] = torch.maximum(self.threshold[part], first)
-        target, column = above(score, self.threshold[part] / self._margin)
-        target, column = self._cut(part, target, column)
-        if self.single:  # thresholds will not move, so that bounds are of no more use
-            none = torch.empty(0, device=self.device)
+        target, column = above(score, self.threshold[part] / self._margin(self.ulp))
+        if self.single and len(target) <= 8 * self.keep * (part.stop - part.start):
+            none = torch.empty(0, device=self.device)  # thresholds will not move, so that bounds are of no more use
             self._parts.append(Flat((target + part.start).int(), columns[column].int(), none, none))
             return
-        values = score[target, column].float()
-        same = self._grouped(self.rows[part][target], columns[column])
-        lower = self._lower([x[target, column].float() for x in upper], [g[target] for g in gap], worst, same)
-        self._parts.append(Flat((target + part.start).int(), columns[column].int(), lower, values))
+        bounds = [x[target, column].float() for x in upper]
+        flat = self._bounded(part, columns, target, column, bounds, gap, worst, self.ulp)
+        if (surplus := flat.upper < 0).any():
+            flat = flat.pick(~surplus)
+        flat = self._cut(part, flat)
+        if self.single:
+            flat = Flat(flat.target, flat.column, flat.lower[:0], flat.upper[:0])
+        self._parts.append(flat)
 
-    def limits(self, part: slice) -> tuple[torch.Tensor, Rules]:
-        """What a fused pass drops by: (S,) float32 thresholds of the score, and the rules of a block."""
-        low_image, low_text = (max(low, 0.0) * (1 - 2 * self.ulp) for low in self.settings.lows)
-        return self.threshold[part] / self._margin, Rules(SCORES.index(self.settings.score), low_image, low_text)
+    def limits(self, part: slice, gap: list[torch.Tensor], worst: list[float]) -> Limits:
+        """What a fused pass drops by: of targets that have met a crowd near-duplicates and copies as well."""
+        low_image, low_text = (max(low, 0.0) * (1 - 2 * ULP_FLOAT32) for low in self.settings.lows)
+        add = [  # what the products lack where they leave out the columns of the errors
+            (1 + g) * w * (1 + 1e-6) + g if lacks_errors(width) else torch.zeros_like(g)
+            for g, w, width in zip(gap, worst, self.widths, strict=True)
+        ]
+        full, never = self.crowds.full[part], torch.full((), float("inf"), device=self.device)
+        near: list[torch.Tensor] = []
+        for g, w, high in zip(gap, worst, self.settings.highs, strict=True):
+            lost = 2 * (g + w * 1.01)  # what a bound may be above its cosine; a kernel may round it to float16
+            near.append(torch.where(full, high + lost + 2.0**-9, never) if high < 1 else never.expand(len(g)))
+        values = torch.stack([self.threshold[part] / self._margin(ULP_FLOAT32), *add, *near])
+        groups = self.groups_of(self.rows[part]).masked_fill_(~full, -1) if self.crowds.known else None
+        return Limits(values, groups, Rules(SCORES.index(self.settings.score), low_image, low_text))
+
+    def groups_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """(2, R) int32 numbers of the groups of images and texts, -1 for none."""
+        none = torch.full_like(rows, -1)
+        return torch.stack([none if g is None else g[rows] for g in self.groups]).int()
+
+    def expect_crowds(self, part: slice, targets: torch.Tensor) -> None:
+        """Keep no more copies of those of the S targets that are under a (S,) mask."""
+        every = torch.zeros_like(self.overflowed)
+        every[part] = targets
+        self.crowds.expect(every)
 
     def take(
-        self,
-        part: slice,
-        columns: torch.Tensor,
-        gap: list[torch.Tensor],
-        worst: list[float],
-        target: torch.Tensor,
-        column: torch.Tensor,
-        image: torch.Tensor,
-        text: torch.Tensor,
-        counts: torch.Tensor,
+        self, part: slice, columns: torch.Tensor, gap: list[torch.Tensor], worst: list[float], found: Marked
     ) -> None:
-        """As `add`, with what `kernels.fused_survivors` let through of the block: its results are the last five."""
-        over = torch.zeros_like(self.overflowed)
-        over[part] = counts > self.room
-        self._overflow(over)
-        fine = (~self.overflowed[part][target]).nonzero()[:, 0]
-        target, column, image, text = target[fine], column[fine], image[fine], text[fine]
-        same = self._grouped(self.rows[part][target], columns[column])
-        lower = self._lower([image, text], [g[target] for g in gap], worst, same)
-        score = (image * text, image, text)[SCORES.index(self.settings.score)]
-        self._parts.append(Flat((target + part.start).int(), columns[column].int(), lower, score))
+        """As `add`, with what a fused pass let through of the block."""
+        if found.over is not None:
+            over = torch.zeros_like(self.overflowed)
+            over[part] = found.over
+            self._overflow(over)
+        bounds = [found.image, found.text]
+        flat = self._bounded(part, columns, found.target, found.column, bounds, gap, worst, ULP_FLOAT32)
+        self._parts.append(
+            flat
+        )  # what is surplus leaves it when thresholds rise, and nothing waits for the device here
 
     def tighten(self, seen: float) -> None:
         """Raise thresholds and drop what falls below; to be called after each block with the candidates seen so far.
@@ -134,13 +153,13 @@ class Survivors:
         if seen < self._next:
             return
         self._next = 2 * seen
-        flat, place, most = self._sorted()
-        if most >= self.keep:
-            table = torch.zeros(self.count * most, device=self.device)
-            table[place + flat.target * most] = flat.lower
-            self.threshold = torch.maximum(self.threshold, kth_largest(table.view(-1, most), self.keep))
-            flat = flat.pick(flat.upper * self._margin >= self.threshold[flat.target])
+        flat = self._sorted()
+        table = flat.table(flat.lower, self.count, 0.0)
+        if table.shape[1] >= self.keep:
+            self.threshold = torch.maximum(self.threshold, kth_largest(table, self.keep))
+        flat = flat.pick(flat.upper >= self.threshold[flat.target])
         self._parts, self._ordered = [self._without_crowds(flat)], True
+        self.crowds.look()
 
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:
         """After the last block.
@@ -150,98 +169,65 @@ class Survivors:
             whose rows are empty.
         """
         if self.single:
-            self._parts = [self._without_crowds(self._merged())]
+            self._parts = [self._without_crowds(Flat.join(self._parts))]
         else:
             self.tighten(float("inf"))
-        flat, place, most = self._sorted()
-        table = torch.full((self.count * most,), -1, dtype=torch.int64, device=self.device)
-        table[place + flat.target * most] = flat.column.long()
-        return table.view(-1, most).cpu().numpy(), np.flatnonzero(self.overflowed.cpu().numpy())
+        flat = self._sorted()
+        table = flat.table(flat.column.long(), self.count, -1)
+        return table.cpu().numpy(), np.flatnonzero(self.overflowed.cpu().numpy())
 
-    def _product(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or under its minimum."""
-        least = [max(low, 0.0) * (1 - 2 * self.ulp) for low in self.settings.lows]
-        if self.settings.score != "joint":
-            values, low = (image, least[0]) if self.settings.score == "image" else (text, least[1])
-            drop_below(values, low)
-            return values
-        drop_below(image, least[0])
-        if least[1] > 0:  # else a negative text bound makes the product negative, which is enough
-            drop_below(text, least[1])
-        return image * text
+    @staticmethod
+    def _margin(ulp: float) -> float:
+        """Of a bound of a product, rounded three times."""
+        return (1 + ulp) ** 4
 
-    def _first_threshold(
+    def _bounded(
         self,
-        score: torch.Tensor,
+        part: slice,
+        columns: torch.Tensor,
+        target: torch.Tensor,
+        column: torch.Tensor,
         upper: list[torch.Tensor],
         gap: list[torch.Tensor],
         worst: list[float],
-        same: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """(S,) lower bound of the K-th best score, from upper bounds alone, which is cheaper than from lower ones.
-
-        With P = x y the product of two upper bounds and g the gap of each to its lower bound, the lower product is at
-        least P - g_y x - g_x y, and for 0 <= x, y <= 1 that is least where one of them is 1 (the sum is convex in x).
-        """
-        allowed = score.clone()
-        gaps = [2 * (g * (1 + 2 * self.ulp) + w * 1.01 * (1 + 8 * self.ulp)) for g, w in zip(gap, worst, strict=True)]
-        for values, g, low, high in zip(upper, gaps, self.settings.lows, self.settings.highs, strict=True):
-            if high < 1:
-                zero_above(allowed, values, high / (1 + 2 * self.ulp))
-            if low > 0:
-                zero_above(allowed, -values, -(low + float(g.max())) / (1 - 2 * self.ulp))
-        if same is not None:
-            allowed.masked_fill_(same, 0)
-        best = kth_largest(allowed, self.keep).float()
-        if not self.proven:
-            return best
-        if self.settings.score == "joint":
-            lost = torch.maximum(gaps[0] + gaps[1] * best, gaps[1] + gaps[0] * best)
-        else:
-            lost = gaps[0 if self.settings.score == "image" else 1]
-        return (best * (1 - 8 * self.ulp) - 1.05 * lost).clamp_(min=0.0)
-
-    def _lower(
-        self, upper: list[torch.Tensor], gap: list[torch.Tensor], worst: list[float], same: torch.Tensor | None
-    ) -> torch.Tensor:
-        """(F,) lower bound of the score; 0 where a rule may forbid the pair."""
-        low = upper
-        if self.proven:
-            low = [lower_bound(upper[m], gap[m], worst[m], self.ulp).clamp_(min=0.0) for m in (0, 1)]
+        ulp: float,
+    ) -> Flat:
+        """Survivors of a block with the bounds of their scores; the upper ones of surplus copies are -1."""
+        rows = columns[column]
+        same = self._grouped(self.rows[part][target], rows)
+        low = [lower_bound(x, g[target], w, ulp) for x, g, w in zip(upper, gap, worst, strict=True)]
         arm = self.settings.score
-        value = low[0] * low[1] if arm == "joint" else low[0 if arm == "image" else 1]
-        for m in (0, 1):
-            if self.settings.highs[m] < 1:
-                value = value * (upper[m] * (1 + 2 * self.ulp) <= self.settings.highs[m])
-            value = value * (low[m] >= self.settings.lows[m])
-        if same is not None:
-            value = value * ~same
-        return value * (1 - 1e-6)
+        score = upper[0] * upper[1] if arm == "joint" else upper[0 if arm == "image" else 1]
+        best, place = score * self._margin(ulp), (target + part.start).int()
+        rules = [x > high for x, high in zip(low, self.settings.highs, strict=True) if high < 1]
+        rules += [] if same is None else [same]
+        if rules:
+            best = best.masked_fill_(self.crowds.surplus(place, torch.stack(rules).any(dim=0)), -1.0)
+        if self.valid is not None:
+            best = best.masked_fill_(~self.valid[rows], -1.0)
+        lower = lower_scores(self.settings, ulp, self.proven, upper, low if self.proven else upper, same)
+        return Flat(place, rows.int(), lower, best)
 
     def _grouped(self, target: torch.Tensor, column: torch.Tensor) -> torch.Tensor | None:
         """Whether rows `target` and `column` (broadcastable) share a group."""
-        same = [(g[target] == g[column]) & (g[target] >= 0) for g in self.groups]
+        known = [g for g in self.groups if g is not None]
+        same = [(g[target] == g[column]) & (g[target] >= 0) for g in known]
         if not same:
             return None
         together = cast(list[torch.Tensor], torch.broadcast_tensors(*same))
         return torch.stack(together).any(dim=0)
 
-    def _cut(self, part: slice, target: torch.Tensor, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _cut(self, part: slice, flat: Flat) -> Flat:
         """Give up targets with too many survivors in one block, before they fill the memory."""
-        if len(target) <= 8 * self.keep * (part.stop - part.start):
-            return target, column
-        counts = torch.bincount(target, minlength=part.stop - part.start)
-        over = torch.zeros_like(self.overflowed)
-        over[part] = counts > self.room
-        self._overflow(over)
-        fine = ~self.overflowed[part][target]
-        return target[fine], column[fine]
+        if len(flat.target) <= 8 * self.keep * (part.stop - part.start):
+            return flat
+        return self._without_crowds(flat)
 
     def _overflow(self, over: torch.Tensor) -> None:
         self.overflowed |= over
         self.threshold[over] = float("inf")
 
-    def _without_crowds(self, flat: "Flat") -> "Flat":
+    def _without_crowds(self, flat: Flat) -> Flat:
         """Give up targets that too many candidates survive for."""
         counts = torch.bincount(flat.target, minlength=self.count)
         if int(counts.max()) <= self.room:
@@ -249,33 +235,7 @@ class Survivors:
         self._overflow(counts > self.room)
         return flat.pick(~self.overflowed[flat.target])
 
-    def _merged(self) -> "Flat":
-        return Flat(*(torch.cat(column) for column in zip(*self._parts, strict=True)))
-
-    def _sorted(self) -> tuple["Flat", torch.Tensor, int]:
-        """Survivors by target, their places in the lists of their targets, the length of the longest list, or 1."""
-        flat = self._merged()
-        if not (self._ordered and len(self._parts) == 1):
-            flat = flat.pick(order_of(flat.target, self.count))
-        counts = torch.bincount(flat.target, minlength=self.count)
-        starts = torch.cumsum(counts, 0) - counts
-        place = torch.arange(len(flat.target), device=self.device) - starts[flat.target]
-        return flat, place, max(1, int(counts.max()))
-
-
-@dataclass(frozen=True)
-class Flat:
-    """F survivors: (F,) int32 position of the target, (F,) int32 row of the candidate, (F,) float32 bounds."""
-
-    target: torch.Tensor
-    column: torch.Tensor
-    lower: torch.Tensor
-    upper: torch.Tensor
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter((self.target, self.column, self.lower, self.upper))
-
-    def pick(self, which: torch.Tensor) -> "Flat":
-        """Those under a mask or at indices."""
-        which = which.nonzero()[:, 0] if which.dtype == torch.bool else which
-        return Flat(*(values[which] if len(values) else values for values in self))
+    def _sorted(self) -> Flat:
+        """Survivors by target."""
+        flat = Flat.join(self._parts)
+        return flat if self._ordered and len(self._parts) == 1 else flat.by_target(self.count)

@@ -4,23 +4,26 @@
 Legend: T targets, S of them at a time, C candidates of a block, K partners.
 """
 
-import importlib.util
-import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from helip.mining.bulk import Rounded, as_targets, padded, ulp_of
+from helip.mining.fused import can_fuse, fused_survivors, give_up
 from helip.mining.rescore import Ranked, rescore
 from helip.mining.settings import SearchSettings
 from helip.mining.survivors import Survivors
-from helip.mining.vectors import Pairs
+from helip.mining.vectors import Pairs, free_memory
 
 STEP, LEAST_STEP = 1024, 256  # S
 FEEDERS = 4  # threads that keep a GPU busy while others of them rank what it found
 BLOCK = 2048  # C; two score blocks of S x C bfloat16 are 8 MB, within the caches of a core of a server
+# Of a GPU: S and C of a fused pass, and C of the first block, which makes the thresholds by plain products. That costs
+# some twenty times as much a pair: of 3 million pairs 3 % of the whole with 4,096 candidates, 20 % with 32,768.
+GPU_STEP, GPU_BLOCK, GPU_FIRST = 8192, 32768, 4096
+PLAIN_BYTES, FUSED_BYTES = 12, 1 << 16  # of memory at the peak: a pair of plain products, a target of a fused pass
 # The library that multiplies compiles a kernel for every new shape, which takes as long as ten small products.
 TARGETS, CANDIDATES = 64, 256  # rows are padded to multiples of these
 RESCORED = 1024  # targets whose survivors are rescored at once
@@ -29,17 +32,47 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Block:
-    """Candidates.
+    """Candidates, on the device of the search.
 
     Attributes:
         rows: (C,) int64.
         sides: image and text, C rows each; zeros may follow, and `rows` of any number.
         own: (T,) int64 place of each target itself among `rows`; outside 0 .. C - 1: not there.
+        worst: image and text, largest rounding error.
+        valid: (C / 32) int32 bits of candidates that take part; None where the others are not among them.
     """
 
-    rows: np.ndarray
+    rows: torch.Tensor
     sides: tuple[Rounded, Rounded]
-    own: np.ndarray
+    own: torch.Tensor
+    worst: list[float]
+    valid: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much is looked at together.
+
+    Attributes:
+        targets: S at most.
+        pairs: S C at most in plain products.
+        candidates: C.
+        first: C of the first block; the next ones double up to C.
+    """
+
+    targets: int
+    pairs: int
+    candidates: int
+    first: int
+
+
+def shape_on(device: torch.device) -> Shape:
+    """What suits a device: caches of a CPU, the free memory of a GPU, of which its threads take half together."""
+    if device.type == "cpu":
+        return Shape(STEP, STEP * BLOCK, BLOCK, BLOCK)
+    share = free_memory(device) // (2 * FEEDERS)
+    pairs = max(LEAST_STEP * BLOCK, min(GPU_STEP * GPU_BLOCK, share // PLAIN_BYTES))
+    return Shape(max(LEAST_STEP, min(GPU_STEP, share // FUSED_BYTES)), pairs, GPU_BLOCK, GPU_FIRST)
 
 
 def sweep(
@@ -49,6 +82,7 @@ def sweep(
     blocks: Iterable[Block],
     settings: SearchSettings,
     tick: Tick,
+    shape: Shape,
     single: bool = False,
     slack: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -61,77 +95,94 @@ def sweep(
         blocks: the candidates, none of them twice; the nearer the first ones are, the fewer survive later.
         settings: rules and depth.
         tick: called with the number of pairs just looked at.
+        shape: from `shape_on`.
         single: there is only one block.
         slack: see `Survivors`.
 
     Returns:
         (T, C') int64 rows, -1 padded, and the positions of targets with too many survivors, whose rows are empty.
     """
-    sides = [as_targets(padded(side, TARGETS), v.width) for side, v in zip(own, pairs.modalities, strict=True)]
-    device, dtype = own[0].values.device, own[0].values.dtype
-    found = Survivors(targets, pairs, settings, ulp_of(dtype), device, single, slack)
-    fused = can_fuse(device, dtype)
-    seen, (most, width) = 0, geometry(device)
+    work = _Sweep(pairs, targets, own, settings, shape, single, slack)
     for block in blocks:
-        step = max(LEAST_STEP, min(most, most * width // len(block.rows)))  # S x C stays within the cache
-        rows, at = torch.from_numpy(block.rows).to(device), torch.from_numpy(block.own).to(device)
-        worst = [float(side.error.max()) for side in block.sides]
+        # the first block makes the thresholds, without which all would survive
+        fused = work.seen > 0 and can_fuse(work.found.device, work.dtype)
+        step = work.shape.targets
+        if not fused:  # S x C stays within the cache, or the memory of a GPU
+            step = max(LEAST_STEP, min(step, work.shape.pairs // len(block.rows)))
         for start in range(0, len(targets), step):
             part = slice(start, min(start + step, len(targets)))
-            own_part = [side[0][start : start + step] for side in sides]
-            gap = [side[1][part] for side in sides]
-            # the first block makes the thresholds, without which all would survive
-            through = _fused(found, part, own_part, block, at[part]) if fused and seen else None
-            if through is not None:
-                found.take(part, rows, gap, worst, *through)
-            else:
-                fused = fused and not seen
-                upper = [o @ c.values.T for o, c in zip(own_part, block.sides, strict=True)]
-                upper = [values[: part.stop - start] for values in upper]
-                found.add(part, rows, at[part], upper, gap, worst)
-            tick((part.stop - start) * len(rows))
-        seen += len(rows)
+            work.meet(part, block, fused)
+            tick((part.stop - start) * len(block.rows))
+        work.seen += len(block.rows)
         if not single:
-            found.tighten(seen)
-    return found.candidates()
+            work.found.tighten(work.seen)
+    return work.found.candidates()
 
 
-def geometry(device: torch.device) -> tuple[int, int]:
-    """S and C of a block on a device."""
-    return (STEP, BLOCK) if device.type == "cpu" else (8192, 32768)
+def full_sums(device: torch.device) -> None:
+    """Let products of half precision be summed in float32: sums in half precision would break the error bounds."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
-def can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the Triton pass can run; without Triton a GPU multiplies block by block as the CPU does."""
-    ready = device.type == "cuda" and dtype != torch.float32 and importlib.util.find_spec("triton") is not None
-    return ready and not _broken
+class _Sweep:
+    """Some targets on their way through the candidates; arguments as of `sweep`."""
 
+    def __init__(
+        self,
+        pairs: Pairs,
+        targets: np.ndarray,
+        own: tuple[Rounded, Rounded],
+        settings: SearchSettings,
+        shape: Shape,
+        single: bool,
+        slack: int,
+    ) -> None:
+        self.sides = [as_targets(padded(side, TARGETS), v.width) for side, v in zip(own, pairs.modalities, strict=True)]
+        device, self.dtype = own[0].values.device, own[0].values.dtype
+        full_sums(device)
+        self.found = Survivors(targets, pairs, settings, ulp_of(self.dtype), device, single, slack)
+        self.shape, self.seen = shape, 0
 
-_broken: list[str] = []  # why the Triton pass failed in this process; it is not tried again
+    def meet(self, part: slice, block: Block, fused: bool) -> None:
+        """Let S targets meet a block; half of them at a time where memory is short."""
+        try:
+            if not (fused and self._fused(part, block)):
+                self._plain(part, block)
+        except torch.OutOfMemoryError:
+            middle = (part.start + part.stop) // 2 // TARGETS * TARGETS
+            if middle <= part.start:
+                raise
+            torch.cuda.empty_cache()
+            self.shape = replace(self.shape, targets=middle - part.start, pairs=self.shape.pairs // 2)
+            self.meet(slice(part.start, middle), block, fused)
+            self.meet(slice(middle, part.stop), block, fused)
 
-
-def _fused(
-    found: Survivors, part: slice, own: list[torch.Tensor], block: Block, at: torch.Tensor
-) -> tuple[torch.Tensor, ...] | None:
-    """What the Triton pass lets through; None where it fails, which is said once in a process."""
-    targets = [values[: part.stop - part.start] for values in own]
-    candidates = [side.values for side in block.sides]
-    try:
-        from helip.mining.kernels import fused_survivors  # where there is Triton
-
-        return fused_survivors(targets, candidates, *found.limits(part), at.int(), found.room)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # Triton's compiler and launcher share no base of their errors
-        first, _, _ = str(error).strip().partition("\n")
-        if not _broken:
-            warnings.warn(
-                f"the Triton kernel of the exact search does not run here ({type(error).__name__}: {first}): the search"
-                " goes on with plain matrix products, which are slower and give the same hard pairs",
-                stacklevel=2,
+    def _fused(self, part: slice, block: Block) -> bool:
+        """By the Triton pass; False where it does not run."""
+        gap = [side[1][part] for side in self.sides]
+        own, candidates = [side[0][part] for side in self.sides], [side.values for side in block.sides]
+        place = block.own[part].int()
+        try:
+            through = fused_survivors(
+                self.found, part, own, candidates, block.rows, place, block.valid, gap, block.worst
             )
-        _broken.append(first)
-        return None
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # Triton's compiler and launcher share no base of their errors
+            give_up(error)
+            return False
+        self.found.take(part, block.rows, gap, block.worst, through)
+        return True
+
+    def _plain(self, part: slice, block: Block) -> None:
+        """By matrix products."""
+        gap = [side[1][part] for side in self.sides]
+        padded_part = slice(part.start, -(-part.stop // TARGETS) * TARGETS)
+        upper = [own[padded_part] @ side.values.T for (own, _), side in zip(self.sides, block.sides, strict=True)]
+        upper = [values[: part.stop - part.start] for values in upper]
+        self.found.add(part, block.rows, block.own[part], upper, gap, block.worst)
 
 
 def settle(
@@ -161,7 +212,13 @@ def settle(
     return ranked
 
 
-def cuts(count: int, settings: SearchSettings, width: int = 0) -> list[slice]:
-    """Blocks of `count` candidates."""
-    width = max(width or BLOCK, 4 * (settings.depth + settings.skip_first))
-    return [slice(start, min(start + width, count)) for start in range(0, count, width)]
+def cuts(count: int, settings: SearchSettings, width: int = 0, first: int = 0) -> list[slice]:
+    """Blocks of `count` candidates, of `width` each; from `first` on, if given, they double up to it."""
+    least = -(-4 * (settings.depth + settings.skip_first) // 32) * 32  # blocks begin at whole words of bits
+    width, size = max(width or BLOCK, least), max(first or width or BLOCK, least)
+    parts: list[slice] = []
+    start = 0
+    while start < count:
+        parts.append(slice(start, min(start + size, count)))
+        start, size = start + size, min(width, size if len(parts) == 1 else 2 * size)
+    return parts

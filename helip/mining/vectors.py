@@ -48,6 +48,21 @@ class Vectors:
 
 
 @dataclass(frozen=True)
+class Resident:
+    """What the rules of pairs need, on the device of a search.
+
+    Attributes:
+        groups: per modality, (N,) int32 numbers of groups, -1 for none; None where unknown.
+        valid: (N,) bool; None if all are.
+        words: `valid` as bits, (N / 32) int32, row n in bit n % 32 of word n / 32; None if all are.
+    """
+
+    groups: tuple[torch.Tensor | None, torch.Tensor | None]
+    valid: torch.Tensor | None
+    words: torch.Tensor | None
+
+
+@dataclass(frozen=True)
 class Pairs:
     """N image-text pairs to be searched among.
 
@@ -55,12 +70,14 @@ class Pairs:
         image, text: their embeddings.
         valid: (N,) bool; a row that is not valid is neither target nor candidate.
         groups: per modality, (N,) int64 ids of byte-identical images or captions, -1 for none; None where unknown.
+        resident: groups and `valid` on another device, if they were put there.
     """
 
     image: Vectors
     text: Vectors
     valid: np.ndarray
     groups: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+    resident: "Resident | None" = None
 
     def __len__(self) -> int:
         return len(self.valid)
@@ -70,6 +87,19 @@ class Pairs:
         """Of the groups that are known."""
         return [name for name, g in zip(("image_group", "text_group"), self.groups, strict=True) if g is not None]
 
+    def groups_on(self, device: torch.device) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """(N,) numbers of the groups of image and text, negative for none."""
+        if self.resident is not None:
+            return self.resident.groups
+        image, text = (None if g is None else torch.from_numpy(g).to(device) for g in self.groups)
+        return image, text
+
+    def valid_on(self, device: torch.device) -> torch.Tensor | None:
+        """(N,) bool, rows that take part; None if all do."""
+        if self.resident is not None:
+            return self.resident.valid
+        return None if self.valid.all() else torch.from_numpy(self.valid).to(device)
+
     @property
     def modalities(self) -> tuple[Vectors, Vectors]:
         """(image, text)."""
@@ -77,12 +107,31 @@ class Pairs:
 
 
 def on_device(pairs: Pairs, device: torch.device) -> Pairs:
-    """The pairs with a copy on a GPU, for rescoring there, if it takes at most a quarter of its free memory."""
-    size = sum(v.array.nbytes for v in pairs.modalities)
-    if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] // 4:
+    """The pairs with what their rules need on a GPU, and a copy for rescoring if a quarter is free."""
+    if device.type == "cpu":
+        return pairs
+    groups = tuple(None if g is None else torch.from_numpy(_numbered(g)).to(device) for g in pairs.groups)
+    valid = words = None
+    if not pairs.valid.all():
+        bits = np.packbits(np.pad(pairs.valid, (0, -len(pairs) % 32)), bitorder="little")
+        valid, words = torch.from_numpy(pairs.valid).to(device), torch.from_numpy(bits.view(np.int32)).to(device)
+    pairs = replace(pairs, resident=Resident((groups[0], groups[1]), valid, words))
+    if sum(v.array.nbytes for v in pairs.modalities) > free_memory(device) // 4:
         return pairs
     image, text = (replace(v, resident=torch.from_numpy(np.array(v.array)).to(device)) for v in pairs.modalities)
     return replace(pairs, image=image, text=text)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a GPU has left for this process, those included that torch holds and does not use."""
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
+
+
+def _numbered(ids: np.ndarray) -> np.ndarray:
+    """(N,) int32 numbers that are equal where ids are, -1 where those are negative."""
+    numbers = np.unique(ids, return_inverse=True)[1].astype(np.int32)
+    return np.where(ids < 0, np.int32(-1), numbers)
 
 
 def open_pairs(

@@ -6,15 +6,35 @@ nothing but the embeddings wait for each other once per unit of work; numpy and 
 while they compute.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from threading import Event
+from contextlib import contextmanager
+from threading import Event, local
 from typing import TypeVar
 
 import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+_own = local()
+
+
+@contextmanager
+def feeding(device: torch.device) -> Generator[None]:
+    """On a GPU: what this thread starts goes to that device, and into a stream of its own.
+
+    A stream is kept with its thread, because torch keeps free memory apart for each of them.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    streams: dict[torch.device, torch.cuda.Stream] = _own.__dict__.setdefault("streams", {})
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)
+    with torch.cuda.device(device), torch.cuda.stream(streams[device]):
+        yield
 
 
 class Stopped(Exception):

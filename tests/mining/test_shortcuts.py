@@ -90,7 +90,14 @@ def test_interval_covers_and_never_has_no_width():
 
 def test_auto_chooses_by_size_and_says_why():
     settings = SearchSettings()
-    assert choose(settings, 37_490, 1664, "cpu")[0] == "exact"
-    assert choose(settings, 3_000_000, 1152, "cuda")[0] == "exact"
-    backend, reason = choose(settings, 3_000_000, 1152, "cpu")
+    assert choose(settings, 37_490, 1664, None)[0] == "exact"
+    backend, reason = choose(settings, 3_000_000, 1152, None)
     assert backend == "approximate" and "3,000,000 rows of width 1152 are 2.1e+16 operations" in reason
+
+
+def test_auto_follows_the_rate_of_a_card_in_powers_of_two():
+    settings = SearchSettings()
+    at = {rate: choose(settings, 3_000_000, 1152, rate)[0] for rate in (700e12, 60e12, 20e12)}
+    assert at == {700e12: "exact", 60e12: "exact", 20e12: "approximate"}
+    same = {choose(settings, 9_000_000, 1152, rate) for rate in (600e12, 700e12, 800e12)}
+    assert len(same) == 1 and "for this GPU" in same.pop()[1]

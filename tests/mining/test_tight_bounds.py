@@ -122,7 +122,7 @@ def check(
             assert (flat.lower.double().numpy() <= true + 1e-12).all(), (
                 "a lower bound above a score, or of a forbidden pair"
             )
-            assert (flat.upper.double().numpy() * found._margin >= true).all(), "an upper bound below a score"
+            assert (flat.upper.double().numpy() >= true).all(), "an upper bound below a score"
             found.tighten(float(part.stop))
             assert (found.threshold.double().numpy() <= seen + 1e-12).all(), "a tightened threshold above the K-th best"
         rows, redone = found.candidates()

@@ -37,8 +37,13 @@ from tests.faults.injected import ended
 def test_precision_follows_the_hardware(monkeypatch) -> None:
     assert TrainerSpec("cpu").arguments()["precision"] == "32-true"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    emulated = False
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or not emulated
+    )
     assert TrainerSpec("auto").arguments()["precision"] == "bf16-mixed"
+    emulated = True  # a T4 says that it has bfloat16
+    assert TrainerSpec("auto").arguments()["precision"] == "32-true"
     assert TrainerSpec("cpu").arguments()["precision"] == "32-true"
     assert TrainerSpec("gpu", precision="16-mixed").arguments()["precision"] == "16-mixed"
     with pytest.raises(HelipError, match=r"trainer\.precision=16-mixed needs a GPU: .* bf16-mixed"):

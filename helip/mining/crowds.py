@@ -1,0 +1,57 @@
+# pyright: strict, reportUnknownMemberType=false
+"""Crowds of copies: a placeholder picture under thousands of captions, one caption under thousands of pictures.
+
+To each other the rows of a crowd have a higher score than any hard pair, and all of them are forbidden. A search that
+carries them to the end runs out of room on every row of the crowd. So a target keeps the first few candidates that a
+rule surely forbids, which is what the statistics count, and passes the others by.
+
+Legend: T targets, F survivors of one block in a flat list.
+"""
+
+import torch
+
+
+class Crowds:
+    """How many surely forbidden candidates each target has met.
+
+    Args:
+        count: T.
+        most: of them that a target keeps.
+        device: of the lists.
+    """
+
+    def __init__(self, count: int, most: int, device: torch.device) -> None:
+        self.most = most
+        self.met = torch.zeros(count, dtype=torch.int32, device=device)
+        self.known = False  # whether any target has met a crowd, as of the last `look`
+
+    @property
+    def full(self) -> torch.Tensor:
+        """(T,) bool: targets that keep no more of them."""
+        return self.met >= self.most
+
+    def look(self) -> None:
+        """Bring `known` up to date, which waits for the device."""
+        self.known = bool(self.full.any())
+
+    def expect(self, targets: torch.Tensor) -> None:
+        """From now on the targets under a (T,) mask keep no more of them."""
+        self.met[targets] = self.most
+        self.known = True
+
+    def surplus(self, target: torch.Tensor, forbidden: torch.Tensor) -> torch.Tensor:
+        """Which survivors of a block are to be passed by.
+
+        Args:
+            target: (F,) positions of the targets, rising.
+            forbidden: (F,) bool, pairs that a rule surely forbids.
+
+        Returns:
+            (F,) bool.
+        """
+        ones = forbidden.to(torch.int32)
+        here = torch.zeros_like(self.met).index_add_(0, target, ones)
+        before = self.met + here - torch.cumsum(here, 0)  # of all blocks, less those of lower targets in this one
+        rank = torch.cumsum(ones, 0) - ones + before[target]
+        self.met += here
+        return forbidden & (rank >= self.most)

@@ -1,0 +1,92 @@
+"""Sizes follow from the memory of a device, and where they were too large a block is met in halves."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.synthetic import clustered
+from helip.artifacts.hard_pairs import ARRAYS
+from helip.mining import bulk, sweep
+from helip.mining.bulk import BulkSource
+from helip.mining.exact import ExactSearch
+from helip.mining.settings import SearchSettings
+from helip.mining.vectors import open_pairs
+
+GPU = torch.device("cuda")
+
+
+@pytest.mark.parametrize("gib", [1, 6, 24, 80])
+def test_blocks_of_all_feeders_take_half_of_the_free_memory(monkeypatch, gib: int):
+    monkeypatch.setattr(sweep, "free_memory", lambda device: gib << 30)
+    shape = sweep.shape_on(GPU)
+    plain, fused = shape.pairs * sweep.PLAIN_BYTES, shape.targets * sweep.FUSED_BYTES
+    assert sweep.FEEDERS * max(plain, fused) <= gib << 29
+    assert shape.pairs >= sweep.LEAST_STEP * shape.first and shape.targets >= 512
+    if gib == 80:
+        assert (shape.targets, shape.candidates) == (sweep.GPU_STEP, sweep.GPU_BLOCK)
+
+
+def test_blocks_double_from_the_first_on():
+    parts = sweep.cuts(100_000, SearchSettings(depth=10), 32768, 4096)
+    sizes = [part.stop - part.start for part in parts]
+    assert sizes == [4096, 4096, 8192, 16384, 32768, 32768, 1696] and parts[-1].stop == 100_000
+    deep = sweep.cuts(5000, SearchSettings(depth=301), 1024, 64)
+    assert all(part.start % 32 == 0 for part in deep) and deep[0].stop >= 4 * 301
+
+
+def test_where_memory_is_short_a_block_is_met_in_halves(monkeypatch):
+    image, text = clustered(900, 24, 16, seed=1)
+    pairs, settings = open_pairs(image, text), SearchSettings(depth=10)
+    plain = ExactSearch(pairs, settings, dtype=torch.float32).search(range(900))
+    met: list[int] = []
+    whole = sweep._Sweep._plain
+
+    def limited(self, part, block):
+        size = (part.stop - part.start) * len(block.rows)
+        if size > 130 * 900:
+            raise torch.OutOfMemoryError("a fake limit")
+        met.append(size)
+        whole(self, part, block)
+
+    monkeypatch.setattr(sweep._Sweep, "_plain", limited)
+    search = ExactSearch(pairs, settings, dtype=torch.float32)
+    found = search.search(range(900))
+    assert len(met) > 4 and sum(met) == 900 * 900
+    for name in ARRAYS:
+        assert np.array_equal(getattr(plain, name), getattr(found, name))
+    monkeypatch.setattr(sweep._Sweep, "_plain", lambda self, part, block: limited(self, part, fail))
+    with pytest.raises(torch.OutOfMemoryError):
+        search.search(range(900))
+
+
+class fail:  # a block that never fits
+    rows = range(10**9)
+
+
+@pytest.mark.parametrize("host", [0, 1 << 40])
+def test_rows_that_do_not_fit_the_card_are_rounded_once(monkeypatch, tmp_path, host: int):
+    """A card without any free memory: blocks come from pinned memory, or from a file where the host is short too."""
+    image, text = clustered(1100, 64, 70, seed=2)
+    pairs = open_pairs(image, text)
+    plain = BulkSource(pairs, torch.float16, 1 << 30, torch.device("cpu"))
+    monkeypatch.setattr(bulk, "free_memory", lambda device: 0)
+    monkeypatch.setattr(bulk, "host_memory", lambda: host)
+    pinned: list[bool] = []
+    empty = torch.empty
+
+    def counting(*sizes, pin_memory=False, **more):
+        pinned.append(pin_memory)
+        return empty(*sizes, **more)
+
+    monkeypatch.setattr(torch, "empty", counting)
+    source = BulkSource(pairs, torch.float16, 0, torch.device("meta"), scratch=tmp_path)  # "meta" stands for a card
+    source.device = torch.device("cpu")
+    source._error = [torch.from_numpy(error) for error in source._host_error]
+    assert not source.kept and any(pinned) == (host > 0)
+    monkeypatch.setattr(bulk, "round_rows", None)  # never again
+    for places in (slice(100, 700), np.array([5, 3, 999])):
+        for ours, theirs in zip(source.rows(places, 64), plain.rows(places, 64), strict=True):
+            width = min(ours.values.shape[1], theirs.values.shape[1])
+            assert torch.equal(ours.values[:, :width], theirs.values[:, :width])
+            assert torch.equal(ours.error, theirs.error)
+        assert source.worst(places) == [float(e[places].max()) for e in source._host_error]
