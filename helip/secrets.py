@@ -7,6 +7,7 @@ from typing import Any
 SECRET = re.compile(
     r"(?:^|_)(?:api_?keys?|keys?|tokens?|secrets?|credentials?)(?:_|$)|pass(?:word|wd|phrase)", re.IGNORECASE
 )
+URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(?:[^/\s@]*@)?([^?\s,'\"]*)(\?[^\s,'\"]*)?", re.IGNORECASE)
 LEAST = 6  # characters: a shorter value in the environment would be found inside innocent words
 
 
@@ -35,3 +36,8 @@ def without_environment(value: Any) -> Any:
         return [hide(one) for one in inner] if isinstance(inner, list | tuple) else inner
 
     return hide(value) if known else value
+
+
+def without_credentials(text: str) -> str:
+    """Addresses without user and password (`s3://KEY:SECRET@...`), and without queries, which hold signatures."""
+    return URL.sub(lambda found: f"{found[1]}{found[2]}{'?***' if found[3] else ''}", text) if "://" in text else text

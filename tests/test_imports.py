@@ -24,7 +24,7 @@ APART = {"training": ("embedding", "mining")}  # they meet at files
 ASIDE = {"embedded": ("artifacts",)}  # built once; only its files are used
 # what the names of the package, and commands of a room, may join
 JOINTS = ("helip/__init__.py", "helip/report/__main__.py")
-ARTIFACTS_MAY_USE = {"numpy", "pyarrow", "filelock", "braceexpand", "rich"}
+ARTIFACTS_MAY_USE = {"numpy", "pyarrow", "filelock", "braceexpand", "rich", "PIL"}
 FRAMEWORKS = {"pytorch_lightning", "lightning", "hydra", "omegaconf"}
 PLAIN = ("losses", "margins", "pairs", "statistics")  # of training
 NO_FRAMEWORK = (
@@ -184,3 +184,31 @@ def test_artifacts_import_quickly_and_without_torch() -> None:
         runs.append(json.loads(result.stdout))
     assert runs[0][1] == []
     assert min(seconds for seconds, _ in runs) < 0.3
+
+
+READS = {"mmap", "pread", "preadv", "readinto"}  # ways to the bytes of a file by their place
+
+
+def shard_openings(root: Path) -> list[str]:
+    """Calls outside helip/storage that open a shard: `open` of something named so, tarfile for reading, mmap, pread."""
+    found = []
+    for path in sorted((root / "helip").rglob("*.py")):
+        file = path.relative_to(root).as_posix()
+        if file.startswith(("helip/storage/", "helip/embedded/", "helip/formats/")):  # formats: sources to be packed
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called, given = ast.unparse(node.func), ast.unparse(node)
+                name = called.rpartition(".")[2]
+                opens = name in ("open", "read_bytes") and ("shard" in given or ".tar" in given)
+                opens |= called in ("tarfile.open", "tarfile.TarFile", "os.open") or name in READS
+                found += [f"{file}:{node.lineno} {called}"] if opens else []
+    return found
+
+
+def test_only_the_storage_opens_shards(tmp_path: Path) -> None:
+    assert shard_openings(ROOT) == []
+    for call in ("open(self.shards[0], 'rb')", "os.open(path, 0)", "shard.read_bytes()", "tarfile.open(path)"):
+        (tmp_path / "helip/data").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "helip/data/reader.py").write_text(f"{call}\n")
+        assert len(shard_openings(tmp_path)) == 1, call

@@ -1,20 +1,24 @@
 """Where a dataset lies, and its shard index, built once and found again."""
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import braceexpand
 import numpy as np
 from filelock import FileLock
 from rich.console import Console
 from rich.progress import track
 
 from helip.artifacts.atomic import clear_stale, digest
+from helip.artifacts.members import Members
+from helip.artifacts.places import resolve_shards
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
-
-HOW_TO_GET = "docs/datasets.md says how to get the shards; HELIP_DATA or paths.data says where they are"
+from helip.secrets import without_credentials
+from helip.storage.base import Shard
+from helip.storage.schemes import Storages
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,13 @@ class DatasetSpec:
     """A dataset as the configuration names it.
 
     Attributes:
-        path: a folder of .tar files, one .tar, or a brace pattern such as DIR/{00000..00331}.tar; a list joins
-            several; None for bare arrays.
+        path: a folder of .tar files, one .tar, or a pattern such as DIR/{00000..00331}.tar or DIR/*.tar; a list or
+            `::` joins several; None for bare arrays.
         parts: name -> slice of shards in Python's notation; `train` is required.
         weights: {shards: SLICE, weight: VISITS} of sources whose rows are visited more or less than once per epoch.
         label: json field by which hard pairs are compared with random ones after mining.
+        members: {image: [SUFFIX, ...], caption: [SUFFIX, ...]}, of which the first that a sample has is taken; null
+            keeps the default.
     """
 
     name: str
@@ -35,43 +41,7 @@ class DatasetSpec:
     evaluators: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     label: str | None = None
     weights: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-
-def resolve_shards(path: str | list[str]) -> list[Path]:
-    """The tar files of a folder, a file or a brace pattern, or of a list of these, in order.
-
-    Raises:
-        HelipError: an address instead of a path, braces that do not match, something that is no file, or nothing.
-    """
-    if isinstance(path, list):
-        return [shard for one in path for shard in resolve_shards(one)]
-    if "://" in path or path.startswith("pipe:"):
-        raise HelipError(
-            f"dataset.path={path} is an address: copy the shards to a local disk first, HELIP reads them by offset"
-        )
-    if Path(path).is_dir():
-        shards = sorted(Path(path).glob("*.tar"))
-        if not shards:
-            raise HelipError(f"no .tar file in {path}: {HOW_TO_GET}")
-        if odd := [shard for shard in shards if not shard.is_file()]:
-            raise HelipError(f"{odd[0]} is a broken link or no file: restore it, or take it out of the folder")
-        return shards
-    try:
-        shards = [Path(name) for name in braceexpand.braceexpand(path)]
-    except ValueError as error:
-        raise HelipError(
-            f"dataset.path={path} has a brace without its other half: give DIR/{{00000..00331}}.tar"
-        ) from error
-    there = [shard for shard in shards if shard.is_file()]
-    if not there:
-        raise HelipError(f"no shards at {path}: {HOW_TO_GET}")
-    if len(there) < len(shards):
-        missing = next(shard for shard in shards if not shard.is_file())
-        raise HelipError(
-            f"{len(shards) - len(there)} of the {len(shards)} shards of {path} are missing, the first is "
-            f"{missing.name}: fetch them, or name those that you have in dataset.path"
-        )
-    return shards
+    members: dict[str, list[str] | None] = field(default_factory=dict[str, list[str] | None])
 
 
 def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Console) -> ShardIndex:
@@ -81,17 +51,18 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
         HelipError: no shards, a damaged one with on_error="fail", or nothing usable.
     """
     assert dataset.path is not None
-    shards = resolve_shards(dataset.path)
-    folder = index_folder(dataset.name, shards, artifacts)
-    if not (folder / "shards.json").exists():  # what is there needs no lock: artefacts may lie on a read-only disk
+    shards, members = resolve_shards(dataset.path), Members.of(dataset.members)
+    folder = index_folder(dataset.name, shards, artifacts, members)
+    if not _is_there(folder):  # what is there needs no lock: artefacts may lie on a read-only disk
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not (folder / "shards.json").exists():
+            if not _is_there(folder):
                 clear_stale(folder)
                 bar = iter(track(range(len(shards)), "indexing shards", console=console, disable=len(shards) < 20))
-                built = ShardIndex.build(shards, on_shard=lambda done: next(bar, None))  # type: ignore[arg-type,return-value]
+                built = ShardIndex.build(shards, on_shard=lambda done: next(bar, None), members=members)  # type: ignore[arg-type,return-value]
                 built.save(folder)
     index = ShardIndex.load(folder)
+    index.shards = [shard.absolute() if isinstance(shard, Path) else shard for shard in shards]
     if index.problems and on_error == "fail":
         raise HelipError(f"{index.problems[0]}; download it again, or set data.on_error=skip to use what is good")
     for problem in index.problems[:5]:
@@ -103,20 +74,44 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
     return index
 
 
+def _is_there(folder: Path) -> bool:
+    """Whether an index lies there whose rows are those of today; one of an older format may be of others."""
+    try:
+        older = json.loads((folder / "shards.json").read_text(encoding="utf-8"))["version"] == 1
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, LookupError, TypeError):
+        return True  # what is wrong with it is said where it is loaded
+    with suppress(HelipError):
+        return not older or bool(ShardIndex.load(folder))
+    return False
+
+
 def incomplete(index: ShardIndex) -> list[str]:
-    """Sentences on the samples that have no image or no caption; none where all have both."""
+    """Sentences on samples without image or caption, on captions that are none, and on members passed over."""
+    said: list[str] = []
     rows = np.flatnonzero(~index.valid)
-    if not len(rows):
-        return []
-    first = index.where(int(rows[0]))
-    many = f"{len(rows):,} of {len(index):,} samples have no image or no caption, the first is {first}"
-    return [many, *filter(None, [index.apart()])]
+    if len(rows):
+        first = index.where(int(rows[0]))
+        said.append(f"{len(rows):,} of {len(index):,} samples have no image or no caption, the first is {first}")
+    if index.leftovers:
+        counts = ", ".join(f"{count:,} {text}" for text, count in index.leftovers.items())
+        said.append(f"caption files that hold no caption: {counts}; data.drop_captions says which words are left out")
+    if index.passed_over:
+        counts = ", ".join(f"{count:,} .{suffix}" for suffix, count in sorted(index.passed_over.items()))
+        said.append(
+            f"samples hold several images or captions: {counts} passed over for what dataset.members names before"
+        )
+    return said
 
 
-def index_folder(name: str, shards: list[Path], artifacts: Path) -> Path:
-    """Of the shard index, named by paths, sizes and times."""
-    listing = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in shards]
-    return artifacts / name / f"shards-{digest(listing)}"
+def index_folder(name: str, shards: list[Shard], artifacts: Path, members: Members | None = None) -> Path:
+    """Of the shard index, named by paths, sizes and times, and by the members where they are not the default."""
+    storages, described = Storages(), (members or Members()).described()
+    places = [str(shard.absolute()) if isinstance(shard, Path) else without_credentials(shard) for shard in shards]
+    facts = [(storages.size(shard), storages.stamp(shard)) for shard in shards]
+    listing: Any = [(place, *fact) for place, fact in zip(places, facts, strict=True)]
+    return artifacts / name / f"shards-{digest([listing, described] if described else listing)}"
 
 
 def rows_of_part(index: ShardIndex, dataset: DatasetSpec, part: str) -> range:

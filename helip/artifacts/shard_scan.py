@@ -8,25 +8,30 @@ import hashlib
 import json
 import multiprocessing
 import os
-import re
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from helip.artifacts.tar import TarError, scan_tar
+from helip.artifacts.kinds import what_it_is
+from helip.artifacts.members import META, NAME, TEXT, Arrangement, Members, arrange
+from helip.artifacts.tar import Member, TarError, bytes_of, walk
+from helip.storage.base import Shard
+from helip.storage.schemes import Storages
 
-IMAGE, TEXT, JSON = 0, 1, 2
-COLUMN = dict.fromkeys(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"), IMAGE) | {"txt": TEXT, "json": JSON}
-# webdataset's rule: the key is the path up to the first dot of the base name, the extension is the rest.
-NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 SHARDS_PER_PROCESS = 16  # assumption: below it the start of a process costs more than the scan of its shards
+SHORT = 16  # bytes: a caption up to it is looked at, which lies in what the scan holds of the tar anyway
+LEFTOVERS = ("nan", "none", "null")  # what pandas and Python write for a missing text
+BLANK = "blank"
+MISSING = Member("", 0, -1)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class ShardScan:
         offset: (n, 3) int64.
         size: (n, 3) int32; int64 where a member has 2 GiB or more.
         problem: why it ends early, if it does.
+        passed_over: images and captions beside the chosen ones, by suffix.
+        leftovers: captions of the caption files that are `nan`, `none`, `null` or blank.
     """
 
     keys: pa.Array
@@ -45,6 +52,8 @@ class ShardScan:
     size: np.ndarray
     fingerprint: str
     problem: str | None
+    passed_over: dict[str, int] = field(default_factory=dict[str, int])
+    leftovers: dict[str, int] = field(default_factory=dict[str, int])
 
 
 class _Rows:
@@ -54,12 +63,16 @@ class _Rows:
         self.count, self.offset, self.size = 0, array("q"), array("q")
         self._text, self._ends = bytearray(), array("q", [0])
 
-    def add(self, key: str) -> None:
-        self._text += printable(key).encode()
-        self._ends.append(len(self._text))
-        self.offset.extend((0, 0, 0))
-        self.size.extend((-1, -1, -1))
-        self.count += 1
+    def add(self, key: str, found: list[Member], arrangement: Arrangement) -> None:
+        """The rows of adjacent members of one key."""
+        text = printable(key).encode()
+        for row in arrangement.rows:
+            self._text += text
+            self._ends.append(len(self._text))
+            image, caption, metadata = (found[place] if place >= 0 else MISSING for place in row)
+            self.offset.extend((image.offset, caption.offset, metadata.offset))
+            self.size.extend((image.size, caption.size, metadata.size))
+            self.count += 1
 
     def arrays(self) -> tuple[pa.Array, np.ndarray, np.ndarray]:
         """Keys, offsets and sizes."""
@@ -69,45 +82,81 @@ class _Rows:
         return keys, offset, size.astype(np.int32) if small else size
 
 
-def scan_shard(path: Path) -> ShardScan:
+def scan_shard(shard: Shard, members: Members) -> ShardScan:
     """Walk over the headers of one tar; what lies before damage is kept."""
-    rows, problem, previous = _Rows(), None, None
-    hasher = hashlib.sha256(f"{path.name}\0{path.stat().st_size}".encode("utf-8", "surrogateescape"))
+    data = bytes_of(Storages().of(shard), shard)
+    rows, problem, as_format_1 = _Rows(), None, True
+    passed_over, leftovers = Counter[str](), Counter[str]()
+    hasher = hashlib.sha256(f"{shard.name}\0{len(data)}".encode("utf-8", "surrogateescape"))
+    key, found, suffixes = "", list[Member](), list[str]()
+    kinds: dict[tuple[str, ...], Arrangement] = {}
+
+    def close() -> None:
+        """The members of `key` are complete."""
+        nonlocal as_format_1
+        if found:
+            kind = tuple(suffixes)
+            if (arrangement := kinds.get(kind)) is None:
+                arrangement = kinds[kind] = arrange(kind, members)
+            rows.add(key, found, arrangement)
+            as_format_1 = as_format_1 and arrangement.as_format_1
+            if arrangement.passed_over:
+                passed_over.update(arrangement.passed_over)
+        found.clear()
+        suffixes.clear()
+
     try:
-        for member in scan_tar(path):
+        for member in walk(data):
             hasher.update(f"\0{member.name}\0{member.offset}\0{member.size}".encode("utf-8", "surrogateescape"))
             match = NAME.match(member.name)
             if match is None:
                 continue
-            key, column = match[1], COLUMN.get(match[2].lower())
-            if key != previous or (column is not None and rows.size[column - 3] >= 0):
-                rows.add(key)
-                previous = key
-            if column is not None:
-                rows.offset[column - 3], rows.size[column - 3] = member.offset, member.size
+            if member.name.startswith("__") and META.match(member.name):
+                as_format_1 = False
+                continue
+            if match[1] != key:
+                close()
+                key = match[1]
+            found.append(member)
+            suffixes.append(suffix := match[2].lower())
+            if member.size <= SHORT and members.column(suffix) == TEXT:
+                leftovers.update(_leftover(data[member.offset : member.offset + member.size]))
     except TarError as error:
-        problem = f"{printable(path.name)} is damaged after {rows.count} samples{_announced(path)}: {error}"
-    return ShardScan(*rows.arrays(), hasher.hexdigest(), problem)
+        close()
+        what = "" if error.offset else what_it_is(data[0:SHORT], shard)
+        problem = what or f"{printable(shard.name)} is damaged after {rows.count} samples{_announced(shard)}: {error}"
+    close()
+    if not as_format_1:  # rows that format 1 grouped in another way are other rows
+        hasher.update(b"\0rows" + rows.offset.tobytes() + rows.size.tobytes())
+    return ShardScan(*rows.arrays(), hasher.hexdigest(), problem, dict(passed_over), dict(leftovers))
 
 
-def _announced(path: Path) -> str:
-    """What img2dataset's NNNNN_stats.json beside the tar promised."""
-    stats = path.with_name(f"{path.stem}_stats.json")
+def _leftover(caption: bytes) -> list[str]:
+    text = caption.removeprefix(b"\xef\xbb\xbf").strip().lower().decode("latin-1")
+    return [text] if text in LEFTOVERS else [] if text else [BLANK]
+
+
+def _announced(shard: Shard) -> str:
+    """What img2dataset's NNNNN_stats.json beside a local tar promised."""
+    if not isinstance(shard, Path):
+        return ""
     try:
+        stats = shard.with_name(f"{shard.stem}_stats.json")
         return f" (of {json.loads(stats.read_text())['successes']} by {printable(stats.name)})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def scan_shards(paths: Sequence[Path], on_shard: Callable[[int], None]) -> list[ShardScan]:
+def scan_shards(shards: Sequence[Shard], members: Members, on_shard: Callable[[int], None]) -> list[ShardScan]:
     """The scans of all shards in order; `on_shard` is told how many are done."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = min(cores, len(paths) // SHARDS_PER_PROCESS)
+    processes = min(cores, len(shards) // SHARDS_PER_PROCESS)
     results: list[ShardScan] = []
+    scan = partial(scan_shard, members=members)
 
     def collect(scans: Iterable[ShardScan]) -> list[ShardScan]:
-        for scan in scans:
-            results.append(scan)
+        for one in scans:
+            results.append(one)
             on_shard(len(results))
         return results
 
@@ -117,8 +166,8 @@ def scan_shards(paths: Sequence[Path], on_shard: Callable[[int], None]) -> list[
             suppress(BrokenProcessPool),
             ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool,
         ):
-            return collect(pool.map(scan_shard, paths, chunksize=4))
-    return collect(map(scan_shard, paths[len(results) :]))
+            return collect(pool.map(scan, shards, chunksize=4))
+    return collect(map(scan, shards[len(results) :]))
 
 
 def printable(name: str) -> str:

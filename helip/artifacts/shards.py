@@ -10,20 +10,30 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from helip.artifacts.arrays import open_array, says_nothing
 from helip.artifacts.atomic import atomic_folder, write_json
-from helip.artifacts.shard_scan import IMAGE, JSON, TEXT, printable, scan_shards
+from helip.artifacts.member_reader import MemberReader, Sample
+from helip.artifacts.members import IMAGE, JSON, TEXT, Members
+from helip.artifacts.places import resolve_shards
+from helip.artifacts.scattered import scattered
+from helip.artifacts.shard_scan import ShardScan, printable, scan_shards
 from helip.artifacts.sums import write_sums
 from helip.artifacts.versions import check_version
 from helip.errors import HelipError
+from helip.secrets import without_credentials
+from helip.storage.base import Shard, as_shard
+from helip.storage.schemes import Storages
 
-VERSION = 1
+VERSION = 2  # 1 made rows of the images of one key; see _as_format_2
 ARRAYS = ("shard_bytes", "starts", "offset", "size")
 
 
@@ -31,7 +41,7 @@ class ShardIndex:
     """All rows of a dataset.
 
     Attributes:
-        shards: the S tar files in order.
+        shards: the S tars in order, paths or addresses.
         shard_bytes: (S,) int64, file size of each shard when it was scanned.
         starts: (S + 1,) int64, first row of each shard, then N.
         offset: (N, 3) int64, first byte of each member in its tar.
@@ -40,11 +50,14 @@ class ShardIndex:
         keys: (N,) Arrow strings.
         fingerprint: hash of the ordered shards (base name, size, member names, offsets and sizes); no path, no time.
         problems: one sentence for each shard that is no tar or is cut off.
+        members: which members of a sample are its image and its caption.
+        passed_over: images and captions beside the chosen ones, by suffix.
+        leftovers: captions of caption files that are `nan`, `none`, `null` or blank, which pandas and Python leave.
     """
 
     def __init__(
         self,
-        shards: Sequence[Path],
+        shards: Sequence[Shard],
         shard_bytes: np.ndarray,
         starts: np.ndarray,
         offset: np.ndarray,
@@ -52,59 +65,104 @@ class ShardIndex:
         keys: pa.Array,
         shard_fingerprints: Sequence[str],
         problems: Sequence[str] = (),
+        members: Members | None = None,
+        passed_over: Mapping[str, int] | None = None,
+        leftovers: Mapping[str, int] | None = None,
     ) -> None:
         self.shards = list(shards)
         self.shard_bytes, self.starts, self.offset, self.size, self.keys = shard_bytes, starts, offset, size, keys
         self.shard_fingerprints, self.problems = list(shard_fingerprints), list(problems)
+        self.members, self.passed_over, self.leftovers = members or Members(), passed_over or {}, leftovers or {}
         self.fingerprint = hashlib.sha256("\0".join(shard_fingerprints).encode()).hexdigest()
         self.valid = (size[:, IMAGE] > 0) & ((size[:, TEXT] > 0) | (size[:, JSON] > 0))
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    def __repr__(self) -> str:
+        lost = len(self) - int(self.valid.sum())
+        lacking = f", {lost:,} of them without image or caption" if lost else ""
+        place = printable(str(self.shards[0].parent))
+        return f"ShardIndex({len(self):,} rows{lacking} in {len(self.shards):,} shards from {place})"
+
+    def __getitem__(self, row: int) -> Sample:
+        """Image bytes, caption and metadata of a row; `helip.data` reads many.
+
+        Raises:
+            IndexError: no such row.
+        """
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        return self._reader.sample(int(row) % len(self))
+
+    @cached_property
+    def _reader(self) -> MemberReader:
+        return MemberReader(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_reader"}
+
     @classmethod
     def build(
         cls,
-        shards: Iterable[str | Path],
+        shards: str | Path | Iterable[str | Path],
         on_error: str = "skip",
         on_shard: Callable[[int], None] = lambda done: None,
+        members: Members | None = None,
     ) -> "ShardIndex":
         """Scan the headers of uncompressed tars in the layout of img2dataset.
 
         Args:
-            shards: tar files, in the order that defines the rows.
+            shards: a folder, a pattern such as DIR/{00000..00331}.tar or DIR/*.tar, or a list of tars, folders and
+                patterns, in the order that defines the rows.
             on_error: what to do with a shard that is no tar or is cut off: `skip` keeps the samples before the damage
                 and lists the shard in `problems`, `fail` raises.
             on_shard: called with the number of shards done.
+            members: which members of a sample are its image and its caption; None: jpg before png and so on, txt.
 
         Raises:
-            HelipError: no shard, a missing one, a damaged one with on_error="fail", or no usable sample in any of them.
+            HelipError: no shard, a missing one, a damaged one with on_error="fail", members of a sample that stand
+                apart, or no usable sample in any of them.
         """
-        paths = [Path(shard) for shard in shards]
-        if not paths:
+        found = resolve_shards([str(one) if isinstance(one, str) else one for one in _listed(shards)])
+        if not found:
             raise HelipError("no shards were given: name at least one .tar file")
-        for path in paths:
-            if not path.is_file():
-                raise HelipError(f"shard {path} does not exist: check dataset.path")
-            if not os.access(path, os.R_OK):
-                raise HelipError(f"shard {path} may not be read by this user: change its permissions")
-        scans = scan_shards(paths, on_shard)
+        members, storages = members or Members(), Storages()
+        for shard in found:
+            if isinstance(shard, Path) and not os.access(shard, os.R_OK):
+                raise HelipError(f"shard {shard} may not be read by this user: change its permissions")
+        scans = scan_shards(found, members, on_shard)
         problems = [scan.problem for scan in scans if scan.problem]
         if problems and on_error == "fail":
             raise HelipError(f"{problems[0]}; download it again, or set data.on_error=skip to use what is good")
-        counts: list[int] = [len(scan.keys) for scan in scans]
-        index = cls(
-            [path.absolute() for path in paths],
-            np.array([path.stat().st_size for path in paths], np.int64),
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        places = [shard.absolute() if isinstance(shard, Path) else shard for shard in found]
+        index = cls._of_scans(places, [storages.size(shard) for shard in found], scans, problems, members)
+        if (apart := index.apart()) is not None:
+            raise HelipError(apart)
+        index._refuse_if_nothing_survives()
+        return index
+
+    @classmethod
+    def _of_scans(
+        cls, shards: list[Shard], sizes: list[int], scans: list[ShardScan], problems: list[str], members: Members
+    ) -> "ShardIndex":
+        passed_over, leftovers = Counter[str](), Counter[str]()
+        for scan in scans:
+            passed_over.update(scan.passed_over)
+            leftovers.update(scan.leftovers)
+        return cls(
+            shards,
+            np.array(sizes, np.int64),
+            np.cumsum([0, *(len(scan.keys) for scan in scans)], dtype=np.int64),
             np.concatenate([scan.offset for scan in scans]),
             np.concatenate([scan.size for scan in scans]),
             pa.concat_arrays([scan.keys for scan in scans]),
             [scan.fingerprint for scan in scans],
             problems,
+            members,
+            dict(passed_over),
+            dict(leftovers),
         )
-        index._refuse_if_nothing_survives()
-        return index
 
     def _refuse_if_nothing_survives(self) -> None:
         if self.valid.any():
@@ -115,8 +173,8 @@ class ShardIndex:
         else:
             why = (
                 f"of {len(self)} samples {int((self.size[:, IMAGE] <= 0).sum())} have no image and "
-                f"{int(((self.size[:, TEXT] <= 0) & (self.size[:, JSON] <= 0)).sum())} have no caption (.txt or .json)"
-                f"{'; ' + apart if (apart := self.apart()) else ''}"
+                f"{int(((self.size[:, TEXT] <= 0) & (self.size[:, JSON] <= 0)).sum())} have no caption (.txt or .json; "
+                "dataset.members says which files are images and captions)"
             )
         raise HelipError(f"nothing in the {len(self.shards)} shards from {self.shards[0].parent} can be used: {why}")
 
@@ -132,10 +190,13 @@ class ShardIndex:
                 temporary / "shards.json",
                 {
                     "version": VERSION,
-                    "shards": [str(path) for path in self.shards],
+                    "shards": [without_credentials(str(path)) for path in self.shards],
                     "shard_fingerprints": self.shard_fingerprints,
                     "fingerprint": self.fingerprint,
                     "problems": self.problems,
+                    "members": self.members.described(),
+                    "passed_over": self.passed_over,
+                    "leftovers": self.leftovers,
                 },
             )
             write_sums(temporary, ["shards.json", "keys.arrow", *(f"{name}.npy" for name in ARRAYS)])
@@ -149,10 +210,15 @@ class ShardIndex:
         """
         try:
             meta = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
-            check_version(meta.get("version"), VERSION, "the shard index", folder, "delete it, the next run scans anew")
+            older = meta.get("version") == 1
+            if not older:
+                again = "delete it, the next run scans anew"
+                check_version(meta.get("version"), VERSION, "the shard index", folder, again)
             shard_bytes, starts, offset, size = (open_array(folder / f"{name}.npy") for name in ARRAYS)
             keys = _open_keys(folder / "keys.arrow")
-            shards = [Path(path) for path in meta["shards"]]
+            shards = [as_shard(path) for path in meta["shards"]]
+            members = Members.of(meta.get("members", {}))
+            counts: dict[str, dict[str, int]] = {name: meta.get(name, {}) for name in ("passed_over", "leftovers")}
             fingerprints, problems, count = meta["shard_fingerprints"], meta["problems"], int(starts[-1])
         except HelipError:
             raise
@@ -166,19 +232,25 @@ class ShardIndex:
             raise HelipError(
                 f"the shard index in {folder} is damaged (its columns differ in length or width): delete the folder"
             )
-        return cls(shards, shard_bytes, starts, offset, size, keys, fingerprints, problems)
+        if older and not _as_format_2(starts, size, keys):
+            raise HelipError(
+                f"the shard index in {folder} is of format 1, in which images of one key were rows of their own: "
+                "delete it, the next run scans anew"
+            )
+        return cls(shards, shard_bytes, starts, offset, size, keys, fingerprints, problems, members, **counts)
 
     def apart(self) -> str | None:
         """A sentence on the first shard in which members of a sample stand apart: each run of them became a row."""
         incomplete = np.flatnonzero(~self.valid)
         for shard in np.unique(self.shard_of(incomplete)):
             first, end = int(self.starts[shard]), int(self.starts[shard + 1])
-            key = self.keys.slice(first, end - first).dictionary_encode().indices.to_numpy()
-            runs = np.bincount(key[np.flatnonzero(np.diff(key, prepend=-1))])
-            own = incomplete[(incomplete >= first) & (incomplete < end)] - first
-            if (runs[key[own]] > 1).any():
-                name = printable(self.shards[shard].name)
-                return f"members of a key are not adjacent in {name}: sort the tar by name (tar --sort=name)"
+            found = scattered(self.keys.slice(first, end - first), self.size[first:end] > 0, self.valid[first:end])
+            if found:
+                name, key = printable(self.shards[shard].name), self.key(first + found[0])
+                return (
+                    f"members of a key are not adjacent in {name}: those of {len(found):,} samples, the first {key}; "
+                    "pack it again sorted by name (tar --sort=name), or by `helip convert to-shards`"
+                )
         return None
 
     def shard_of(self, rows: np.ndarray | int) -> np.ndarray:
@@ -206,6 +278,22 @@ class ShardIndex:
         if not rows:
             raise HelipError(f"the part {part!r} of the {len(self.shards)} shards in {self.shards[0].parent} is empty")
         return rows
+
+
+def _listed(shards: str | Path | Iterable[str | Path]) -> list[str | Path]:
+    return [shards] if isinstance(shards, str | Path) else list(shards)
+
+
+def _as_format_2(starts: np.ndarray, size: np.ndarray, keys: pa.Array) -> bool:
+    """Whether the rows of format 1 (N,) are surely those of today: each has image and .txt, and a key of its own."""
+    if not (size[:, [IMAGE, TEXT]] >= 0).all():
+        return False  # a .text or .caption may have been passed over
+    shard = np.repeat(np.arange(len(starts) - 1), np.diff(starts))  # (N,)
+    code = keys.dictionary_encode().indices.to_numpy()
+    again = (code[1:] == code[:-1]) & (shard[1:] == shard[:-1])
+    return not again.any() and not any(
+        name.startswith("__") for name in keys.dictionary_encode().dictionary.to_pylist()
+    )
 
 
 def _open_keys(path: Path) -> pa.Array:

@@ -1,16 +1,7 @@
-"""Random access to the samples of plain tars: two `pread`s per row, no extraction.
+"""Random access to the samples of plain tars: two reads per row, no extraction."""
 
-Decision: os.pread at the scanned offsets; webdataset 1.0 ships no random access, and the separate `wids` package reads
-far fewer samples per second (benchmarks/loader.py).
-"""
-
-import errno
 import hashlib
-import json
-import os
-import resource
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
@@ -19,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from helip.artifacts.shards import IMAGE, JSON, TEXT, ShardIndex
-from helip.artifacts.tar import BLOCK, is_header
+from helip.artifacts.member_reader import MemberReader, Unreadable, clean_caption, decoded
+from helip.artifacts.members import IMAGE, TEXT
+from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
 
-MOST_BYTES = 0x7FFFF000 - BLOCK  # that one pread gives (Linux)
+__all__ = ["RawSample", "SampleReader", "Unreadable", "clean_caption", "content_digest", "random_read_rate"]
 
-
-class Unreadable(ValueError):
-    """This row has no usable image or caption; the message says why."""
+Caption = str | Mapping[str, float]
+LEFT_OUT = ("nan",)  # what pandas writes for a missing text; `none` and `null` are words
 
 
 @dataclass(frozen=True)
@@ -40,34 +31,49 @@ class RawSample:
     weights: tuple[float, ...] | None = None  # the probability of each; None: equal
 
 
-class SampleReader:
+@dataclass(frozen=True)
+class CaptionRule:
+    """Where captions come from, and which are none.
+
+    Attributes:
+        sources: `txt` for the caption file, else the name of a field of the .json member: a string or a list of
+            strings. Or several of these with their probabilities; captions of one list share theirs, and what a row
+            lacks gives its probability to the others.
+        left_out: captions that count as missing, in any case of letters.
+    """
+
+    sources: Caption = "txt"
+    left_out: tuple[str, ...] = LEFT_OUT
+
+    @classmethod
+    def of(cls, caption: "Caption | CaptionRule") -> "CaptionRule":
+        return caption if isinstance(caption, CaptionRule) else cls(caption)
+
+    @property
+    def names(self) -> list[str]:
+        return [self.sources] if isinstance(self.sources, str) else list(self.sources)
+
+
+class SampleReader(MemberReader):
     """Reads rows of a ShardIndex by offset.
 
     Args:
         index: the dataset.
-        caption: `txt` for the .txt member, else the name of a field of the .json member: a string or a list of strings.
-            Or several of these with their probabilities; captions of one list share theirs, and what a row lacks gives
-            its probability to the others.
+        caption: where captions come from, as CaptionRule; its sources alone leave out `nan`.
     """
 
-    def __init__(self, index: ShardIndex, caption: str | Mapping[str, float] = "txt") -> None:
-        self._files: OrderedDict[int, int] = OrderedDict()  # first, because __del__ reads it
-        self.index, self.caption = index, caption
-        self.sources = {caption: 1.0} if isinstance(caption, str) else dict(caption)
+    def __init__(self, index: ShardIndex, caption: Caption | CaptionRule = "txt") -> None:
+        super().__init__(index)
+        rule = CaptionRule.of(caption)
+        self.rule, self.caption = rule, rule.sources
+        self.sources = {rule.sources: 1.0} if isinstance(rule.sources, str) else dict(rule.sources)
         if not self.sources or not all(weight > 0 for weight in self.sources.values()):
-            raise HelipError(f"data.caption={caption}: give a name, or several with probabilities above 0")
-        self._limit = max(8, min(128, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": OrderedDict()}  # descriptors stay with the process that opened them
-
-    def __del__(self) -> None:
-        for descriptor in self._files.values():
-            os.close(descriptor)
+            raise HelipError(f"data.caption={rule.sources}: give a name, or several with probabilities above 0")
+        self._left_out = frozenset(text.lower() for text in rule.left_out)
 
     def read(self, row: int) -> RawSample:
         """Raises Unreadable when the sample has no image bytes or no caption, HelipError when its shard changed."""
-        image = self._member(row, IMAGE)
+        image = self.member(row, IMAGE)
         if not image:
             raise Unreadable("it has no image")
         captions, weights = self._weighted(row)
@@ -98,74 +104,25 @@ class SampleReader:
 
     def _source(self, row: int, source: str) -> tuple[str, ...]:
         if source == "txt":
-            found: list[Any] = [self._member(row, TEXT)]
+            found: list[Any] = [self.member(row, TEXT)]
         else:
             value = self.metadata(row).get(source)
             found = value if isinstance(value, list) else [value]
         try:
-            texts = [text.decode("utf-8") if isinstance(text, bytes) else text for text in found]
+            texts = [decoded(text) if isinstance(text, bytes) else text for text in found]
             captions = tuple(filter(None, (clean_caption(text) for text in texts if isinstance(text, str))))
             "".join(captions).encode("utf-8")  # JSON can hold halves of a character, which tokenizers refuse
         except UnicodeError as error:
             raise Unreadable("its caption is not UTF-8") from error
+        kept = tuple(caption for caption in captions if caption.lower() not in self._left_out)
         if not captions:
             raise Unreadable(f"its caption ({source}) is missing or empty")
-        return captions
-
-    def metadata(self, row: int) -> dict[str, Any]:
-        """The .json member as a dictionary; empty where the sample has none."""
-        raw = self._member(row, JSON)
-        try:
-            value = json.loads(raw) if raw else {}
-        except (ValueError, RecursionError) as error:
-            raise Unreadable("its .json cannot be parsed") from error
-        return value if isinstance(value, dict) else {}
+        if not kept:
+            raise Unreadable(f"its caption ({source}) is {captions[0]!r}, which data.drop_captions leaves out")
+        return kept
 
     def image_bytes(self, row: int) -> bytes:
-        return self._member(row, IMAGE)
-
-    def _member(self, row: int, column: int) -> bytes:
-        size = int(self.index.size[row, column])
-        if size <= 0:
-            return b""
-        if size > MOST_BYTES:
-            raise Unreadable(f"it has a member of {size:,} bytes")
-        shard = int(self.index.shard_of(row))
-        start, length = int(self.index.offset[row, column]) - BLOCK, BLOCK + size
-        data = os.pread(self._descriptor(shard), length, start) if start >= 0 else bytes(length)  # no header
-        if len(data) != length:
-            raise Unreadable("its shard ends before its bytes")
-        if not is_header(data, self.index.key(row), size):
-            raise HelipError(
-                f"{self.index.where(row)} is no longer where it was indexed: the shard changed, or the shard index is "
-                "damaged; run the command again, or mine.py verify=true"
-            )
-        return data[BLOCK:]
-
-    def _descriptor(self, shard: int) -> int:
-        if shard in self._files:
-            self._files.move_to_end(shard)
-            return self._files[shard]
-        path = self.index.shards[shard]
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            remedy = "raise `ulimit -n`" if error.errno in (errno.EMFILE, errno.ENFILE) else "restore it"
-            raise HelipError(
-                f"shard {path} can no longer be opened ({error.strerror}): {remedy}, then resume"
-            ) from error
-        if os.fstat(descriptor).st_size != int(self.index.shard_bytes[shard]):
-            os.close(descriptor)
-            raise HelipError(f"shard {path} changed since it was indexed: run the command again to index it anew")
-        if len(self._files) >= self._limit:
-            os.close(self._files.popitem(last=False)[1])
-        self._files[shard] = descriptor
-        return descriptor
-
-
-def clean_caption(text: str) -> str:
-    """Without the byte-order mark with which some editors begin a file, and without white space around it."""
-    return text.removeprefix("\ufeff").strip()
+        return self.member(row, IMAGE)
 
 
 def random_read_rate(reader: SampleReader, rows: np.ndarray, seconds: float = 0.5, most: int = 512) -> float:

@@ -1,6 +1,6 @@
 """Embeddings of the rows that are wanted: found again, continued, adopted from an older store, or computed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +15,7 @@ from helip.artifacts.atomic import digest
 from helip.artifacts.embeddings import ARRAYS, GOOD, PENDING, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import check_sums
-from helip.data.reader import SampleReader, Unreadable, content_digest
+from helip.data.reader import Caption, CaptionRule, SampleReader, Unreadable, content_digest
 from helip.embedding.embedder import NON_NEGATIVE, Embedder, read_row, row_loader
 from helip.embedding.encoders import Encoders, embedding_dims
 from helip.errors import HelipError
@@ -37,7 +37,7 @@ class EmbeddingRequest:
     name: str
     identity: dict[str, Any]
     create: Callable[[], Encoders]
-    caption: str | Mapping[str, float] = "txt"
+    caption: Caption | CaptionRule = "txt"
     on_error: str = "skip"
     batch_size: int = 256
     workers: int = 1
@@ -101,8 +101,9 @@ def repaired_rows(request: EmbeddingRequest, index: ShardIndex, wanted: np.ndarr
     if rows is None:
         return np.empty(0, np.int64)
     since, reader = (folder / "meta.json").stat().st_mtime, SampleReader(index, request.caption)
-    newer = [shard for shard, path in enumerate(index.shards) if _touched(path) >= since]
-    repaired = replaced_rows(EmbeddingStore(folder), reader, newer, wanted)
+    newer = [shard for shard, place in enumerate(index.shards) if reader.storages.of(place).changed(place) >= since]
+    store = EmbeddingStore(folder)
+    repaired = replaced_rows(store, reader, newer, wanted) + left_out_rows(store, reader.rule, wanted)
     if request.on_error == "skip":
         rows = rows[np.isin(index.shard_of(rows), newer)]
     for row in rows.tolist():
@@ -127,6 +128,14 @@ def replaced_rows(store: EmbeddingStore, reader: SampleReader, shards: Iterable[
     return found
 
 
+def left_out_rows(store: EmbeddingStore, rule: CaptionRule, wanted: np.ndarray) -> list[int]:
+    """Good rows of `wanted` (N,) whose caption is one that `rule` leaves out: embedded before there was such a rule."""
+    spelled = {form for word in rule.left_out for form in (word, word.lower(), word.upper(), word.capitalize())}
+    spelled |= {"NaN"} if "nan" in spelled else set()
+    digests = [content_digest(word) & NON_NEGATIVE for word in sorted(spelled)]
+    return np.flatnonzero(wanted & (store.state == GOOD) & np.isin(store.content[:, 1], digests)).tolist()
+
+
 def same_bytes(store: EmbeddingStore, reader: SampleReader, row: int) -> bool:
     """Whether image and caption are those that were embedded; also where the store does not say (an older version)."""
     try:
@@ -136,12 +145,6 @@ def same_bytes(store: EmbeddingStore, reader: SampleReader, row: int) -> bool:
     stored = np.asarray(store.content[row])
     digests = [int(content_digest(part) & NON_NEGATIVE) for part in (raw.image, raw.captions[0])]
     return not stored.any() or digests == stored.tolist()
-
-
-def _touched(shard: Path) -> float:
-    """When a file came to be what and where it is; its own time alone may be that of its origin."""
-    state = shard.stat()
-    return max(state.st_mtime, state.st_ctime)
 
 
 def own_rows(rows: np.ndarray, rank: int, world_size: int) -> np.ndarray:

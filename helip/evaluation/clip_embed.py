@@ -1,9 +1,9 @@
 """Evaluation of a CLIP model on the parts of a dataset: every sample once, on any number of ranks."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from helip.artifacts.arrays import new_array, open_array
 from helip.artifacts.datasets import DatasetSpec, usable_rows
 from helip.artifacts.embeddings import GOOD, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader, Unreadable
+from helip.data.reader import Caption, CaptionRule, SampleReader, Unreadable
 from helip.data.transforms import ImageTransform
 from helip.data.workers import PatientLoader
 from helip.embedding.embedder import Embedder, PictureEmbedder, row_loader
@@ -141,7 +141,7 @@ class ClipEmbed:
     scratch: Path
     device: torch.device
     rank: int
-    caption: str | Mapping[str, float] = "txt"
+    caption: Caption | CaptionRule = "txt"
     batch_size: int = 256
     workers: int = 1
 
@@ -228,7 +228,8 @@ class ClipEmbed:
     def captions(self, rows: np.ndarray, field: str | None) -> list[tuple[str, ...]]:
         """The captions in a field of each row's json, () where it is missing or empty; None: the rows' own captions."""
         assert self.index is not None
-        reader = SampleReader(self.index, self.caption if field is None else field)
+        rule = CaptionRule.of(self.caption)
+        reader = SampleReader(self.index, rule if field is None else replace(rule, sources=field))
 
         def several(row: int) -> tuple[str, ...]:
             try:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from helip.artifacts.shard_scan import NAME
+from helip.artifacts.members import NAME
 from helip.artifacts.tar import TarError, scan_tar
 from helip.errors import HelipError
 from helip.evaluation.embed import Absent
 from helip.evaluation.pictures import PictureSet, Transform, lines_of, no_split, text_of
 from helip.evaluation.prompts import template
+from helip.storage.schemes import Storages
 
 IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg")  # those of clip-benchmark, in its order of preference
 HUB = "https://huggingface.co/datasets/clip-benchmark"
@@ -43,7 +44,7 @@ class WdsSet(PictureSet):
         kind = (lines_of(folder / "dataset_type.txt") or ["classification"])[0].lower()
         if kind not in ("classification", "retrieval"):
             raise HelipError(f"{folder} is a {kind} set: only classification and retrieval sets can be evaluated.")
-        self.shards = _shards(folder, split)
+        self.shards, self.storages = _shards(folder, split), Storages()
         second = "cls" if kind == "classification" else "txt"
         self.members: list[tuple[int, int, int]] = []  # (shard, offset, size) of each picture
         contents: list[tuple[bytes, str]] = []
@@ -83,9 +84,8 @@ class WdsSet(PictureSet):
 
     def source(self, position: int) -> tuple[bytes, str]:
         shard, offset, size = self.members[position]
-        with open(self.shards[shard], "rb") as file:
-            file.seek(offset)
-            return file.read(size), f"picture {position} of {self.shards[shard]}"
+        path = self.shards[shard]
+        return self.storages.of(path).read(path, offset, size), f"picture {position} of {path}"
 
 
 def is_wds(folder: Path) -> bool:
@@ -129,16 +129,14 @@ def _samples(shard: Path, second: str) -> Iterator[tuple[tuple[int, int], bytes,
             members[extension] = (member.offset, member.size)
     except TarError as error:
         raise HelipError(f"{shard} is damaged after {len(found)} samples: {error}; fetch it again.") from error
-    with open(shard, "rb") as file:
-        for key, members in found.items():
-            picture = next((members[ext] for ext in IMAGE_EXTENSIONS if ext in members), None)
-            if picture is None or second not in members:
-                there = ", ".join(f".{extension}" for extension in members)
-                what = f"no .{second}" if picture else f"no picture ({', '.join(IMAGE_EXTENSIONS)})"
-                raise HelipError(f"{key} in {shard} has {what} beside {there}: fetch or write the shard again.")
-            offset, size = members[second]
-            file.seek(offset)
-            yield picture, file.read(size), f"{key}.{second} in {shard}"
+    storage = Storages().of(shard)
+    for key, members in found.items():
+        picture = next((members[ext] for ext in IMAGE_EXTENSIONS if ext in members), None)
+        if picture is None or second not in members:
+            there = ", ".join(f".{extension}" for extension in members)
+            what = f"no .{second}" if picture else f"no picture ({', '.join(IMAGE_EXTENSIONS)})"
+            raise HelipError(f"{key} in {shard} has {what} beside {there}: fetch or write the shard again.")
+        yield picture, storage.read(shard, *members[second]), f"{key}.{second} in {shard}"
 
 
 def _label(content: bytes, where: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from helip.artifacts.atomic import path_digest
 from helip.artifacts.datasets import DatasetSpec
+from helip.data.reader import LEFT_OUT, CaptionRule
 from helip.embedding.arrays import holds_both
 from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, compile_encoders
 from helip.embedding.ensure import EmbeddingRequest
@@ -93,6 +94,7 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
         spec = typed(ModelSpec, "model", encoders["image"])
         weights = spec.identity() | ({"seed": config["seed"]} if spec.random else {})
     trainer, caption = TrainerSpec(**config["trainer"]), data["caption"]
+    rule = CaptionRule(caption, tuple(data["drop_captions"]))
     sources = caption if isinstance(caption, str) else list(caption)  # their order says which caption is embedded
 
     def create() -> Encoders:
@@ -109,14 +111,20 @@ def _embedding(config: Config, instantiate: Instantiate) -> EmbeddingRequest | P
     return EmbeddingRequest(
         name=encoders["name"],
         identity=without_environment(
-            {"encoders": weights, "caption": sources, "precision": trainer.resolved_precision}
+            {"encoders": weights, "caption": sources, "precision": trainer.resolved_precision} | _left_out(rule)
         ),
         create=create,
-        caption=caption,
+        caption=rule,
         on_error=data["on_error"],
         batch_size=data["embed_batch_size"],
         workers=_workers(config, trainer),
     )
+
+
+def _left_out(rule: CaptionRule) -> Config:
+    """Part of an identity; the default is none, so that embeddings of before it are found."""
+    words = sorted({word.lower() for word in rule.left_out})
+    return {} if words == [*LEFT_OUT] else {"drop_captions": words}
 
 
 def _workers(config: Config, trainer: TrainerSpec) -> int:
@@ -178,7 +186,8 @@ def fixed_settings(config: Config, fingerprint: str) -> Config:
         "trainer": {"precision": TrainerSpec(**config["trainer"]).arguments()["precision"]},
     }
     named = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
-    return {"dataset": fingerprint, "seed": config["seed"]} | named
+    own = _left_out(CaptionRule(config["data"]["caption"], tuple(config["data"]["drop_captions"])))
+    return {"dataset": fingerprint, "seed": config["seed"]} | named | own
 
 
 def optim_settings(config: Config) -> OptimSettings:

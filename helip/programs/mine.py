@@ -46,7 +46,7 @@ def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
         _advise(session, rows, mined, request.topk)
         return
     if session.rank == 0:
-        report = print_mining(request, rows, mined, session.common.stream.caption, folder, session.console)
+        report = print_mining(request, rows, mined, session.common.stream.captions, folder, session.console)
         board.mined(mined, report)
 
 

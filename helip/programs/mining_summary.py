@@ -13,8 +13,10 @@ from rich.console import Console
 
 from helip.artifacts.atomic import digest, write_json
 from helip.artifacts.hard_pairs import HardPairIndex
-from helip.data.reader import SampleReader, Unreadable
+from helip.data.reader import Caption, CaptionRule, SampleReader, Unreadable
 from helip.data.transforms import decode_image
+from helip.embedding.ensure import unreadable_rows
+from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
 from helip.evaluation.clip_embed import as_text
 from helip.evaluation.embed import nearest
@@ -38,7 +40,7 @@ MANY_ROWS = 200_000  # labels live in the json members; above it reading them al
 
 
 def print_mining(
-    request: MiningRequest, rows: Rows, mined: Mined, caption: str | dict[str, float], folder: Path, console: Console
+    request: MiningRequest, rows: Rows, mined: Mined, caption: Caption | CaptionRule, folder: Path, console: Console
 ) -> Path:
     """The tables of a mining, mining.json and the contact sheet in the run folder, and the report beside the index.
 
@@ -47,7 +49,8 @@ def print_mining(
     """
     index, seconds = mined.index, mined.seconds
     statistics = index.meta.get("statistics", {})
-    tables = mining_tables(index, request.topk, rows.wanted)
+    asked, rows = rows.usable, readable(request, rows)
+    tables = mining_tables(index, request.topk, rows.wanted, asked - rows.usable)
     for table in (*tables, time_table(seconds)):
         console.print(table.rich())
     if "rows_searched" in statistics:
@@ -68,12 +71,22 @@ def print_mining(
     return write_report(place, request, rows, mined, caption, tables, console)
 
 
+def readable(request: MiningRequest, rows: Rows) -> Rows:
+    """Without the rows that the embedding pass could not read."""
+    if rows.index is None or isinstance(request.embedding, Precomputed):
+        return rows
+    lost = unreadable_rows(request.embedding_folder(rows.index), rows.wanted)
+    wanted = rows.wanted.copy()
+    wanted[lost if lost is not None else []] = False
+    return replace(rows, wanted=wanted)
+
+
 def write_report(
     folder: Path,
     request: MiningRequest,
     rows: Rows,
     mined: Mined,
-    caption: str | dict[str, float],
+    caption: Caption | CaptionRule,
     tables: Sequence[Table],
     console: Console,
 ) -> Path:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from helip.artifacts.datasets import open_index
 from helip.artifacts.shards import ShardIndex
+from helip.data.captions import look_at_captions
 from helip.errors import HelipError
 from helip.evaluation.clip_embed import ClipEmbed, Drive, predict_drive
 from helip.evaluation.embed import Evaluator, Found
@@ -49,7 +50,10 @@ class Session:
         pl.seed_everything(config["seed"], verbose=False)
 
     def open_index(self) -> ShardIndex:
-        return open_index(self.common.dataset, self.common.artifacts, self.common.stream.on_error, self.console)
+        index = open_index(self.common.dataset, self.common.artifacts, self.common.stream.on_error, self.console)
+        for sentence in look_at_captions(index, self.common.stream.captions):
+            self.console.print(f"warning: {sentence}")
+        return index
 
     def embed(self, clip: Clip, index: ShardIndex | None, drive: Drive, device: torch.device) -> ClipEmbed:
         """The model as evaluators see it."""
@@ -61,7 +65,7 @@ class Session:
             self.folder / "scratch",
             device,
             self.rank,
-            self.common.stream.caption,
+            self.common.stream.captions,
             self.common.evaluation.batch_size,
             self.common.stream.workers,
         )

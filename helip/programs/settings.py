@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from helip.data.reader import LEFT_OUT, CaptionRule
 from helip.data.schedules import Schedule
 from helip.errors import HelipError
 from helip.evaluation.embed import Evaluator
@@ -125,6 +126,7 @@ class StreamSettings:
     embed_batch_size: int
     draft: bool = True
     prefetch: int | str = "auto"
+    drop_captions: list[str] = field(default_factory=lambda: list(LEFT_OUT))
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
@@ -135,6 +137,10 @@ class StreamSettings:
         for name in ("window", "embed_batch_size"):
             if getattr(self, name) < 1:
                 raise HelipError(f"data.{name}={getattr(self, name)} must be at least 1")
+
+    @property
+    def captions(self) -> CaptionRule:
+        return CaptionRule(self.caption, tuple(self.drop_captions))
 
 
 @dataclass(frozen=True)

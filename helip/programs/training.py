@@ -87,7 +87,7 @@ def build_stream(
     """The data module of a training; weights (S,) are the visits of each shard's rows per epoch."""
     order = TargetOrder(partners.eligible if partners else valid, index.starts, seed, stream.window, weights)
     read = UnitReader(
-        SampleReader(index, stream.caption),
+        SampleReader(index, stream.captions),
         order,
         partners,
         clip.train_transform,

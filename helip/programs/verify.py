@@ -96,7 +96,7 @@ def _checks(
     console: Console,
 ) -> Iterator[tuple[str, list[str]]]:
     if rows.index is not None:
-        folder = index_folder(request.dataset.name, rows.index.shards, request.artifacts)
+        folder = index_folder(request.dataset.name, rows.index.shards, request.artifacts, rows.index.members)
         again = f"delete {folder}"
         yield f"sums of the shard index {folder}", _sums(folder, again)
         yield f"headers of {len(rows.index.shards):,} shards", _headers(rows.index, again)
@@ -133,7 +133,7 @@ def _sums(folder: Path, again: str) -> list[str]:
 
 def _headers(index: ShardIndex, again: str) -> list[str]:
     """Shards whose members lie elsewhere than the shard index says."""
-    now = ShardIndex.build(index.shards)
+    now = ShardIndex.build(index.shards, members=index.members)
     if now.fingerprint == index.fingerprint and np.array_equal(now.offset, index.offset):
         return []
     differing = [

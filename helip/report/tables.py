@@ -91,18 +91,21 @@ def _number(value: float | None, factor: float, sign: str = "") -> str:
     return "-" if value is None else f"{value * factor:{sign}.2f}"
 
 
-def mining_tables(index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | None = None) -> list[Table]:
+def mining_tables(
+    index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | None = None, unreadable: int = 0
+) -> list[Table]:
     """What a mining run found, which rows fall short, and what each rule took away, of the first and of all pairs.
 
     Args:
         index: (N, K) all that is stored; where no pair has a score there is no table of scores.
         topk: hard pairs per row that training asks for, at most K.
         valid: (N,) rows that could have pairs at all; None: all.
+        unreadable: rows that were asked for besides these, and could not be read.
     """
     statistics = index.meta.get("statistics", {})
     removed = statistics.get("removed_from_stored", statistics.get("removed_from_first", {}))
     tables = [score_table(index, topk)] if has_scores(index) else []
-    tables += [shortage_table(index, topk, valid), removed_table(index, removed)]
+    tables += [shortage_table(index, topk, valid, unreadable), removed_table(index, removed)]
     shares = dict(statistics.get("removed_share_of_pairs", {}))
     if sampled := shares.pop("sampled_pairs", 0):
         lines = [[_rule(name), f"{100 * share:.3f} %"] for name, share in shares.items()]
@@ -142,17 +145,20 @@ def _quartiles(rows: NDArray, scores: NDArray, depth: int) -> list[float]:
     return [low, *middle.tolist(), high]
 
 
-def shortage_table(index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | None = None) -> Table:
+def shortage_table(
+    index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | None = None, unreadable: int = 0
+) -> Table:
     """How many rows have all, some or none of their `topk` hard pairs."""
     found = live_counts(index.rows[:, :topk])
     found = found if valid is None else found[valid]
     shares = {
+        **({"unreadable": unreadable} if unreadable else {}),
         "usable rows": len(found),
         f"with {topk} hard pairs": int((found == topk).sum()),
         f"with fewer than {topk}": int((found < topk).sum()),
         "with none": int((found == 0).sum()),
     }
-    return Table("Rows", ["", "rows", "share"], _shares(shares, len(found)))
+    return Table("Rows", ["", "rows", "share"], _shares(shares, len(found) + unreadable))
 
 
 def removed_table(index: HardPairIndex, removed: Mapping[str, int]) -> Table:

@@ -73,7 +73,7 @@ def test_equal_weights_change_nothing() -> None:
 def test_read_rate(tmp_path) -> None:
     reader = SampleReader(ShardIndex.build(write_shards(tmp_path, [20])))
     assert random_read_rate(reader, np.arange(20)) > 100
-    assert not reader._files  # the caller's reader opened nothing
+    assert not reader.storages._known  # the caller's reader opened nothing
 
 
 def test_a_shard_without_live_rows_has_no_visits_whatever_its_weight() -> None:

@@ -33,12 +33,11 @@ def test_samples_that_lack_something_are_counted(tmp_path: Path) -> None:
         assert said(tmp_path / "some", on_error) == sentence
 
 
-def test_a_tar_that_is_not_sorted_is_named(tmp_path: Path) -> None:
+def test_a_tar_that_is_not_sorted_is_refused(tmp_path: Path) -> None:
     members = [(f"{n}", {kind: data}) for kind in ("jpg", "txt") for n, data in enumerate([b"x"] * 4)]
     write_tar(tmp_path / "0.tar", [*members, ("4", sample(4))])
-    lines = said(tmp_path).splitlines()
-    assert lines[0].startswith("warning: 8 of 9 samples have no image or no caption, the first is 0.tar, key 0 ")
-    assert lines[1].startswith("warning: members of a key are not adjacent in 0.tar: sort the tar by name")
+    with pytest.raises(HelipError, match=r"not adjacent in 0\.tar: those of 4 samples, the first 0; .*--sort=name"):
+        said(tmp_path)
 
 
 def test_what_is_no_file_in_a_folder_of_shards_is_named(tmp_path: Path) -> None:

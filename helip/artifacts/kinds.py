@@ -1,0 +1,63 @@
+# pyright: strict
+"""What a file is that is no tar, by its first bytes or its name, and the command that makes shards of it."""
+
+from pathlib import Path, PurePosixPath
+
+from helip.storage.base import Shard
+
+MAGIC = {
+    b"\x1f\x8b": "a gzip-compressed file",
+    b"\x28\xb5\x2f\xfd": "a zstd-compressed file",
+    b"BZh": "a bzip2-compressed file",
+    b"\xfd7zXZ": "an xz-compressed file",
+    b"PAR1": "a parquet file",
+    b"ARROW1": "an arrow file",
+    b"PK\x03\x04": "a zip file",
+    b"\x89HDF": "an HDF5 file",
+    b"version https": "a pointer of git-lfs, whose file was not fetched (git lfs pull)",
+}
+SUFFIXES = {
+    ".tar.gz": "a gzip-compressed tar",
+    ".tgz": "a gzip-compressed tar",
+    ".tar.zst": "a zstd-compressed tar",
+    ".tar.bz2": "a bzip2-compressed tar",
+    ".tar.xz": "an xz-compressed tar",
+    ".zip": "a zip file",
+    ".parquet": "a parquet file",
+    ".arrow": "an arrow file",
+    ".csv": "a CSV list",
+    ".tsv": "a TSV list",
+    ".json": "a JSON file",
+    ".jsonl": "a JSON list",
+    ".txt": "a text file",
+}
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def what_it_is(head: bytes, shard: Shard) -> str:
+    """A sentence on a file that is no tar; empty where neither its first bytes nor its name say what it is."""
+    kind = next((what for magic, what in MAGIC.items() if head.startswith(magic)), None) or by_name(shard.name)
+    return f"{_plain(shard.name)} is {kind}, no plain tar: {converts(shard)}" if kind else ""
+
+
+def by_name(name: str) -> str | None:
+    """What a file is by its suffix; None for a tar and what is not known."""
+    return next((what for suffix, what in SUFFIXES.items() if name.lower().endswith(suffix)), None)
+
+
+def what_it_holds(folder: Path) -> str:
+    """Of a folder without a .tar: what else lies there, and the command; empty where that is nothing known."""
+    names = [PurePosixPath(path.name) for path in sorted(folder.iterdir())][:100_000]
+    for suffix in (*SUFFIXES, *PICTURES):
+        if count := sum(name.name.lower().endswith(suffix) for name in names):
+            return f"it holds {count} {suffix} file{'s' if count > 1 else ''}; {converts(folder)}"
+    return ""
+
+
+def converts(source: Shard) -> str:
+    """The command that makes shards of a source."""
+    return f"`helip convert to-shards {_plain(str(source))} OUT` makes shards of it"
+
+
+def _plain(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,128 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+"""The bytes of a row's members, read by offset and checked against the tar header before them."""
+
+import io
+import json
+from copy import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from helip.artifacts.members import IMAGE, JSON, TEXT
+from helip.artifacts.tar import BLOCK, is_header
+from helip.errors import HelipError
+from helip.secrets import without_credentials
+from helip.storage.base import Storage
+from helip.storage.schemes import Storages
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from helip.artifacts.shards import ShardIndex
+
+MOST_BYTES = 0x7FFFF000 - BLOCK  # that one pread gives (Linux)
+
+
+class Unreadable(ValueError):
+    """This row has no usable image or caption; the message says why."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One pair as it lies in the shards.
+
+    Attributes:
+        image: the bytes of its file, empty where it has none.
+        caption: of the caption file, else the field `caption` of the .json; empty where it has neither.
+        metadata: the .json.
+    """
+
+    row: int
+    key: str
+    image: bytes
+    caption: str
+    metadata: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Sample(row={self.row}, key={self.key!r}, image={len(self.image):,} bytes, caption={self.caption!r})"
+
+    @property
+    def picture(self) -> "Image.Image":
+        """The image as Pillow opens it. Raises what Pillow raises where it is none."""
+        from PIL import Image
+
+        return Image.open(io.BytesIO(self.image))
+
+
+class MemberReader:
+    """Reads members of a ShardIndex. Pickles and copies of it hold no open file."""
+
+    def __init__(self, index: "ShardIndex") -> None:
+        self.index, self.storages = index, Storages()
+        self._open: dict[int, Storage] = {}  # of the shards that are as they were indexed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}, "storages": copy(self.storages)}
+
+    def member(self, row: int, column: int) -> bytes:
+        """The bytes of a member; empty where the sample has none.
+
+        Raises:
+            Unreadable: the shard ends before them.
+            HelipError: the shard changed since it was indexed, or cannot be opened.
+        """
+        index = self.index
+        size = int(index.size[row, column])
+        if size <= 0:
+            return b""
+        if size > MOST_BYTES:
+            raise Unreadable(f"it has a member of {size:,} bytes")
+        shard = int(index.shard_of(row))
+        start, length = int(index.offset[row, column]) - BLOCK, BLOCK + size
+        storage = self._open.get(shard) or self._checked(shard)
+        data = storage.read(index.shards[shard], start, length) if start >= 0 else bytes(length)  # no header
+        if len(data) != length:
+            raise Unreadable("its shard ends before its bytes")
+        if not is_header(data, index.key(row), size):
+            raise HelipError(
+                f"{index.where(row)} is no longer where it was indexed: the shard changed, or the shard index is "
+                "damaged; run the command again, or mine.py verify=true"
+            )
+        return data[BLOCK:]
+
+    def metadata(self, row: int) -> dict[str, Any]:
+        """The .json member as a dictionary; empty where the sample has none. Raises Unreadable for a damaged one."""
+        raw = self.member(row, JSON)
+        try:
+            value = json.loads(raw) if raw else {}
+        except (ValueError, RecursionError) as error:
+            raise Unreadable("its .json cannot be parsed") from error
+        return value if isinstance(value, dict) else {}
+
+    def sample(self, row: int) -> Sample:
+        """All of a row. Raises Unreadable for a caption that is not UTF-8 or a .json that cannot be parsed."""
+        metadata = self.metadata(row)
+        caption = decoded(self.member(row, TEXT)) or metadata.get("caption")
+        text = clean_caption(caption) if isinstance(caption, str) else ""
+        return Sample(row, self.index.key(row), self.member(row, IMAGE), text, metadata)
+
+    def _checked(self, shard: int) -> Storage:
+        place = self.index.shards[shard]
+        storage = self.storages.of(place)
+        if storage.size(place) != int(self.index.shard_bytes[shard]):
+            place = without_credentials(str(place))
+            raise HelipError(f"shard {place} changed since it was indexed: run the command again to index it anew")
+        self._open[shard] = storage
+        return storage
+
+
+def decoded(raw: bytes) -> str:
+    """Raises Unreadable for what is not UTF-8; a .txt in Latin-1 is the usual case."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"its caption is not UTF-8 (byte {error.start} is {raw[error.start]:#x})") from error
+
+
+def clean_caption(text: str) -> str:
+    """Without the byte-order mark with which some editors begin a file, and without white space around it."""
+    return text.removeprefix("\ufeff").strip()

@@ -1,0 +1,68 @@
+# pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
+"""From what a user names (a folder, a pattern, a list) to the shards in order."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import braceexpand
+
+from helip.artifacts.kinds import by_name, what_it_holds, what_it_is
+from helip.errors import HelipError
+from helip.secrets import without_credentials
+from helip.storage.base import Shard, as_shard
+from helip.storage.schemes import Storages
+
+HOW_TO_GET = "docs/datasets.md says how to get the shards; HELIP_DATA or paths.data says where they are"
+
+
+def resolve_shards(path: str | Path | Iterable[str | Path]) -> list[Shard]:
+    """The tars of a folder, a file, a pattern with braces or `*`, of several joined by `::`, or of a list of these.
+
+    Raises:
+        HelipError: braces that do not match, something that is no tar, or nothing.
+    """
+    if not isinstance(path, str | Path):
+        return [shard for one in path for shard in resolve_shards(one)]
+    if isinstance(path, Path) and not os.path.lexists(path):
+        raise HelipError(f"shard {path} does not exist: check dataset.path")
+    if isinstance(path, Path) or os.path.exists(path):
+        return _expanded(path, [as_shard(path)])
+    if path.startswith("pipe:"):
+        raise HelipError(f"dataset.path={path} is a command: HELIP reads shards by offset, name the tars themselves")
+    if "::" in path:  # open_clip's way to join several
+        return resolve_shards(path.split("::"))
+    try:
+        names = list(braceexpand.braceexpand(path))
+    except ValueError as error:
+        raise HelipError(
+            f"dataset.path={path} has a brace without its other half: give DIR/{{00000..00331}}.tar"
+        ) from error
+    return _expanded(path, [as_shard(name) for name in names])
+
+
+def _expanded(path: str | Path, named: list[Shard]) -> list[Shard]:
+    storages = Storages()
+    found = {str(shard): storages.of(shard).list(str(shard)) for shard in named}
+    shards = [shard for one in named for shard in found[str(one)]]
+    shown = without_credentials(str(path))
+    if not shards:
+        if Path(path).is_dir():
+            held = what_it_holds(Path(path))
+            raise HelipError(f"no .tar file in {shown}: {held or HOW_TO_GET}")
+        raise HelipError(f"no shards at {shown}: {HOW_TO_GET}")
+    if missing := [shard for shard in named if not found[str(shard)]]:
+        raise HelipError(
+            f"{len(missing)} of the {len(named)} shards of {shown} are missing, the first is "
+            f"{missing[0].name}: fetch them, or name those that you have in dataset.path"
+        )
+    for shard in shards:
+        _refuse_what_is_no_shard(shard)
+    return shards
+
+
+def _refuse_what_is_no_shard(shard: Shard) -> None:
+    if isinstance(shard, Path) and not shard.is_file():
+        raise HelipError(f"{shard} is a broken link or no file: restore it, or take it out of the folder")
+    if by_name(shard.name) is not None:
+        raise HelipError(what_it_is(b"", shard))

@@ -1,0 +1,65 @@
+"""What the rows have where data.caption looks for captions, said before hours are spent on them."""
+
+import difflib
+from collections import Counter
+from contextlib import suppress
+
+import numpy as np
+
+from helip.artifacts.members import TEXT
+from helip.artifacts.shards import ShardIndex
+from helip.data.reader import CaptionRule, SampleReader, Unreadable
+from helip.errors import HelipError
+from helip.storage.base import Address
+
+LOOKED_AT = 1000  # assumption: rows whose .json is read, 50 ms; a field that none of them has is a mistyped one
+LOOKED_AT_AFAR = 50  # each of them is a request, of a shard that may not be needed otherwise
+
+
+def look_at_captions(index: ShardIndex, rule: CaptionRule) -> list[str]:
+    """Sentences on rows that lack a source of captions; none where all have all.
+
+    The caption files are known from the scan. Of the .json members a thousand are read, evenly over the rows.
+
+    Raises:
+        HelipError: no row has one of the sources.
+    """
+    valid, said = np.flatnonzero(index.valid), list[str]()
+    fields, rows = _fields(index, rule, valid)
+    for source in rule.names:
+        if source == "txt":
+            looked_at, found = len(valid), int((index.size[valid, TEXT] > 0).sum())
+        else:
+            looked_at, found = rows, fields[source]
+        if not found:
+            raise HelipError(_nowhere(source, rule, looked_at, index, fields))
+        if found < looked_at:
+            which = " looked at" if looked_at < len(valid) else ""
+            said.append(f"data.caption: {looked_at - found:,} of {looked_at:,} rows{which} lack {source}")
+    return said
+
+
+def _fields(index: ShardIndex, rule: CaptionRule, valid: np.ndarray) -> tuple[Counter[str], int]:
+    """How many of some rows have each field of the .json with something in it, and how many rows those are."""
+    afar = any(isinstance(shard, Address) for shard in index.shards)
+    most = LOOKED_AT_AFAR if afar else LOOKED_AT
+    if rule.names == ["txt"] and (index.size[valid, TEXT] > 0).any():
+        return Counter(), 0
+    rows = valid[np.unique(np.linspace(0, len(valid) - 1, most).astype(np.int64))]
+    reader, fields = SampleReader(index, rule), Counter[str]()
+    for row in rows.tolist():
+        with suppress(Unreadable):
+            fields.update(name for name, value in reader.metadata(row).items() if value not in (None, "", []))
+    return fields, len(rows)
+
+
+def _nowhere(source: str, rule: CaptionRule, looked_at: int, index: ShardIndex, fields: Counter[str]) -> str:
+    known = ["txt"] if (index.size[:, TEXT] > 0).any() else []
+    known += [name for name, _ in fields.most_common(20)]
+    close = difflib.get_close_matches(source, known, 1)
+    meant = f", did you mean {close[0]!r}?" if close else ""
+    what = "a caption file (.txt)" if source == "txt" else f"a field {source!r} in its .json"
+    return (
+        f"data.caption={rule.sources}: none of {looked_at:,} rows looked at has {what}{meant}; there are "
+        f"{', '.join(known) or 'no captions'}"
+    )

@@ -1,0 +1,58 @@
+"""The storage of each scheme: `file` is Local, a new one is a file beside this or registered by its user."""
+
+from collections.abc import Mapping
+from copy import copy
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from helip.errors import HelipError
+from helip.storage.base import Shard, Storage, scheme_of
+from helip.storage.local import Local
+
+_registered: dict[str, Storage] = {"file": Local()}
+
+
+def register(scheme: str, storage: Storage) -> None:
+    """Shards whose address begins with `scheme://` are read by (copies of) `storage` from now on."""
+    _registered[scheme.lower()] = storage
+
+
+def storage_of(scheme: str) -> Storage:
+    """A storage of one's own, which shares no open file with others.
+
+    Raises:
+        HelipError: nobody knows the scheme.
+    """
+    if scheme not in _registered:
+        module = f"{__package__}.{scheme}"
+        if not scheme.isidentifier() or find_spec(module) is None:
+            raise HelipError(
+                f"nothing here reads {scheme}://: copy the shards to a local disk, or register a storage for the "
+                "scheme (helip.storage.schemes)"
+            )
+        register(scheme, import_module(module).Scheme())
+    return copy(_registered[scheme])
+
+
+class Storages:
+    """The storages of shards of any schemes, each made when its first shard is asked for."""
+
+    def __init__(self, known: Mapping[str, Storage] | None = None) -> None:
+        self._known: dict[str, Storage] = dict(known or {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_known": {scheme: copy(storage) for scheme, storage in self._known.items()}}
+
+    def of(self, shard: Shard | str) -> Storage:
+        """The storage where a shard lies."""
+        scheme = scheme_of(shard)
+        if scheme not in self._known:
+            self._known[scheme] = storage_of(scheme)
+        return self._known[scheme]
+
+    def size(self, shard: Shard) -> int:
+        return self.of(shard).size(shard)
+
+    def stamp(self, shard: Shard) -> int | str:
+        return self.of(shard).stamp(shard)
