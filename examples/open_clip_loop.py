@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
 from open_clip_train.train import train_one_epoch
@@ -65,17 +64,15 @@ def mine(model: Any, transform: Any, tokenize, shards: ShardIndex, folder: Path)
     for start in range(0, len(shards), 256):
         rows = range(start, min(start + 256, len(shards)))
         pixels = torch.stack([transform(decode_image(reader.image_bytes(row))) for row in rows])
-        image.append(model.encode_image(pixels).numpy())
-        text.append(model.encode_text(tokenize([reader.captions(row)[0] for row in rows])).numpy())
-    pairs = mine_hard_pairs(np.concatenate(image), np.concatenate(text), k=TOPK)
-    pairs.meta["fingerprint"] = shards.fingerprint
-    pairs.save(folder)
+        image.append(model.encode_image(pixels))
+        text.append(model.encode_text(tokenize([reader.captions(row)[0] for row in rows])))
+    pairs = mine_hard_pairs(torch.cat(image), torch.cat(text), k=TOPK, fingerprint=shards.fingerprint)
+    pairs.save(folder, overwrite=True)
     return HardPairIndex.load(folder)
 
 
 def main(folder: Path) -> list[float]:
     """Train; returns the losses of the batches."""
-    open_clip.add_model_config(EMOJI.parent / "emoji_tiny.json")
     torch.manual_seed(0)
     created: Any = open_clip.create_model_and_transforms("emoji_tiny", pretrained=str(WEIGHTS), output_dict=True)
     model, train_transform, transform = created

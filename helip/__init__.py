@@ -1,11 +1,13 @@
 """HELIP: mine hard pairs from the data a CLIP model was trained on, and boost the model by training on them.
 
 arXiv 2305.05208. The five names below are the public interface; they are loaded when first used, because the shard
-index must not wait for torch.
+index must not wait for torch. open_clip knows the embedded model, `emoji_tiny`, once this package is imported.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from helip.embedded.registered import register_models
 
 if TYPE_CHECKING:
     from helip.artifacts.hard_pairs import HardPairIndex
@@ -24,6 +26,8 @@ _HOMES = {
     "hard_pair_loader": "helip.data.loader",
     "mine_hard_pairs": "helip.mining.miner",
 }
+
+register_models()
 
 
 def __getattr__(name: str) -> Any:

@@ -153,7 +153,8 @@ def _task(
                 if not expected:
                     traceback.print_exc()  # a fault of ours, or of a library: but the next job runs
                 job = f"job {HydraConfig.get().job.num}: " if multirun else ""
-                failed.append(f"{job}{'' if expected else f'{type(error).__name__}: '}{sentence(error, name)}")
+                kind = "" if expected else f"{type(error).__name__}: "
+                failed.append(f"{job}{kind}{sentence(error, name)}{_moved(cfg)}")
                 print(f"error: {failed[-1]}", file=sys.stderr)
 
     return task
@@ -253,6 +254,29 @@ def sentence(error: BaseException, name: str) -> str:
     if text.startswith("Error merging override") and error.__cause__ is not None:
         return f"{text}: {str(error.__cause__).splitlines()[0]}"
     return text
+
+
+def _moved(config: DictConfig) -> str:
+    """Under hydra.job.chdir=true, the settings whose files lie where the command was given, not here."""
+    before = Path(HydraConfig.get().runtime.cwd)
+    if before == Path.cwd():
+        return ""
+    named = [
+        f"{name}={value}"
+        for name, value in _leaves(OmegaConf.to_container(config, resolve=True))
+        if isinstance(value, str) and value and (before / value).exists() and not Path(value).exists()
+    ]
+    if not named:
+        return ""
+    return f"; hydra.job.chdir=true moved the program away from {', '.join(named)}: leave it out, or give whole paths"
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, f"{prefix}{name}.")
+    else:
+        yield prefix.rstrip("."), node
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

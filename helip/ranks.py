@@ -15,6 +15,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from torch.utils.data import DataLoader
@@ -23,6 +25,7 @@ from helip.errors import HelipError
 
 SHARED_MEMORY = Path("/dev/shm")
 PATIENCE = timedelta(days=7)  # of ranks whose job waits for another one, or whose rank 0 works alone
+SRUN = "; start as many tasks by srun as trainer.devices={} says, or one without srun"
 MOST_WORKERS = 16  # at 2 ms of decoding and cropping per 224-px photo (docs/training.md) 8,000 pairs/s
 
 
@@ -56,6 +59,7 @@ class TrainerSpec:
             "num_nodes": self.num_nodes,
             "strategy": self.strategy,
             "precision": precision,
+            "plugins": [LightningEnvironment()] if self.num_nodes == 1 and inside_allocation() else None,
         }
 
     @property
@@ -66,6 +70,19 @@ class TrainerSpec:
         on_gpu = self.accelerator != "cpu" and torch.cuda.is_available()
         native = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16-mixed" if native else "32-true"
+
+
+def inside_allocation() -> bool:
+    """Whether this process stands in a SLURM allocation whose srun did not start it as one of several tasks.
+
+    Lightning takes any process with SLURM_NTASKS for a task of srun, and waits for the others or refuses their number.
+    """
+    return "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect() and srun_tasks() == 1
+
+
+def srun_tasks() -> int:
+    """Processes that the same srun has started; 1 without it."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
 
 
 class _Launch(pl.LightningModule):
@@ -109,8 +126,18 @@ def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
             callbacks=[LeaveSigterm(), *([RichProgressBar()] if progress else [])],
             inference_mode=True,
         )
-    except (MisconfigurationException, ValueError) as error:
-        raise HelipError(f"this machine cannot run the trainer settings: {' '.join(str(error).split())}") from error
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        if isinstance(error, RuntimeError) and "SLURM" not in reason:
+            raise
+        cure = SRUN.format(spec.devices) if "SLURM" in reason else ""
+        if spec.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+            cure = "; trainer=cpu runs without a GPU, trainer=auto takes what there is"
+        raise HelipError(f"this machine cannot run the trainer settings: {reason}{cure}") from error
+    if srun_tasks() > trainer.world_size and not TorchElasticEnvironment.detect():  # each would do all of it
+        raise HelipError(
+            f"srun started {srun_tasks()} tasks for {trainer.world_size} devices{SRUN.format(spec.devices)}"
+        )
     if trainer.world_size > 1 and not torch.distributed.is_initialized():
         start = pl.Trainer(**spec.arguments(), logger=False, enable_checkpointing=False, enable_progress_bar=False)
         start.predict(_Launch(), DataLoader(range(trainer.world_size)), return_predictions=False)  # type: ignore[arg-type]

@@ -108,7 +108,8 @@ class EmbeddingStore:
         finite = np.isfinite(image).all(1) & np.isfinite(text).all(1)
         if not finite.all():
             raise HelipError(
-                f"the encoders give no finite embedding for row {int(rows[~finite][0])}: use trainer.precision=32-true"
+                f"the encoders give no finite embedding for row {int(rows[~finite][0])}: where they run in half "
+                "precision take trainer.precision=32-true, else their weights are not finite"
             )
         self.image[rows], self.text[rows] = image, text
         if content is not None:

@@ -73,9 +73,23 @@ class HardPairIndex:
         """(N,) number of live partners of each row."""
         return live_counts(self.rows)
 
-    def save(self, folder: Path | str) -> None:
-        """Write the folder; an older one is replaced whole, and a reader never sees half of either."""
+    def __repr__(self) -> str:
+        score = self.meta.get("settings", {}).get("score")
+        return f"HardPairIndex({len(self):,} rows, {self.depth} partners each{f', by {score}' if score else ''})"
+
+    def save(self, folder: Path | str, overwrite: bool = False) -> None:
+        """Write the folder.
+
+        Args:
+            folder: of the index; it may exist if it is empty.
+            overwrite: replace an older one whole; a reader never sees half of either.
+
+        Raises:
+            HelipError: there is something already.
+        """
         folder = Path(folder)
+        if not overwrite and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise HelipError(f"{folder} exists already: give another folder, or overwrite=True to replace it")
         with atomic_folder(folder) as temporary:
             for name, dtype in ARRAYS.items():
                 np.save(temporary / f"{name}.npy", np.ascontiguousarray(getattr(self, name), dtype=dtype))

@@ -4,16 +4,19 @@ Legend: N rows, d width of a modality, K partners.
 """
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 
 from helip.artifacts.atomic import digest
-from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex
 from helip.errors import HelipError
 from helip.mining.partial import Partial, Statistics
 from helip.mining.plan import Plan, Search, make_plan, measured, open_search, read_plan
@@ -22,17 +25,20 @@ from helip.mining.settings import Limit, SearchSettings
 from helip.mining.statistics import describe, filter_shares
 from helip.mining.vectors import Pairs, open_pairs
 
+SETTING = re.compile(r"\b(?:helip|search)\.(\w+)")  # as the command line names it
+
 
 def mine_hard_pairs(
-    image: np.ndarray,
-    text: np.ndarray,
+    image: np.ndarray | torch.Tensor,
+    text: np.ndarray | torch.Tensor,
     k: int = 50,
     score: str = "joint",
     near_duplicate: Limit = 0.98,
     min_similarity: Limit = 0.0,
     *,
     backend: str = "auto",
-    valid: np.ndarray | None = None,
+    valid: np.ndarray | torch.Tensor | None = None,
+    fingerprint: str | None = None,
     device: str = "cpu",
     progress: bool = False,
     **more: Any,
@@ -40,7 +46,8 @@ def mine_hard_pairs(
     """The k hard pairs of every row of two arrays.
 
     Args:
-        image: (N, d_I) float16, float32 or float64 embeddings, normalised or not; a memmap is read block by block.
+        image: (N, d_I) float16, float32 or float64 embeddings, normalised or not, an array or a tensor on any device
+            (bfloat16 is read as float32); a memmap is read block by block.
         text: (N, d_T), likewise; row i of both is the same pair.
         k: partners per row, 1 to N - 1.
         score: "joint" (product of the cosines), "image" or "text".
@@ -48,6 +55,7 @@ def mine_hard_pairs(
         min_similarity: lowest cosine of a hard pair, or an (image, text) pair of them.
         backend: "auto", "exact", "approximate" or "pool".
         valid: (N,) bool, rows that take part; all if None.
+        fingerprint: of the ShardIndex whose rows these are; a loader refuses the index with other shards.
         device: "cpu" or "cuda".
         progress: show a bar on stderr.
         more: further fields of SearchSettings.
@@ -56,7 +64,8 @@ def mine_hard_pairs(
         A HardPairIndex in memory; `save(folder)` keeps it.
 
     Raises:
-        HelipError: embeddings or settings that cannot be searched.
+        HelipError: embeddings or settings that cannot be searched, by the names of these arguments.
+        TypeError: a name in `more` that SearchSettings does not have.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -64,13 +73,42 @@ def mine_hard_pairs(
         >>> index.rows.shape
         (100, 5)
     """
-    settings = SearchSettings(
-        score=score, depth=k, near_duplicate=near_duplicate, min_similarity=min_similarity, backend=backend, **more
-    )
-    with tempfile.TemporaryDirectory(prefix="helip-") as folder:
-        index = mine(image, text, Path(folder) / "index", settings, valid=valid, device=device, progress=progress)
-        arrays = {name: np.array(getattr(index, name)) for name in ("rows", "scores", "scores_image", "scores_text")}
-        return HardPairIndex(**arrays, meta=index.meta)
+    if unknown := sorted(more.keys() - {one.name for one in fields(SearchSettings)} | more.keys() & {"depth"}):
+        raise TypeError(f"mine_hard_pairs() got an unexpected keyword argument {unknown[0]!r}")
+    meta: dict[str, Any] = {} if fingerprint is None else {"fingerprint": fingerprint}
+    try:
+        settings = SearchSettings(
+            score=score, depth=k, near_duplicate=near_duplicate, min_similarity=min_similarity, backend=backend, **more
+        )
+        usable = None if valid is None else as_array(valid)
+        with tempfile.TemporaryDirectory(prefix="helip-") as folder:
+            index = mine(
+                as_array(image),
+                as_array(text),
+                Path(folder) / "index",
+                settings,
+                valid=usable,
+                meta=meta,
+                device=device,
+                progress=progress,
+            )
+            arrays = {name: np.array(getattr(index, name)) for name in ARRAYS}
+            return HardPairIndex(**arrays, meta=index.meta)
+    except HelipError as error:
+        raise HelipError(in_arguments(str(error))) from error
+
+
+def as_array(values: Any) -> np.ndarray:
+    """An array as it is; a tensor as an array on the CPU, bfloat16 as float32."""
+    if not isinstance(values, torch.Tensor):
+        return cast(np.ndarray, np.asanyarray(values))  # a memory map stays one
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def in_arguments(sentence: str) -> str:
+    """A sentence about settings of the command line in the words of `mine_hard_pairs`."""
+    return SETTING.sub(lambda found: "k" if found[1] == "depth" else found[1], sentence)
 
 
 def mine(
@@ -111,7 +149,8 @@ def mine(
     pairs = open_pairs(image, text, valid=valid, image_group=image_group, text_group=text_group)
     if not 0 < settings.depth < len(pairs):
         raise HelipError(
-            f"{settings.depth} partners per row are asked for, but {len(pairs)} rows allow 1 to {len(pairs) - 1}."
+            f"search.depth={settings.depth} partners per row are asked for, but {len(pairs)} rows allow 1 to "
+            f"{len(pairs) - 1}."
         )
     meta = meta or {}
     known = {name: meta[name] for name in ("fingerprint", "hash", "content") if name in meta}

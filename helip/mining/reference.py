@@ -104,7 +104,7 @@ def hard_pairs(
                 alive &= ~same_group(group, some, others)
         for t in range(len(some)):
             rows = np.flatnonzero(alive[t])
-            falling: NDArray[np.float64] = -np.round(value[t, rows], DECIMALS)
+            falling = -np.round(np.asarray(value[t], np.float64)[rows], DECIMALS)
             best = rows[np.argsort(falling, kind="stable")][skip_first : skip_first + k]
             for array, values in zip(out, (np.arange(count), value[t], x[t], y[t]), strict=True):
                 array[start + t, : len(best)] = values[best]

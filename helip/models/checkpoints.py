@@ -1,13 +1,20 @@
 """Weights in and out: Lightning and open_clip checkpoints, a plain open_clip export, interpolation."""
 
 import argparse
+import codecs
+import collections
+import datetime
 import os
+import pathlib
 import pickle
+import re
+import types
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -17,6 +24,29 @@ from helip.errors import HelipError
 
 # Wrappers that leave their name before every key: DDP (open_clip epochs), torch.compile, our LightningModule.
 PREFIXES = ("module.", "_orig_mod.", "model.")
+# Keys under which other programs keep the state dict, in the order in which they are looked for.
+NESTED = ("state_dict", "model_state_dict", "model_state", "model", "module", "net")
+# What stands beside weights in other programs' files and does nothing when it is read. SLIP's hold their command line.
+HARMLESS = [
+    argparse.Namespace,
+    types.SimpleNamespace,
+    collections.Counter,
+    datetime.date,
+    datetime.datetime,
+    datetime.timedelta,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    np.dtype,
+    np.ndarray,
+    *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
+    np._core.multiarray.scalar,  # pyright: ignore[reportAttributeAccessIssue]
+    np._core.multiarray._reconstruct,  # pyright: ignore[reportAttributeAccessIssue]
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # pyright: ignore[reportAttributeAccessIssue]
+    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # pyright: ignore[reportAttributeAccessIssue]
+    codecs.encode,  # the bytes of a numpy scalar
+]
+UNSAFE = re.compile(r"GLOBAL ([\w.]+)|but got <class '([\w.]+)'>")
+ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def read_checkpoint(path: Path | str, mmap: bool = False) -> dict[str, Any]:
@@ -39,16 +69,25 @@ def read_checkpoint(path: Path | str, mmap: bool = False) -> dict[str, Any]:
     try:
         if Path(path).suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
-        with torch.serialization.safe_globals([argparse.Namespace]):  # SLIP's files hold their command line
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals(HARMLESS):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
     except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise HelipError(
-            f"{path} cannot be read as a checkpoint ({reason[:120]}): it is cut off or no torch file"
-        ) from error
+        raise HelipError(_unreadable(path, error)) from error
     if not isinstance(checkpoint, dict):
         raise HelipError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint: give a state dict")
     return checkpoint
+
+
+def _unreadable(path: Path | str, error: Exception) -> str:
+    """Why torch does not read a file: what lies beside the weights by name, else its own first line."""
+    if found := UNSAFE.search(str(error)):
+        return (
+            f"{path} holds a {found[1] or found[2]} beside its weights, and nothing of a file is run to read it: save "
+            "its state dict alone, by torch.save(checkpoint['state_dict'], FILE)"
+        )
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = "".join(letter for letter in ESCAPES.sub("", reason) if letter.isprintable())
+    return f"{path} cannot be read as a checkpoint ({reason[:120]}): it is cut off or no torch file"
 
 
 def _is_torchscript(path: Path | str) -> bool:
@@ -61,11 +100,27 @@ def _is_torchscript(path: Path | str) -> bool:
 
 def clip_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """The open_clip state dict inside a checkpoint: ours, an open_clip epoch, SLIP's, or a plain state dict."""
-    nested = checkpoint.get("state_dict", checkpoint)
+    nested = next((checkpoint[key] for key in NESTED if _is_state(checkpoint.get(key))), checkpoint)
     state = {name: value for name, value in nested.items() if isinstance(value, torch.Tensor)}
     while prefix := next((p for p in PREFIXES if state and all(name.startswith(p) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return from_slip(state) if "image_projection" in state else state
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(tensor, torch.Tensor) for tensor in value.values())
+
+
+def described(checkpoint: Mapping[str, Any]) -> str:
+    """What a file of weights is, in words for a sentence."""
+    state = clip_state(checkpoint)
+    if any(name.startswith(("vision_model.", "text_model.")) for name in state):
+        return "weights of a transformers CLIP"
+    if not state:
+        return "a file without weights"
+    if "epoch" in checkpoint and "optimizer" in checkpoint:
+        return f"an epoch of another trainer, such as open_clip's (epoch {checkpoint['epoch']!s:.9})"
+    return "weights alone" if checkpoint.keys().isdisjoint(NESTED) else "weights of another program"
 
 
 def from_slip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -109,7 +164,15 @@ def load_state(model: nn.Module, state: dict[str, torch.Tensor], path: str) -> N
     }
     if any(wrong.values()):
         details = "; ".join(f"{len(names)} {kind}, e.g. {names[0]}" for kind, names in wrong.items() if names)
-        raise HelipError(f"{path} does not fit the model ({details}): choose the model it was trained with")
+        raise HelipError(
+            f"{path} ({described(state)}) does not fit the model ({details}): choose the model it was trained with"
+        )
+    broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise HelipError(
+            f"{len(broken)} of the {len(state)} weights in {path} are not finite, e.g. {broken[0]}: the training that "
+            "wrote it has diverged; take an earlier checkpoint"
+        )
     model.load_state_dict(state)
 
 

@@ -14,6 +14,8 @@ from helip.report.mining_report import compare_indexes
 from helip.report.run_report import run_report
 from helip.report.runs import read_run
 
+MULTIRUN = "multirun.yaml"  # what Hydra writes beside the folders of a multirun's jobs
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 and one sentence on standard error for what a user can mend."""
@@ -32,13 +34,35 @@ def runs(given: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="the page; default: report.html in the only run, or here")
     parser.add_argument("--title", default="", help="heading of the page")
     asked = parser.parse_args(given)
-    folders = list({folder.absolute(): folder for folder in asked.runs}.values())
+    folders = list({folder.absolute(): folder for folder in run_folders(asked.runs)}.values())
     read = [read_run(folder) for folder in folders]
     out = asked.out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
     for problem in run_report(out, read, asked.title):
         print(f"note: {problem}")
     print(f"report: {out}")
     return 0
+
+
+def run_folders(given: Sequence[Path]) -> list[Path]:
+    """The runs that a shell's pattern means: the jobs of a multirun's folder, without what Hydra writes beside them.
+
+    Raises:
+        HelipError: a multirun without a job.
+    """
+    found: list[Path] = []
+    for path in given:
+        if path.name == MULTIRUN and path.is_file():
+            continue
+        if (path / MULTIRUN).is_file():
+            jobs = [job for job in path.iterdir() if (job / "config.json").is_file()]
+            if not jobs:
+                raise HelipError(f"{path} is a multirun none of whose jobs has begun: give run folders")
+            found += sorted(jobs, key=lambda job: (len(job.name), job.name))
+        else:
+            found.append(path)
+    if not found:
+        raise HelipError("there is no run folder among what was given: give run folders, such as runs/train/DATE")
+    return found
 
 
 def mining(given: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,24 +49,28 @@ class WandbSettings:
 
 
 class Dashboard:
-    """A W&B run, or none: then every method does nothing."""
+    """A W&B run, or none: then every method does nothing. Only W&B's public interface is used."""
 
-    def __init__(self, run: Any = None, folder: Path = Path()) -> None:
-        """A run of wandb.init, and the folder of ours that it lies in."""
-        self.run, self.folder = run, folder
+    def __init__(self, run: Any = None, folder: Path = Path(), online: bool = False) -> None:
+        """A run of wandb.init, the folder of ours that it lies in, and whether it is sent while it runs."""
+        self.run, self.folder, self.online = run, folder, online
 
     def loggers(self) -> list[Logger]:
         """For Lightning's Trainer."""
         return [WandbLogger(experiment=self.run)] if self.run else []
 
     def uses(self, mined: Mined | None) -> None:
-        """Record the index as an input of this run: the same files give the same version that mine.py logged."""
+        """Record the index as an input of this run: the same files give the same version that mine.py logged.
+
+        The configuration names it and its digest. Online it is an input of the run's graph as well; W&B has none of it
+        offline, and waits for the upload, which the training does not.
+        """
         if not self.run or mined is None:
             return
-        # What run.use_artifact does with an artifact that is not logged yet; but that waits for the upload, and refuses
-        # offline although the record is carried out when the run is synced.
-        if hasattr(self.run, "_log_artifact"):
-            self.run._log_artifact(index_artifact(mined), is_user_created=True, use_after_commit=True)
+        artifact = index_artifact(mined)
+        self.run.config.update({"uses": {"artifact": artifact.name, "digest": artifact.digest}})
+        if self.online:
+            Thread(target=_use, args=(self.run, artifact), daemon=True).start()
 
     def starts_from(self, metrics: Mapping[str, float]) -> None:
         """The metrics before training, at step 0 of the same panels."""
@@ -117,6 +122,12 @@ class Dashboard:
         if (report / "index.html").is_file():
             logged["report/page"] = wandb.Html(str(report / "index.html"), inject=False)
         self.run.log(logged)
+
+
+def _use(run: Any, artifact: Any) -> None:
+    """A dashboard that cannot be reached must not end a training."""
+    with suppress(Exception):
+        run.use_artifact(artifact)
 
 
 @contextmanager
@@ -206,6 +217,9 @@ def start_dashboard(
     from wandb.errors import CommError, Error
 
     mode, why = choose_mode()
+    if mode == "disabled":
+        console.print("W&B is off (WANDB_MODE=disabled)")
+        return Dashboard()
     said = {**asdict(settings), "group": group or sweep_of(folder)}
     said["config"] = {**config, "provenance": provenance(), "run_folder": str(folder)}
     arguments = without_secrets(said) | {"job_type": job_type, "dir": str(folder)}
@@ -215,14 +229,14 @@ def start_dashboard(
         run = wandb.init(mode=mode, **arguments)  # pyright: ignore[reportArgumentType]
     except CommError as error:
         why = f"W&B cannot be used ({' '.join(str(error).split())})"
-        run = wandb.init(mode="offline", **arguments)
+        mode, run = "offline", wandb.init(mode="offline", **arguments)
     except (Error, ValueError) as error:
         raise HelipError(f"W&B refuses logger.wandb: {' '.join(str(error).split())}") from error
     if why:
         console.print(f"{why}: this run is kept on disk, `wandb sync {folder}/wandb/offline-run-*` sends it later")
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
-    return Dashboard(run, folder)
+    return Dashboard(run, folder, mode in ONLINE)
 
 
 def sweep_of(folder: Path) -> str | None:

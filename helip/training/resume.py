@@ -7,6 +7,7 @@ from typing import Any
 
 from helip.artifacts.atomic import read_json
 from helip.errors import HelipError
+from helip.models.checkpoints import read_checkpoint
 from helip.secrets import without_secrets
 from helip.training.resume_guard import changes, recorded, refusal
 from helip.training.run_files import CHECKPOINTS as FOLDER
@@ -28,11 +29,16 @@ def find_checkpoint(path: Path, warn: Callable[[str], None] = lambda line: None)
     """A checkpoint file, or the newest whole one of a run folder.
 
     Raises:
-        HelipError: there is none, or the file is cut off.
+        HelipError: there is none, or the file is cut off or of another program.
     """
     if path.is_file():
         if not zipfile.is_zipfile(path):
-            raise HelipError(f"{path} is no whole checkpoint: it is cut off; give an older one, or the run folder")
+            try:
+                read_checkpoint(path)
+            except HelipError as error:
+                cut = f"{path} is no whole checkpoint: it is cut off; give an older one, or the run folder"
+                raise HelipError(cut) from error
+        recorded(path)
         return path
     found = _newest(path, warn, cut_off)
     if found is None:

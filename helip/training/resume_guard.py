@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from helip.models.checkpoints import read_checkpoint
+from helip.errors import HelipError
+from helip.models.checkpoints import described, read_checkpoint
 from helip.training.optim import OptimSettings
 from helip.typed import TARGET
 
 FIXED_KEY = "helip_fixed"
+OURS = {"helip", "state_dict", "global_step", "loops"}  # what a checkpoint holds that a training can go on from
 # train.allow_change does not change these: the checkpoint's tensors would not fit.
 FIRM = {
     "optim.layer_decay": "the moments are kept by its groups",
@@ -68,6 +70,15 @@ def refusal(changed: Mapping[str, str], allow_change: bool) -> str | None:
 
 
 def recorded(path: Path) -> tuple[dict[str, Any], int]:
-    """Fixed settings and step of a checkpoint file, whose tensors stay on the disk. Raises as `read_checkpoint`."""
+    """Fixed settings and step of a checkpoint file, whose tensors stay on the disk.
+
+    Raises:
+        HelipError: as `read_checkpoint`, or the file is no checkpoint of a training of ours.
+    """
     checkpoint = read_checkpoint(path, mmap=True)
-    return checkpoint.get(FIXED_KEY, {}), checkpoint.get("global_step", 0)
+    if OURS - checkpoint.keys():
+        raise HelipError(
+            f"{path} is {described(checkpoint)}, and no checkpoint of a training with HELIP: model.pretrained={path} "
+            "begins with its weights; train.resume takes a run folder or its checkpoints/step-*.ckpt"
+        )
+    return checkpoint.get(FIXED_KEY, {}), checkpoint["global_step"]

@@ -57,11 +57,11 @@ def test_topk_takes_the_first_columns():
 
 def test_saving_again_replaces_the_folder(tmp_path):
     make().save(tmp_path / "index")
-    make(n=5).save(tmp_path / "index")
+    make(n=5).save(tmp_path / "index", overwrite=True)
     assert len(HardPairIndex.load(tmp_path / "index")) == 5
     (tmp_path / "index" / "thesis.txt").touch()
     with pytest.raises(HelipError, match=r"holds thesis\.txt"):
-        make(n=6).save(tmp_path / "index")
+        make(n=6).save(tmp_path / "index", overwrite=True)
     assert len(HardPairIndex.load(tmp_path / "index")) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 

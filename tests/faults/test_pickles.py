@@ -58,7 +58,7 @@ def test_a_checkpoint_with_a_pickle_is_refused(tmp_path: Path) -> None:
     torch.save(Malicious(tmp_path / "trace"), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     as_pickle(tmp_path / "plain.pt", tmp_path / "trace")
     for name in ("new.ckpt", "old.pt", "plain.pt"):
-        with pytest.raises(HelipError, match="cannot be read as a checkpoint"):
+        with pytest.raises(HelipError, match=r"holds a posix.mkdir beside its weights|cannot be read as a checkpoint"):
             read_checkpoint(tmp_path / name)
     assert not (tmp_path / "trace").exists()
 

@@ -127,10 +127,9 @@ def test_mining_logs_its_pairs_with_pictures(runs: dict[str, Result]) -> None:
 
 def test_the_index_is_made_by_mine_and_used_by_train(runs: dict[str, Result]) -> None:
     (made,) = [one for one in artifacts(records(runs["mine"].folder)) if one.type == "hard_pairs"]
-    (used,) = [one for one in artifacts(records(runs["train"].folder)) if one.type == "hard_pairs"]
-    assert made.name == used.name and made.name.startswith("hard-pairs-folder-joint-")
-    assert made.digest == used.digest  # the same version
-    assert used.use_after_commit and used.user_created and not made.use_after_commit
+    used = config_of(records(runs["train"].folder))["uses"]
+    assert made.name == used["artifact"] and made.name.startswith("hard-pairs-folder-joint-")
+    assert made.digest == used["digest"] and not made.use_after_commit  # the same version
     names = {entry.path for entry in made.manifest.contents}
     assert {"meta.json", "rows.npy", "scores.npy", "scores_image.npy", "scores_text.npy"} <= names
 

@@ -23,7 +23,7 @@ def make(seed: int, rows: int, depth: int) -> HardPairIndex:
 @given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 7))
 def test_round_trip(tmp_path: Path, seed: int, rows: int, depth: int) -> None:
     made = make(seed, rows, depth)
-    made.save(tmp_path / "index")
+    made.save(tmp_path / "index", overwrite=True)
     read = HardPairIndex.load(tmp_path / "index")
     assert all(np.array_equal(getattr(made, name), getattr(read, name)) for name in ARRAYS)
     assert made.meta.items() <= read.meta.items() and read.depth == depth and len(read) == rows
@@ -33,7 +33,7 @@ def test_round_trip(tmp_path: Path, seed: int, rows: int, depth: int) -> None:
 @given(st.sampled_from(list(ARRAYS)), st.integers(0, 127), st.integers(0, 255))
 def test_a_changed_header_is_refused_or_means_the_same(tmp_path: Path, name: str, place: int, value: int) -> None:
     made = make(0, 5, 3)
-    made.save(tmp_path / "index")
+    made.save(tmp_path / "index", overwrite=True)
     path = tmp_path / "index" / f"{name}.npy"
     data = bytearray(path.read_bytes())
     data[place] = value
