@@ -30,8 +30,9 @@ from benchmarks.rig import MODEL, environment, install_rivals, spread, write_mod
 from helip.artifacts.shards import ShardIndex
 from helip.data.batch import pack
 from helip.data.order import TargetOrder
-from helip.data.partners import MinedPartners, Partners
+from helip.data.partners import MinedPartners
 from helip.data.pipeline import StepPositions, TrainingStream, collate
+from helip.data.plans.partners import PartnerPlan
 from helip.data.reader import SampleReader, content_digest
 from helip.data.transforms import decode_image, draft_size, seeded_transform
 from helip.data.units import UnitReader
@@ -77,14 +78,13 @@ def unit_reader(index: ShardIndex, model: Path, hard: bool, size: int) -> UnitRe
     order = TargetOrder(valid, index.starts, 0, 8)
     tokenize = open_clip.get_tokenizer(f"local-dir:{model}")
     draft = draft_size(transform)
-    return UnitReader(SampleReader(index), order, partners, transform, tokenize, 0, draft=draft)  # type: ignore[arg-type]
+    plan = PartnerPlan(order, partners, BATCH)
+    return UnitReader(SampleReader(index), plan, transform, tokenize, 0, draft=draft)  # type: ignore[arg-type]
 
 
 def stream_rate(read: UnitReader, workers: int, steps: int) -> float:
     """Pairs per second that leave the loader, without the start of its workers."""
-    partners: Partners | None = read.partners
-    targets = BATCH // (1 + (partners.p if partners else 0))
-    positions = StepPositions(0, steps + 4, targets, 0, 1)
+    positions = StepPositions(0, steps + 4, read.units, 0, 1)
     loader = iter(
         DataLoader(
             TrainingStream(positions, read),
@@ -117,7 +117,7 @@ def part_costs(read: UnitReader, theirs: Callable[[Any], Any], count: int) -> di
 
     pairs = sum(1 + len(unit.slots) for unit in units)
     return {
-        "order": each(lambda i: read.order[i]),
+        "order": each(lambda i: read.plan.target(*divmod(i, read.units))),
         "read": each(lambda i: read.reader.read(i)),
         "decode": each(lambda i: decode_image(raws[i].image, read.draft)),
         "decode, every pixel": each(lambda i: decode_image(raws[i].image)),
@@ -127,7 +127,7 @@ def part_costs(read: UnitReader, theirs: Callable[[Any], Any], count: int) -> di
         "tokenize": each(lambda i: read.tokenize([raws[i].captions[0]])),
         "digests": each(lambda i: (content_digest(raws[i].image), content_digest(raws[i].captions[0]))),
         "collate and pack": each(lambda i: pack(collate(units)) if i % pairs == 0 else None),
-        "whole": each(lambda i: read(i)) / (1 + (read.partners.p if read.partners else 0)),
+        "whole": each(lambda i: read(i)) / read.plan.unit,
     }
 
 

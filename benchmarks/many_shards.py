@@ -35,6 +35,7 @@ from helip.data.batch import pack
 from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners
 from helip.data.pipeline import StepPositions, TrainingStream
+from helip.data.plans.partners import PartnerPlan
 from helip.data.reader import SampleReader
 from helip.data.units import UnitReader
 
@@ -121,7 +122,7 @@ def measure(folder: Path, shards: int, rows: int, steps: int) -> dict[str, float
     found["order: targets/s"] = 100_000 / (time.perf_counter() - began)
 
     transform = transforms.Compose([transforms.ToTensor()])
-    read = UnitReader(SampleReader(index), order, partners, transform, tokenize, 0)
+    read = UnitReader(SampleReader(index), PartnerPlan(order, partners, 2 * TARGETS), transform, tokenize, 0)
     stream = TrainingStream(StepPositions(0, steps, TARGETS, 0, 1), read)
     loader = DataLoader(stream, batch_size=None, num_workers=WORKERS, prefetch_factor=2, collate_fn=pack)
     batches = timed(found, "first batch", lambda: iter(loader))

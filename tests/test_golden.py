@@ -25,6 +25,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.datamodule import HelipDataModule
 from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners
+from helip.data.plans.partners import PartnerPlan
 from helip.data.reader import SampleReader
 from helip.data.units import UnitReader
 from helip.models.clip import ModelSpec, create_clip
@@ -54,7 +55,7 @@ def golden_run(folder: Path) -> list[float]:
     torch.manual_seed(0)
     clip = create_clip(ModelSpec("emoji_tiny", None))
     order = TargetOrder(partners.eligible, index.starts, 0, 2)
-    read = UnitReader(SampleReader(index), order, partners, clip.train_transform, clip.tokenize, 0)
+    read = UnitReader(SampleReader(index), PartnerPlan(order, partners, BATCH), clip.train_transform, clip.tokenize, 0)
     module = HelipModule(clip.model, HelipLoss(), OptimSettings(lr=1e-3), STEPS, clip.description)
     losses = Losses()
     trainer = pl.Trainer(
@@ -72,7 +73,7 @@ def golden_run(folder: Path) -> list[float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        trainer.fit(module, HelipDataModule(read, BATCH, STEPS, 0))
+        trainer.fit(module, HelipDataModule(read, STEPS, 0))
     finally:
         torch.set_num_threads(threads)
     return losses.values

@@ -7,29 +7,27 @@ import torch
 from torch.utils.data import DataLoader
 
 from helip.data.batch import Packed, pack, unpack
-from helip.data.partners import Partners
 from helip.data.pipeline import StepPositions, TrainingStream
+from helip.data.plans.contract import units_per_step
 from helip.data.units import UnitReader
 from helip.data.workers import PatientLoader
-from helip.errors import HelipError
 
 
 class HelipDataModule(pl.LightningDataModule):
-    """Batches of `batch_size` pairs over all ranks, from the step that the trainer has reached.
+    """Batches of a plan over all ranks, from the step that the trainer has reached.
 
     The stream's state is the global step alone: a resumed run, or one with other workers or ranks, sees the same pairs.
 
     Args:
-        read: reads the unit at a position of the order.
-        batch_size: pairs that enter the loss per optimiser step over all ranks, targets and partners together.
+        read: reads the units of the plan.
         steps: optimiser steps of the whole training.
         workers: loader processes per rank.
         prefetch: batches that each of them keeps ready.
     """
 
-    def __init__(self, read: UnitReader, batch_size: int, steps: int, workers: int, prefetch: int = 4) -> None:
+    def __init__(self, read: UnitReader, steps: int, workers: int, prefetch: int = 4) -> None:
         super().__init__()
-        self.read, self.batch_size, self.steps = read, batch_size, steps
+        self.read, self.steps = read, steps
         self.workers, self.prefetch = workers, prefetch
 
     def train_dataloader(self) -> DataLoader:
@@ -40,7 +38,7 @@ class HelipDataModule(pl.LightningDataModule):
         positions = StepPositions(
             first_step=trainer.global_step,
             steps=self.steps,
-            targets=targets_per_step(self.batch_size, self.read.partners, trainer.world_size),
+            targets=units_per_step(self.read.plan, trainer.world_size),
             rank=trainer.global_rank,
             world_size=trainer.world_size,
         )
@@ -63,14 +61,3 @@ class HelipDataModule(pl.LightningDataModule):
             unpacked["image"] = self.read.normalize(unpacked["image"])
         assert self.trainer is not None
         return self.trainer.precision_plugin.convert_input(unpacked)  # Lightning's own call has seen bytes alone
-
-
-def targets_per_step(batch_size: int, partners: Partners | None, world_size: int = 1) -> int:
-    """Targets per optimiser step over all ranks: batch_size / (1 + p) [paper, code]."""
-    unit = 1 + (partners.p if partners else 0)
-    if batch_size <= 0 or batch_size % (unit * world_size):
-        raise HelipError(
-            f"data.batch_size={batch_size} must be a multiple of {unit * world_size} "
-            f"(a target with helip.p={unit - 1} partners, on {world_size} ranks)"
-        )
-    return batch_size // unit

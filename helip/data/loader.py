@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader
 from helip.artifacts.hard_pairs import BLOCK, HardPairIndex, live_counts
 from helip.artifacts.shards import ShardIndex
 from helip.data.batch import Batch
-from helip.data.datamodule import targets_per_step
 from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners
 from helip.data.pipeline import StepPositions, TrainingStream
+from helip.data.plans.contract import units_per_step
+from helip.data.plans.partners import PartnerPlan
 from helip.data.reader import SampleReader
 from helip.data.transforms import ImageTransform
 from helip.data.units import UnitReader
@@ -79,8 +80,9 @@ def hard_pair_loader(
     # Of a random pool, or a list of others, a partner need not be a target.
     partners = MinedPartners(rows, targets | (shards.valid & _partners(rows)), p, seed, "drop", 1, targets=targets)
     order = TargetOrder(partners.eligible, shards.starts, seed, window)
-    read = UnitReader(SampleReader(shards, caption), order, partners, transform, tokenize, seed)
-    positions = StepPositions(first_step, steps, targets_per_step(batch_size, partners, world_size), rank, world_size)
+    plan = PartnerPlan(order, partners, batch_size)
+    positions = StepPositions(first_step, steps, units_per_step(plan, world_size), rank, world_size)
+    read = UnitReader(SampleReader(shards, caption), plan, transform, tokenize, seed)
     stream = TrainingStream(positions, read)
     finish = _Normalise(read.normalize)
     return PatientLoader(stream, None, num_workers=workers, collate_fn=finish)

@@ -29,7 +29,7 @@ class Partners(Protocol):
         ...
 
     def filler(self, row: int, visit: int, attempt: int = 0) -> int:
-        """A row for a slot that no partner takes."""
+        """A row for a slot that no partner takes; `attempt` counts on from those of `draw`."""
         ...
 
     def mined(self, row: int) -> np.ndarray:
@@ -117,15 +117,20 @@ class MinedPartners:
     def draw(self, row: int, visit: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
         if self.outlier[row]:
             return []
-        mined = np.asarray(self.rows[row])
-        alive = (mined >= 0) & self.valid[np.maximum(mined, 0)]
+        mined, alive = self._alive(row)
         scores = None if self.scores is None else np.asarray(self.scores[row])[alive]
         generator = np.random.default_rng([self.seed, MINED, visit, row])
         order = self.schedule.order(mined[alive], scores, progress, self.p, generator)
         return [int(other) for other in order[attempt * self.p : (attempt + 1) * self.p]]
 
     def filler(self, row: int, visit: int, attempt: int = 0) -> int:
-        return self._uniform.other(FILLER, row, visit, attempt, 1)[0]
+        draws = 0 if self.outlier[row] else -(-int(self._alive(row)[1].sum()) // self.p)
+        return self._uniform.other(FILLER, row, visit, max(0, attempt - draws), 1)[0]
+
+    def _alive(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """(k,) mined rows, and which of them may be partners."""
+        mined = np.asarray(self.rows[row])
+        return mined, (mined >= 0) & self.valid[np.maximum(mined, 0)]
 
     def mined(self, row: int) -> np.ndarray:
         return np.sort(np.asarray(self.rows[row]).astype(np.int64))

@@ -1,6 +1,6 @@
-"""The endless webdataset pipeline of one rank: positions -> units -> batches.
+"""The endless webdataset pipeline of one rank: numbers -> units -> batches.
 
-Step t takes the targets t*T .. (t+1)*T of the order (T targets over all ranks); rank r takes its slice, worker w the
+Step t has the units t*T .. (t+1)*T of the plan (T units over all ranks); rank r takes its slice, worker w the
 steps t with t = w modulo workers: no worker count, and no rank count, changes what a step trains on.
 Legend: B pairs of this rank, T_r targets of this rank, p partners per target, k mined rows kept per target.
 """
@@ -16,17 +16,18 @@ from webdataset.filters import map as mapped
 from webdataset.pipeline import DataPipeline
 
 from helip.data.batch import Batch
-from helip.data.units import FILLER, TARGET, Example, Unit, UnitReader
+from helip.data.plans.contract import FILLER, TARGET
+from helip.data.units import Example, Unit, UnitReader
 
 
 @dataclass
 class StepPositions(IterableDataset):
-    """Positions in the order, for the steps that this worker of this rank reads.
+    """Numbers of the units that this worker of this rank reads.
 
     Attributes:
         first_step: steps that are already trained.
         steps: the step at which the stream ends.
-        targets: targets per step over all ranks; a multiple of world_size.
+        targets: units per step over all ranks; a multiple of world_size.
     """
 
     first_step: int

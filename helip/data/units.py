@@ -1,7 +1,6 @@
 """A target read together with its partners: the unit from which batches are made.
 
-A row that turns out unreadable is replaced by the next good one in order (a target) or by the next draw (a partner),
-and counted.
+Where a row turns out unreadable, the plan is asked again with the next attempt, and the row is counted.
 """
 
 from collections.abc import Callable
@@ -12,15 +11,13 @@ import torch
 
 from helip.artifacts.shards import ShardIndex
 from helip.data.crops import split_transform
-from helip.data.order import TargetOrder
-from helip.data.partners import Partners
+from helip.data.plans.contract import TARGET, BatchPlan, Visit, units_per_step
 from helip.data.reader import RawSample, SampleReader, Unreadable, content_digest
 from helip.data.transforms import ImageTransform, decode_image, stream_seed
 from helip.errors import HelipError
 
 PIXELS, CAPTION = 21, 22  # separate streams of random numbers
 IN_A_ROW = 1000  # assumption: so many unreadable rows one after the other are a broken dataset, not bad luck
-FILLER, TARGET, PARTNER = -1, 0, 1
 
 
 @dataclass(frozen=True)
@@ -45,80 +42,68 @@ class Unit:
 
 
 class UnitReader:
-    """Reads the unit at an absolute position of the order.
+    """Reads a unit by its number: unit n is unit n mod T of step n div T.
 
     Args:
         reader: random access to the shards.
-        order: of the targets.
-        partners: None trains on the targets alone.
+        plan: who stands where.
         transform: image to tensor; may draw from torch's or Python's global generator. What of it the device does is
             left to `normalize` (helip.data.crops).
         tokenize: list of captions to (n, L) int64.
         seed: of crops and captions.
         on_error: `skip` replaces an unreadable row, `fail` raises.
-        keep_outliers: an empty slot takes another target instead of a filler.
         draft: sides of at least so many pixels are enough for the transform (decode_image); 0: every pixel.
-        positions: of the whole training, for schedules that follow its progress; 0: unknown.
+        steps: of the whole training, for plans that follow its progress; 0: unknown.
     """
 
     def __init__(
         self,
         reader: SampleReader,
-        order: TargetOrder,
-        partners: Partners | None,
+        plan: BatchPlan,
         transform: ImageTransform,
         tokenize: Callable[[list[str]], torch.Tensor],
         seed: int,
         on_error: str = "skip",
-        keep_outliers: bool = False,
         draft: int = 0,
-        positions: int = 0,
+        steps: int = 0,
     ) -> None:
-        self.reader, self.order, self.partners = reader, order, partners
+        self.reader, self.plan = reader, plan
         self.transform, self.normalize = split_transform(transform)
         self.tokenize, self.seed = tokenize, seed
-        self.on_error, self.keep_outliers, self.draft, self.positions = on_error, keep_outliers, draft, positions
+        self.on_error, self.draft, self.steps = on_error, draft, steps
+        self.units = units_per_step(plan)
 
     @property
     def index(self) -> ShardIndex:
         return self.reader.index
 
-    def __call__(self, position: int) -> Unit:
+    def __call__(self, number: int) -> Unit:
         """Raises HelipError when a row is unreadable and on_error is `fail`, or when too many in a row are."""
-        last = ""
-        for ahead in range(IN_A_ROW):
-            visit, row = self.order[position + ahead]
-            target, last = self._try(row, visit)
+        (step, index), last = divmod(number, self.units), ""
+        for attempt in range(IN_A_ROW):
+            visit = self.plan.target(step, index, attempt)
+            target, last = self._try(visit.row, visit.number)
             if target is not None:
-                progress = min(1.0, position / self.positions) if self.positions else 0.0
-                return self._with_partners(target, visit, ahead, progress)
-        raise HelipError(
-            f"{IN_A_ROW} rows in a row are unreadable, the last is {last}: check the shards and data.caption"
-        )
+                progress = min(1.0, number / (self.steps * self.units)) if self.steps else 0.0
+                return self._with_slots(target, visit, attempt, progress)
+        raise _all_unreadable(last)
 
-    def _with_partners(self, target: Example, visit: int, replaced: int, progress: float) -> Unit:
+    def _with_slots(self, target: Example, visit: Visit, replaced: int, progress: float) -> Unit:
+        slots: list[tuple[int, Example]] = []
+        attempt, last = 0, ""
+        while len(slots) < self.plan.unit - 1:
+            if attempt == IN_A_ROW:
+                raise _all_unreadable(last)
+            for role, row in self.plan.beside(visit, attempt, progress):
+                example, problem = self._try(row, visit.number)
+                if example is None:
+                    replaced, last = replaced + 1, problem
+                elif len(slots) < self.plan.unit - 1:
+                    slots.append((role, example))
+            attempt += 1
         none = np.empty(0, np.int64)
-        if self.partners is None:
-            return Unit(target, none, [], [], replaced)
-        slots, slot_mined, attempt = [], [], 0
-        rows = self.partners.draw(target.row, visit, 0, progress)
-        while rows and len(slots) < self.partners.p and attempt < IN_A_ROW:
-            found = [example for example, _ in (self._try(row, visit) for row in rows) if example is not None]
-            replaced += len(rows) - len(found)
-            slots += [(PARTNER, example) for example in found][: self.partners.p - len(slots)]
-            attempt += 1
-            rows = self.partners.draw(target.row, visit, attempt, progress) if len(slots) < self.partners.p else []
-        slot_mined += [none] * len(slots)
-        attempt = 0
-        while len(slots) < self.partners.p:
-            example, problem = self._try(self.partners.filler(target.row, visit, attempt), visit)
-            attempt += 1
-            if example is not None:
-                slots.append((TARGET if self.keep_outliers else FILLER, example))
-                slot_mined.append(self.partners.mined(example.row) if self.keep_outliers else none)
-            elif attempt == IN_A_ROW:
-                raise HelipError(f"{IN_A_ROW} rows in a row are unreadable, the last is {problem}: check the shards")
-        return Unit(target, self.partners.mined(target.row), slots, slot_mined, replaced)
+        slot_mined = [self.plan.mined(example.row) if role == TARGET else none for role, example in slots]
+        return Unit(target, self.plan.mined(target.row), slots, slot_mined, replaced)
 
     def _try(self, row: int, visit: int) -> tuple[Example | None, str]:
         try:
@@ -135,6 +120,10 @@ class UnitReader:
         pixels = self.transform(image, stream_seed(self.seed, PIXELS, visit, raw.row))
         identity = (raw.row, content_digest(raw.image), content_digest(caption))
         return Example(raw.row, pixels, self.tokenize([caption])[0], identity)
+
+
+def _all_unreadable(last: str) -> HelipError:
+    return HelipError(f"{IN_A_ROW} rows in a row are unreadable, the last is {last}: check the shards and data.caption")
 
 
 def choose_caption(raw: RawSample, seed: int) -> str:

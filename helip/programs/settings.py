@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from helip.data.plans.contract import PlanSettings
 from helip.data.reader import LEFT_OUT, CaptionRule
 from helip.data.schedules import Schedule
 from helip.errors import HelipError
@@ -32,7 +33,9 @@ class PairSettings:
     mask_duplicates: bool
     schedule: Leaf[Schedule]
     margin: Leaf[Margin]
-    plan: dict[str, Any]
+    plan: Leaf[PlanSettings]
+    cluster: int = 8
+    placebo: bool = False
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from helip.artifacts.atomic import write_json
 from helip.artifacts.datasets import shard_weights
-from helip.data.datamodule import targets_per_step
+from helip.data.plans.contract import PlanData, units_per_step
 from helip.errors import HelipError
 from helip.evaluation.best import FILE as BEST
 from helip.evaluation.best import BestCheckpoint, check_choice, check_metric
@@ -32,7 +32,6 @@ from helip.programs.session import Session
 from helip.programs.training import (
     build_module,
     build_stream,
-    choose_partners,
     describe_length,
     evaluation_callback,
     fit,
@@ -61,6 +60,8 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     if settings.best:
         check_choice(settings.best, evaluators)
     by = choosers(evaluators, session.common.dataset) if alpha is None else []
+    how = pairs.plan()
+    how.check(stream.batch_size)
     index = session.open_index()
     if session.finished(settings, index.fingerprint):
         return
@@ -69,18 +70,28 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     fixed = build.fixed_settings(config, index.fingerprint)
     settings = session.resumed(settings, fixed_record(optim, steps, fixed))
     mined: Mined | None = None
-    if pairs.mines:
+    if how.mines:
         request = build.mining_request(config, instantiate)
         mined = ensure_hard_pairs(request, rows, session.trainer, session.console, config["mine"]["auto_limit"])
         session.console.print(f"hard pairs: {mined.folder}")
-    partners = choose_partners(pairs, mined.index if mined else None, rows.wanted, config["seed"], session.console)
+    known = PlanData(
+        rows.wanted,
+        index.starts,
+        stream.batch_size,
+        config["seed"],
+        stream.window,
+        shard_weights(index, session.common.dataset),
+        mined.index if mined else None,
+        session.common.artifacts / session.common.dataset.name / "partitions",
+        session.console,
+    )
+    plan = how.bind(known)
     clip = create_clip(session.common.model)
     if session.common.model.name == TOY and session.common.dataset.name != TOY_DATA:
         session.console.print(
             f"note: {TOY} is a toy that has seen the embedded emoji alone: model=vit_b_32 for real data"
         )
-    weights = shard_weights(index, session.common.dataset)
-    data = build_stream(index, clip, partners, rows.wanted, stream, pairs, config["seed"], steps, weights)
+    data = build_stream(index, clip, plan, stream, config["seed"], steps)
     session.console.print(describe_length(settings, stream, data, clip, rows.usable, session.trainer.world_size))
     embed = session.embed(clip, index, predict_drive(session.trainer), session.trainer.strategy.root_device)
     advice = print_advice(
@@ -129,7 +140,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
         columns[f"alpha {alpha:g}"] = session.evaluate(clip, index)
         drift[f"alpha {alpha:g}"] = began.drift(embed)
     if session.rank == 0:
-        targets = targets_per_step(stream.batch_size, partners)
+        targets = units_per_step(plan)
         about = {
             **job_settings(config, index.fingerprint),
             "steps": trainer.global_step,

@@ -1,4 +1,4 @@
-"""Continued training from a request: partners, stream, module, callbacks, and the table of before and after."""
+"""Continued training from a request: stream, module, callbacks, and the table of before and after."""
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +11,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
-from rich.console import Console
 
-from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
-from helip.data.datamodule import HelipDataModule, targets_per_step
-from helip.data.order import TargetOrder
-from helip.data.partners import MinedPartners, Partners, RandomPartners
+from helip.data.datamodule import HelipDataModule
+from helip.data.plans.contract import BatchPlan, units_per_step
 from helip.data.reader import SampleReader, random_read_rate
 from helip.data.transforms import draft_size
 from helip.data.units import UnitReader
@@ -39,67 +36,22 @@ from helip.training.run_files import CHECKPOINTS, MetricsLog, run_of, set_aside
 from helip.training.saving import Checkpoints
 
 
-def choose_partners(
-    pairs: PairSettings, hard: HardPairIndex | None, valid: np.ndarray, seed: int, console: Console
-) -> Partners | None:
-    """Where partners come from; prints how many targets have none.
-
-    Args:
-        valid: (N,) bool, usable rows of the training part.
-    """
-    if pairs.score == "off":
-        return None
-    if pairs.score == "random":
-        return RandomPartners(valid, pairs.p, seed)
-    assert hard is not None
-    schedule = pairs.schedule()
-    if schedule.needs_scores and "imported" in hard.meta:
-        raise HelipError(
-            f"helip.schedule={type(schedule).__name__.lower()} draws by scores, which imported hard pairs lack: use"
-            " uniform or anneal"
-        )
-    top = hard.topk(pairs.topk)
-    partners = MinedPartners(top.rows, valid, pairs.p, seed, pairs.outliers, pairs.min_partners, schedule, top.scores)
-    count, share = int(partners.outlier.sum()), partners.outlier.sum() / max(1, valid.sum())
-    fate = {
-        "drop": "left out as targets",
-        "random": "given a random partner",
-        "keep": "their partner slot takes another target",
-    }
-    console.print(
-        f"outliers: {count:,} targets ({share:.1%}) have fewer than {pairs.min_partners} hard pairs: "
-        f"{fate[pairs.outliers]}"
-    )
-    return partners
-
-
 def build_stream(
-    index: ShardIndex,
-    clip: Clip,
-    partners: Partners | None,
-    valid: np.ndarray,
-    stream: StreamSettings,
-    pairs: PairSettings,
-    seed: int,
-    steps: int,
-    weights: np.ndarray | None = None,
+    index: ShardIndex, clip: Clip, plan: BatchPlan, stream: StreamSettings, seed: int, steps: int
 ) -> HelipDataModule:
-    """The data module of a training; weights (S,) are the visits of each shard's rows per epoch."""
-    order = TargetOrder(partners.eligible if partners else valid, index.starts, seed, stream.window, weights)
+    """The data module of a training."""
     read = UnitReader(
         SampleReader(index, stream.captions),
-        order,
-        partners,
+        plan,
         clip.train_transform,
         clip.tokenize,
         seed,
         stream.on_error,
-        keep_outliers=pairs.outliers == "keep",
         draft=draft_size(clip.train_transform) if stream.draft else 0,
-        positions=steps * targets_per_step(stream.batch_size, partners),
+        steps=steps,
     )
     prefetch = loader_prefetch(stream.prefetch, stream.workers, batch_bytes(read, clip, stream.batch_size))
-    return HelipDataModule(read, stream.batch_size, steps, stream.workers, prefetch)
+    return HelipDataModule(read, steps, stream.workers, prefetch)
 
 
 def batch_bytes(read: UnitReader, clip: Clip, pairs: int) -> int:
@@ -114,17 +66,18 @@ def describe_length(
     settings: TrainSettings, stream: StreamSettings, data: HelipDataModule, clip: Clip, rows: int, world_size: int
 ) -> str:
     """Steps, pairs, visits of a target, and the loader. Raises HelipError when the ranks cannot share a batch."""
-    targets = targets_per_step(stream.batch_size, data.read.partners, world_size)
-    visits = data.steps * targets / data.read.order.length
+    plan = data.read.plan
+    targets = units_per_step(plan, world_size)
+    visits = data.steps * targets / plan.length
     length = f"{settings.epochs} epochs of {rows:,} pairs" if settings.max_steps is None else "as asked"
     notes = ""
-    if targets > data.read.order.length:
-        there = f"{data.read.order.length:,}"
+    if targets > plan.length:
+        there = f"{plan.length:,}"
         notes = f"\nnote: data.batch_size={stream.batch_size} holds more targets than there are ({there}): "
         notes += "rows repeat, and are masked in the loss"
     return (
         f"max_steps={data.steps:,} ({length}): {stream.batch_size} pairs a step, of which {targets} are targets; "
-        f"each of {data.read.order.length:,} targets is visited {visits:.2f} times\n"
+        f"each of {plan.length:,} targets is visited {visits:.2f} times\n"
         + describe_loader(data.workers, data.prefetch, batch_bytes(data.read, clip, stream.batch_size))
         + notes
     )
@@ -200,11 +153,11 @@ def take_over(folder: Path, resume: Path | None, loggers: Sequence[Logger]) -> N
 
 
 def read_rate(data: HelipDataModule) -> float | None:
-    """Random reads per second that the workers of a rank can do together; None where there are no partners to read."""
-    partners = data.read.partners
-    if partners is None:
+    """Random reads per second that the workers of a rank can do together; None where the plan reads row after row."""
+    plan = data.read.plan
+    if not plan.scattered:
         return None
-    return random_read_rate(data.read.reader, np.flatnonzero(partners.eligible)) * max(1, data.workers)
+    return random_read_rate(data.read.reader, np.flatnonzero(plan.eligible)) * max(1, data.workers)
 
 
 def make_loggers(csv: bool, folder: Path) -> list[Logger]:

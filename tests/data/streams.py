@@ -12,6 +12,7 @@ from helip.data.batch import Batch
 from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners, Partners
 from helip.data.pipeline import StepPositions, TrainingStream
+from helip.data.plans.partners import PartnerPlan
 from helip.data.reader import SampleReader
 from helip.data.units import UnitReader
 
@@ -38,6 +39,7 @@ def unit_reader(
     caption: str = "captions",
     p: int = 1,
     outliers: str = "drop",
+    keep_outliers: bool = False,
     **settings,
 ) -> UnitReader:
     index = ShardIndex.build(shards)
@@ -45,7 +47,8 @@ def unit_reader(
         partners = MinedPartners(ring(len(index)), index.valid, p, 0, outliers, 1)
     assert not isinstance(partners, str)
     order = TargetOrder(partners.eligible if partners else index.valid, index.starts, seed=0, window=2)
-    return UnitReader(SampleReader(index, caption), order, partners, noisy, tokenize, seed=0, **settings)
+    plan = PartnerPlan(order, partners, 4 * (1 + (partners.p if partners else 0)), keep_outliers)
+    return UnitReader(SampleReader(index, caption), plan, noisy, tokenize, seed=0, **settings)
 
 
 def batches(

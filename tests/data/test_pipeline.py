@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from helip.cli import ROOT
-from helip.data.datamodule import targets_per_step
-from helip.data.partners import RandomPartners
 from helip.data.pipeline import StepPositions, TrainingStream, collate
+from helip.data.plans.contract import PlanData, units_per_step
+from helip.data.plans.partners import PartnersSettings
 from helip.data.units import UnitReader
 from helip.data.workers import PatientLoader, end_workers
 from helip.errors import HelipError
@@ -160,9 +160,11 @@ def test_collate_pads_mined_rows_in_front(read: UnitReader) -> None:
 
 
 def test_the_batch_divides_into_units_per_rank(read: UnitReader) -> None:
-    partners = RandomPartners(read.index.valid, 3, 0)
-    assert targets_per_step(24, partners, 2) == 6
-    assert targets_per_step(24, None, 2) == 24
+    def data(size: int) -> PlanData:
+        return PlanData(read.index.valid, read.index.starts, size)
+
+    assert units_per_step(PartnersSettings("random", p=3).bind(data(24)), 2) == 6
+    assert units_per_step(PartnersSettings("off").bind(data(24)), 2) == 24
     for size, world in ((10, 1), (12, 2), (0, 1), (-4, 1)):
         with pytest.raises(HelipError, match=rf"data\.batch_size={size} must be a multiple of {4 * world} "):
-            targets_per_step(size, partners, world)
+            units_per_step(PartnersSettings("random", p=3).bind(data(size)), world)

@@ -53,12 +53,9 @@ def test_an_order_holds_every_live_row_once(schedule: Schedule) -> None:
 @pytest.mark.parametrize("schedule", [Score(), Anneal()])
 def test_the_stream_does_not_depend_on_workers(shards, schedule: Schedule) -> None:
     def read():
-        reader = unit_reader(shards, None)
-        rows = ring(len(reader.index))
+        rows = ring(12)
         scores = np.tile(np.array([0.9, 0.5, 0.3, 0.1], np.float32), (len(rows), 1))
-        reader.partners = MinedPartners(rows, reader.index.valid, 1, 0, "drop", 1, schedule, scores)
-        reader.positions = 24
-        return reader
+        return unit_reader(shards, MinedPartners(rows, np.ones(12, bool), 1, 0, "drop", 1, schedule, scores), steps=6)
 
     streams = [batches(read(), 6, 4, workers=workers) for workers in (0, 2)]
     assert all(same(one, other) for one, other in zip(*streams, strict=True))

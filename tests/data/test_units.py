@@ -7,15 +7,23 @@ import pytest
 
 from helip.artifacts.shards import ShardIndex
 from helip.data import units
+from helip.data.order import TargetOrder
 from helip.data.partners import MinedPartners, RandomPartners
 from helip.data.pipeline import collate
+from helip.data.plans.contract import FILLER, PARTNER, TARGET
+from helip.data.plans.partners import PartnerPlan
 from helip.data.reader import content_digest
-from helip.data.units import FILLER, PARTNER, TARGET
+from helip.data.units import UnitReader
 from helip.errors import HelipError
 from tests.data.streams import ring, unit_reader
 from tests.samples import picture, sample, write_shards, write_tar
 
 BAD = {3: {"jpg": b"no image"}, 6: {"txt": b"\xff", "json": b"{}"}, 10: {"jpg": picture(10)[:200]}}
+
+
+def order(read: UnitReader) -> TargetOrder:
+    assert isinstance(read.plan, PartnerPlan)
+    return read.plan.order
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +42,10 @@ def damaged(tmp_path_factory) -> list[Path]:
 def test_zero_wrong_pairs(shards: list[Path]) -> None:
     """Three epochs: every partner is a hard pair of its target, by the content that was read and not by a number."""
     read = unit_reader(shards, p=2)
-    for position in range(3 * read.order.length):
+    for position in range(3 * read.plan.length):
         unit = read(position)
         target = unit.target.row
-        assert (position // 16, target) == read.order[position]
+        assert (position // 16, target) == order(read)[position]
         assert unit.target.identity[:2] == (target, content_digest(picture(target)))
         assert unit.mined.tolist() == sorted((target + n) % 16 for n in range(1, 5))
         for role, partner in unit.slots:
@@ -53,14 +61,14 @@ def test_unreadable_rows_are_replaced_and_counted_never_mispaired(damaged: list[
     replaced = 0
     for position in range(2 * 16):
         unit = read(position)
-        _, wanted = read.order[position]
+        _, wanted = order(read)[position]
         (role, partner), target = unit.slots[0], unit.target.row
         assert not {target, partner.row} & BAD.keys()
         assert role == PARTNER and (partner.row - target) % 16 in range(1, 5)
         if wanted in BAD:
             assert unit.replaced >= 1
-            ahead = next(n for n in range(1, 16) if read.order[position + n][1] not in BAD)
-            assert target == read.order[position + ahead][1]  # the next good one in order
+            ahead = next(n for n in range(1, 16) if order(read)[position + n][1] not in BAD)
+            assert target == order(read)[position + ahead][1]  # the next good one in order
         else:
             assert target == wanted
         replaced += unit.replaced
@@ -69,10 +77,10 @@ def test_unreadable_rows_are_replaced_and_counted_never_mispaired(damaged: list[
 
 def test_an_unreadable_row_fails_with_shard_and_key_when_asked(damaged: list[Path]) -> None:
     read = unit_reader(damaged, on_error="fail", partners=None)
-    bad = [position for position in range(16) if read.order[position][1] in BAD]
+    bad = [position for position in range(16) if order(read)[position][1] in BAD]
     with pytest.raises(HelipError, match=r"[01]\.tar, key 00.*\(row \d+\): .*data\.on_error=skip"):
         read(bad[0])
-    good = next(position for position in range(16) if read.order[position][1] not in BAD)
+    good = next(position for position in range(16) if order(read)[position][1] not in BAD)
     assert read(good).slots == []
 
 
@@ -90,7 +98,7 @@ def test_a_target_whose_partners_are_all_unreadable_gets_a_filler(damaged: list[
     rows[0] = [3, 6, 10, -1]
     partners = MinedPartners(rows, index.valid, 1, 0, "drop", 1)
     read = unit_reader(damaged, partners)
-    position = next(n for n in range(16) if read.order[n][1] == 0)
+    position = next(n for n in range(16) if order(read)[n][1] == 0)
     unit = read(position)
     (role, filler), batch = unit.slots[0], collate([unit])
     assert role == FILLER and filler.row not in {0, 3, 6, 10}
@@ -105,7 +113,7 @@ def test_outliers(shards: list[Path], outliers: str, role: int, target: list[int
     index = ShardIndex.build(shards)
     partners = MinedPartners(rows, index.valid, 1, 0, outliers, 1)
     read = unit_reader(shards, partners, keep_outliers=outliers == "keep")
-    unit = read(next(n for n in range(16) if read.order[n][1] == 5))
+    unit = read(next(n for n in range(16) if order(read)[n][1] == 5))
     assert unit.slots[0][0] == role and unit.slots[0][1].row != 5
     batch = collate([unit])
     assert batch["target"].tolist() == target

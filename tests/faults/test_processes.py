@@ -213,13 +213,13 @@ def test_a_shard_that_goes_away_under_a_training(
 ) -> None:
     """After the shards were indexed, before they are read; from a worker the same sentence comes."""
     assert own_shards.run("mine").status == 0
-    original = program.choose_partners
+    original = program.create_clip
 
     def changed(*args: Any, **kwargs: Any) -> Any:
         change(own_shards.shards / "00001.tar")
         return original(*args, **kwargs)
 
-    with mock.patch.object(program, "choose_partners", changed):
+    with mock.patch.object(program, "create_clip", changed):
         result = own_shards.run("train", *TRAIN, f"data.workers={workers}")
     refused(result, "00001.tar " + what)
 

@@ -129,7 +129,7 @@ def test_fault_5_a_bad_image_is_counted_and_its_place_taken_by_the_next_in_order
     entries = [(f"{n:04d}", sample(n, **({"jpg": b"no image"} if n in bad else {}))) for n in range(16)]
     shards = [write_tar(tmp_path / "0.tar", entries)]
     read = unit_reader(shards, caption="url")  # u0, u1, ...
-    order = [read.order[position][1] for position in range(17)]
+    order = [read.plan.target(*divmod(position, read.units)).row for position in range(17)]
     made = batches(read, 4, 4)
     targets = [row for batch in made for row in batch["row"][:4].tolist()]
     expected = [order[place] if order[place] not in bad else order[place + 1] for place in range(16)]

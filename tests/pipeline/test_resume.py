@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.utils import instantiate
-from rich.console import Console
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.data.datamodule import HelipDataModule
 from helip.data.pipeline import StepPositions
+from helip.data.plans.contract import PlanData
 from helip.mining.miner import mine_hard_pairs
 from helip.models.clip import create_clip
 from helip.programs import build
-from helip.programs.training import build_module, build_stream, choose_partners, fit
+from helip.programs.training import build_module, build_stream, fit
 from helip.ranks import quiet_lightning
 from helip.training.module import HelipModule
 from helip.training.resume import auto_checkpoint
@@ -58,8 +58,8 @@ def train(index, hard, weights: Path, folder: Path, resume: Path | None = None, 
         build.train_settings(config, instantiate),
     )
     clip = create_clip(common.model)
-    partners = choose_partners(pairs, hard, index.valid, 0, Console(quiet=True))
-    data = build_stream(index, clip, partners, index.valid, common.stream, pairs, 0, 20)
+    known = PlanData(index.valid, index.starts, common.stream.batch_size, 0, common.stream.window, hard=hard)
+    data = build_stream(index, clip, pairs.plan().bind(known), common.stream, 0, 20)
     module = build_module(clip, pairs, build.optim_settings(config), 20)
     fit(module, data, common.trainer, settings, [], [], folder)
     return {name: value.clone() for name, value in module.state_dict().items()}

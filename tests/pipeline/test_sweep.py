@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from helip.artifacts.hard_pairs import HardPairIndex
 from helip.cli import ROOT
+from helip.data.partners import MinedPartners
+from helip.data.plans.partners import PartnerPlan
 from helip.programs import train as program
 from helip.programs.multirun import begin_job, describe_sweep, end_job, finished_run, note_job, read_jobs
 from helip.tracking.jobs import job_settings
@@ -120,13 +121,14 @@ def test_an_interrupted_sweep_goes_on(world: World, first: tuple[Result, Path], 
 def test_an_error_in_one_job_ends_no_other(world: World, first: tuple[Result, Path], monkeypatch) -> None:
     """Any exception: its traceback is printed, the jobs after it run, the table is printed, and the status is 1."""
 
-    def partners(pairs, hard: HardPairIndex | None, *others):
-        if pairs.topk == 5:
+    def stream(index, clip, plan: PartnerPlan, *others):
+        assert isinstance(plan.partners, MinedPartners)
+        if plan.partners.rows.shape[1] == 5:
             raise ZeroDivisionError("out of luck")
-        return original(pairs, hard, *others)
+        return original(index, clip, plan, *others)
 
-    original = program.choose_partners
-    monkeypatch.setattr(program, "choose_partners", partners)
+    original = program.build_stream
+    monkeypatch.setattr(program, "build_stream", stream)
     result, folder = sweep(world, "unlucky", "helip.topk=5,2")
     assert result.status == 1
     assert "Traceback" in result.err and "error: job 0: ZeroDivisionError: out of luck" in result.err

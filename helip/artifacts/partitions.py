@@ -1,0 +1,71 @@
+"""Clusters of rows that stand in each other's hard pairs: what a plan of batches reads.
+
+A folder of two .npy files and meta.json. Legend: n clustered rows, C clusters.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from helip.artifacts.arrays import open_array, says_nothing
+from helip.artifacts.atomic import atomic_folder, read_json, write_json
+from helip.artifacts.sums import write_sums
+from helip.artifacts.versions import check_version
+from helip.errors import HelipError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Every row of a training part in exactly one cluster.
+
+    Attributes:
+        rows: (n,) int32, cluster after cluster.
+        begins: (C + 1,) int64, where each cluster begins in `rows`, then n.
+        meta: what made it, and how many neighbours a row has in its cluster.
+    """
+
+    rows: np.ndarray
+    begins: np.ndarray
+    meta: dict[str, Any]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(C,) int64 rows of each cluster."""
+        return np.diff(self.begins)
+
+    def labels(self, count: int) -> np.ndarray:
+        """(count,) int64 cluster of each row; -1 for a row in none."""
+        labels = np.full(count, -1, np.int64)
+        labels[self.rows] = np.repeat(np.arange(len(self.begins) - 1), self.sizes)
+        return labels
+
+    def save(self, folder: Path) -> None:
+        """Write the folder; a reader never sees half of it."""
+        with atomic_folder(folder) as temporary:
+            np.save(temporary / "rows.npy", np.ascontiguousarray(self.rows, np.int32))
+            np.save(temporary / "begins.npy", np.ascontiguousarray(self.begins, np.int64))
+            write_json(temporary / "meta.json", {**self.meta, "format": FORMAT})
+            write_sums(temporary, ["rows.npy", "begins.npy", "meta.json"])
+
+    @classmethod
+    def load(cls, folder: Path) -> "Partition":
+        """Open a folder, memory-mapped read-only.
+
+        Raises:
+            HelipError: no partition there, another format, or arrays that contradict each other.
+        """
+        try:
+            meta = cast(dict[str, Any], read_json(folder / "meta.json"))
+            rows, begins = open_array(folder / "rows.npy"), open_array(folder / "begins.npy")
+        except (OSError, ValueError) as error:
+            if says_nothing(error):
+                raise
+            raise HelipError(f"the partition {folder} cannot be read ({error}): delete it, it is made again") from error
+        check_version(meta.get("format"), FORMAT, "the partition", folder, "delete it, it is made again.")
+        if rows.dtype != np.int32 or begins.dtype != np.int64 or not len(begins) or int(begins[-1]) != len(rows):
+            raise HelipError(f"the arrays of the partition {folder} do not fit together: delete it, it is made again")
+        return cls(rows, np.asarray(begins), meta)

@@ -1,0 +1,98 @@
+"""A partition of the graph of mutual neighbours into clusters of at most K rows: greedy, deterministic.
+
+A cluster begins at a row with few free neighbours, before all of them have gone elsewhere, and takes the free row with
+the most neighbours in the cluster, of equal ones the one with the fewest free neighbours. Both rules matter: on 7,498
+real pairs (100 neighbours, K 8) they leave 5.5 mutual neighbours per row inside a cluster, without the first 5.4,
+without the second 5.0, and METIS has 5.5 with 15 % of its parts too large (benchmarks/plans.py).
+Legend: N rows, K rows of a cluster, C clusters.
+"""
+
+from array import array
+
+import numpy as np
+
+from helip.data.plans.neighbours import Neighbours
+
+
+def grow_clusters(graph: Neighbours, valid: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters of neighbouring rows.
+
+    Args:
+        graph: mutual neighbours.
+        valid: (N,) bool, the rows to be clustered; no other has neighbours.
+        size: K, the most rows of a cluster.
+
+    Returns:
+        (n,) int32 the valid rows, cluster after cluster, and (C + 1,) int64 where each begins, then n.
+    """
+    growth = _Growth(graph, valid)
+    rows, begins = array("i"), array("q", [0])
+    while (seed := growth.next_seed()) is not None:
+        rows.extend(growth.cluster(seed, size))
+        begins.append(len(rows))
+    return np.array(rows, np.int32), np.array(begins, np.int64)
+
+
+class _Growth:
+    """Which rows are free, and how many free neighbours each of them has.
+
+    Seeds wait in a queue for each power of two of that number; a row whose number falls below one is queued again.
+    """
+
+    def __init__(self, graph: Neighbours, valid: np.ndarray) -> None:
+        self.graph, self.free = graph, valid.copy()
+        self.open = np.diff(graph.ends)  # (N,) int64 free neighbours
+        self.inside = np.zeros(len(valid), np.int64)  # neighbours in the cluster that grows
+        self.level = np.array([n.bit_length() for n in range(int(self.open.max(initial=0)) + 1)])
+        level = self.level[self.open]
+        levels = range(int(self.level[-1]) + 1)
+        self.queues = [array("i", np.flatnonzero(valid & (level == n)).astype(np.int32).tobytes()) for n in levels]
+        self.taken = [0] * len(self.queues)
+        self.lowest = 0
+
+    def next_seed(self) -> int | None:
+        """A free row with the fewest free neighbours, to a power of two."""
+        while self.lowest < len(self.queues):
+            queue, place = self.queues[self.lowest], self.taken[self.lowest]
+            if place == len(queue):
+                self.lowest += 1
+                continue
+            self.taken[self.lowest] = place + 1
+            row = queue[place]
+            if self.free[row] and self.level[self.open[row]] == self.lowest:
+                return row
+        return None
+
+    def cluster(self, seed: int, size: int) -> array:
+        """The rows of a cluster, `seed` first; they are free no more."""
+        rows, around = array("i", [seed]), []
+        self._take(seed, around)
+        while len(rows) < size and around:
+            candidates = np.concatenate(around)
+            key = (self.inside[candidates] << 44) - (self.open[candidates] << 32) - candidates
+            key[~self.free[candidates]] = np.iinfo(np.int64).min
+            best = int(candidates[key.argmax()])
+            if not self.free[best]:
+                break
+            rows.append(best)
+            self._take(best, around)
+        for touched in around:
+            self.inside[touched] = 0
+        return rows
+
+    def _take(self, row: int, around: list[np.ndarray]) -> None:
+        """Free no more; its free neighbours have one free neighbour fewer and join `around`."""
+        self.free[row] = False
+        near = self.graph.rows[self.graph.ends[row] : self.graph.ends[row + 1]]
+        near = near[self.free[near]]
+        if not len(near):
+            return
+        before = self.open[near]
+        self.open[near] = before - 1
+        self.inside[near] += 1
+        around.append(near)
+        fallen = near[self.level[before - 1] < self.level[before]]
+        for other in fallen.tolist():
+            level = int(self.level[self.open[other]])
+            self.queues[level].append(other)
+            self.lowest = min(self.lowest, level)
