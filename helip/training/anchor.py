@@ -46,7 +46,8 @@ class Anchor:
             image: (B, 3, H, W); text: (B, L), what they were made from.
             parts: in which the batch passes the copy.
         """
-        self.model.to(image.device)
+        if next(self.model.parameters()).device != image.device:
+            self.model.to(image.device)
         with torch.no_grad():
             halves = [
                 self.model(image=images, text=texts)

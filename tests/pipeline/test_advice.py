@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,18 +59,20 @@ def test_before_a_training_the_dose_is_logged_and_all_else_if_asked_for(world: W
 def test_random_states_and_batch_norms_are_left_alone(world: World, tmp_path: Path) -> None:
     index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
     clip = create_clip(ModelSpec(MODEL, str(world.weights)))
-    clip.model.visual.ln_post = nn.Sequential(nn.BatchNorm1d(5), nn.Dropout(0.5))
+    visual: Any = clip.model.visual
+    visual.ln_post = nn.Sequential(nn.BatchNorm1d(5), nn.Dropout(0.5))
     clip.model.train()
     trainer = predict_trainer(TrainerSpec(accelerator="cpu"), progress=False)
     dataset = DatasetSpec("world", str(world.shards), {"train": "0:3", "val": "3:4"})
     embed = ClipEmbed(clip, dataset, index, predict_drive(trainer), tmp_path, torch.device("cpu"), 0, workers=0)
     before = {name: value.clone() for name, value in clip.model.state_dict().items()}
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    states: Any = torch.get_rng_state(), random.getstate(), np.random.get_state()
     found = print_advice(embed, embed.usable("train"), None, 5, 8, 0, Console(quiet=True))
     assert found["kind"] and found["with_partners"] is None
     assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
-    assert (np.random.get_state()[1] == states[2]).all()
-    assert clip.model.training and clip.model.visual.ln_post[0].training
+    now: Any = np.random.get_state()
+    assert (now[1] == states[2][1]).all() and now[2] == states[2][2]
+    assert clip.model.training and visual.ln_post[0].training
     assert all(torch.equal(before[name], value) for name, value in clip.model.state_dict().items())
     again = print_advice(embed, embed.usable("train"), None, 5, 8, 0, Console(quiet=True))
     assert again == found
