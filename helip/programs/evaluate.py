@@ -13,7 +13,7 @@ from helip.training.trained import checkpoint_model
 
 def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Metrics of one or several checkpoints, or of ${model}, side by side."""
-    session = Session(config, folder, instantiate)
+    session = Session("evaluate", config, folder, instantiate)
     folder = session.folder
     board = session.dashboard("evaluate")
     index = session.open_index() if session.common.dataset.path is not None else None

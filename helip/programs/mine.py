@@ -23,7 +23,7 @@ from helip.typed import typed
 
 def mine(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Shards (or arrays) -> embeddings -> hard pairs -> tables and contact sheet."""
-    session = Session(config, folder, instantiate)
+    session = Session("mine", config, folder, instantiate)
     folder = session.folder
     request = build.mining_request(config, instantiate)
     if session.common.dataset.path is None:

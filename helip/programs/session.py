@@ -8,7 +8,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from rich.console import Console
 
 from helip.artifacts.datasets import open_index
 from helip.artifacts.shards import ShardIndex
@@ -26,6 +25,7 @@ from helip.programs.settings import TrainSettings
 from helip.ranks import global_rank, predict_trainer
 from helip.tracking.dashboards import Dashboard, start_dashboard
 from helip.tracking.jobs import job_settings
+from helip.tracking.log import KeptConsole
 from helip.tracking.run import write_run
 from helip.training.resume import AUTO, auto_checkpoint, find_checkpoint
 from helip.training.resume_guard import changes, recorded, refusal
@@ -34,7 +34,7 @@ from helip.training.resume_guard import changes, recorded, refusal
 class Session:
     """Rank, console, run folder, requests, and the processes started."""
 
-    def __init__(self, config: Config, folder: Path, instantiate: Instantiate) -> None:
+    def __init__(self, program: str, config: Config, folder: Path, instantiate: Instantiate) -> None:
         if not isinstance(config["seed"], int) or not 0 <= config["seed"] < 1 << 32:
             raise HelipError(f"seed={config['seed']} must be a whole number from 0 to {(1 << 32) - 1}")
         self.config, self.instantiate = config, instantiate
@@ -44,7 +44,9 @@ class Session:
         self.folder = Path(self.agreed(str(folder)))  # torchrun and srun: each rank has named one by its own clock
         self.rank = global_rank()
         width = None if sys.stdout.isatty() else 140  # a file has room for the names of metrics
-        self.console = Console(quiet=self.rank != 0, highlight=False, markup=False, soft_wrap=True, width=width)
+        log = self.folder / f"{program}.log" if self.rank == 0 else None
+        plain = {"highlight": False, "markup": False, "soft_wrap": True}
+        self.console = KeptConsole(log, quiet=self.rank != 0, width=width, **plain)
         if self.rank == 0:
             write_run(self.folder, config)
         pl.seed_everything(config["seed"], verbose=False)

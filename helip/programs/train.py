@@ -39,6 +39,7 @@ from helip.programs.training import (
 )
 from helip.programs.verify import origin
 from helip.tracking.jobs import job_settings
+from helip.tracking.log import StepLog
 from helip.tracking.run import provenance
 from helip.training.averaging import Ema
 from helip.training.module import HelipModule
@@ -50,7 +51,7 @@ TOY, TOY_DATA = "emoji_tiny", "emoji"
 
 def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     """Ensure the hard pairs, evaluate, fit, evaluate again; the run folder holds all of it."""
-    session = Session(config, folder, instantiate)
+    session = Session("train", config, folder, instantiate)
     folder = session.folder
     if session.common.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
@@ -126,7 +127,7 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     board.starts_from(before)
     loggers = [*make_loggers(config["logger"]["csv"], folder), *board.loggers()] if session.rank == 0 else []
     seen = SeenRows(len(rows.wanted))
-    callbacks = [*ema, seen, evaluation, *best]
+    callbacks = [StepLog(session.console.print), *ema, seen, evaluation, *best]
     pl.seed_everything(config["seed"], verbose=False)  # what came before depends on what was found on the disk
     trainer = fit(module, data, session.common.trainer, settings, callbacks, loggers, folder)
     columns = {"before": before, **best_column(best, evaluation.history), "after": evaluation.last}

@@ -1,0 +1,57 @@
+"""What the screen says, kept in the run folder; and a line of numbers every so many steps of a training."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+
+WIDTH = 200  # of the file: room for the names of metrics
+# Metric -> how it is said; what a step has not logged is left out.
+SAID = {
+    "train/loss": "loss {:.4f}",
+    "train/lr": "lr {:.2e}",
+    "train/samples_per_second": "{:,.0f} samples/s",
+    "train/data_wait_share": "waits for data {:.0%}",
+}
+
+
+class KeptConsole(Console):
+    """A console whose lines and tables stand in a file as well."""
+
+    def __init__(self, path: Path | None, **arguments: Any) -> None:
+        """The file is appended to, a line at a time, so that a killed run has what it said; None: no file."""
+        super().__init__(**arguments)
+        self.kept: Console | None = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a", buffering=1, encoding="utf-8", errors="replace")
+            self.kept = Console(file=file, highlight=False, markup=False, soft_wrap=True, width=WIDTH)
+
+    def print(self, *objects: Any, **more: Any) -> None:
+        """On the screen, then in the file."""
+        super().print(*objects, **more)
+        if self.kept is not None:
+            self.kept.print(*objects, **more)
+
+
+class StepLog(pl.Callback):
+    """Says loss, learning rate, speed and waiting every train.log_every steps, as a plain line beside the bar.
+
+    It stands after the callback that measures the speed.
+
+    Args:
+        say: takes the line.
+    """
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self.say = say
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """The metrics of this step are there; reading them waits for the device, as the loggers do at this step."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and trainer.global_step % every == 0:
+            metrics = trainer.callback_metrics
+            said = [how.format(float(metrics[name])) for name, how in SAID.items() if name in metrics]
+            self.say(f"step {trainer.global_step:,}/{trainer.max_steps:,}: {', '.join(said)}")
