@@ -17,6 +17,8 @@ def without_secrets(config: Any) -> Any:
     def by_name(value: Any) -> Any:
         if isinstance(value, dict):
             return {n: "***" if inner and SECRET.search(str(n)) else by_name(inner) for n, inner in value.items()}
+        if isinstance(value, str):
+            return without_credentials(value)
         return [by_name(inner) for inner in value] if isinstance(value, list) else value
 
     return without_environment(by_name(config))

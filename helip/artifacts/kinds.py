@@ -3,6 +3,7 @@
 
 from pathlib import Path, PurePosixPath
 
+from helip.secrets import without_credentials
 from helip.storage.base import Shard
 
 MAGIC = {
@@ -56,7 +57,7 @@ def what_it_holds(folder: Path) -> str:
 
 def converts(source: Shard) -> str:
     """The command that makes shards of a source."""
-    return f"`helip convert to-shards {_plain(str(source))} OUT` makes shards of it"
+    return f"`helip convert to-shards {_plain(without_credentials(str(source)))} OUT` makes shards of it"
 
 
 def _plain(name: str) -> str:

@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import braceexpand
@@ -10,7 +11,7 @@ import braceexpand
 from helip.artifacts.kinds import by_name, what_it_holds, what_it_is
 from helip.errors import HelipError
 from helip.secrets import without_credentials
-from helip.storage.base import Shard, as_shard
+from helip.storage.base import Address, Shard, as_shard
 from helip.storage.schemes import Storages
 
 HOW_TO_GET = "docs/datasets.md says how to get the shards; HELIP_DATA or paths.data says where they are"
@@ -43,7 +44,16 @@ def resolve_shards(path: str | Path | Iterable[str | Path]) -> list[Shard]:
 
 def _expanded(path: str | Path, named: list[Shard]) -> list[Shard]:
     storages = Storages()
-    found = {str(shard): storages.of(shard).list(str(shard)) for shard in named}
+
+    def there(shard: Shard) -> list[Shard]:
+        return storages.of(shard).list(str(shard))
+
+    if len(named) > 1 and isinstance(named[0], Address):  # each is a question to a server
+        with ThreadPoolExecutor(16) as pool:
+            lists = list(pool.map(there, named))
+    else:
+        lists = [there(shard) for shard in named]
+    found = {str(shard): one for shard, one in zip(named, lists, strict=True)}
     shards = [shard for one in named for shard in found[str(one)]]
     shown = without_credentials(str(path))
     if not shards:

@@ -82,9 +82,9 @@ class _Rows:
         return keys, offset, size.astype(np.int32) if small else size
 
 
-def scan_shard(shard: Shard, members: Members) -> ShardScan:
+def scan_shard(shard: Shard, members: Members, storages: Storages | None = None) -> ShardScan:
     """Walk over the headers of one tar; what lies before damage is kept."""
-    data = bytes_of(Storages().of(shard), shard)
+    data = bytes_of((storages or Storages()).of(shard), shard)
     rows, problem, as_format_1 = _Rows(), None, True
     passed_over, leftovers = Counter[str](), Counter[str]()
     hasher = hashlib.sha256(f"{shard.name}\0{len(data)}".encode("utf-8", "surrogateescape"))
@@ -152,7 +152,10 @@ def scan_shards(shards: Sequence[Shard], members: Members, on_shard: Callable[[i
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = min(cores, len(shards) // SHARDS_PER_PROCESS)
     results: list[ShardScan] = []
-    scan = partial(scan_shard, members=members)
+    storages = Storages()
+    for shard in shards:
+        storages.of(shard)  # so that other processes read by what was registered here
+    scan = partial(scan_shard, members=members, storages=storages)
 
     def collect(scans: Iterable[ShardScan]) -> list[ShardScan]:
         for one in scans:

@@ -23,6 +23,7 @@ from helip.programs.build import Common, Config, Instantiate
 from helip.programs.multirun import BEFORE, RESULTS, finished_run, note_job
 from helip.programs.settings import TrainSettings
 from helip.ranks import global_rank, predict_trainer
+from helip.storage.remote import keep_blocks
 from helip.tracking.dashboards import Dashboard, start_dashboard
 from helip.tracking.jobs import job_settings
 from helip.tracking.log import KeptConsole
@@ -40,6 +41,7 @@ class Session:
         self.config, self.instantiate = config, instantiate
         self.said: set[str] = set()
         self.common: Common = build.common(config)
+        keep_blocks(Path(config["paths"]["cache"]), config["paths"]["cache_bytes"])
         self.trainer = predict_trainer(self.common.trainer)
         self.folder = Path(self.agreed(str(folder)))  # torchrun and srun: each rank has named one by its own clock
         self.rank = global_rank()

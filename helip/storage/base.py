@@ -7,6 +7,8 @@ class of one's own given to `helip.storage.schemes.register`.
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from helip.secrets import without_credentials
+
 
 class Address(str):
     """A shard that is no local file, `s3://bucket/00000.tar`; with the two attributes of a Path that messages use."""
@@ -24,7 +26,7 @@ class Address(str):
 
     @property
     def parent(self) -> "Address":
-        return Address(self.split("?", 1)[0].rpartition("/")[0])
+        return Address(without_credentials(self.split("?", 1)[0].rpartition("/")[0]))
 
 
 Shard = Path | Address

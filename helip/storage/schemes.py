@@ -25,14 +25,27 @@ def storage_of(scheme: str) -> Storage:
         HelipError: nobody knows the scheme.
     """
     if scheme not in _registered:
-        module = f"{__package__}.{scheme}"
-        if not scheme.isidentifier() or find_spec(module) is None:
-            raise HelipError(
-                f"nothing here reads {scheme}://: copy the shards to a local disk, or register a storage for the "
-                "scheme (helip.storage.schemes)"
-            )
-        register(scheme, import_module(module).Scheme())
+        register(scheme, _made(scheme))
     return copy(_registered[scheme])
+
+
+def _made(scheme: str) -> Storage:
+    """Of the file helip/storage/SCHEME.py, else of fsspec."""
+    module = f"{__package__}.{scheme}"
+    if scheme.isidentifier() and find_spec(module) is not None:
+        return import_module(module).Scheme()
+    try:
+        from fsspec.registry import known_implementations, registry
+    except ImportError as error:
+        raise HelipError(f"{scheme}:// is read by fsspec: pip install 'helip[remote]', or copy the shards") from error
+    if scheme not in known_implementations and scheme not in registry:
+        raise HelipError(
+            f"nothing here reads {scheme}://: copy the shards to a local disk, or register a storage for the scheme "
+            "(helip.storage.schemes)"
+        )
+    from helip.storage.remote import Remote
+
+    return Remote()
 
 
 class Storages:

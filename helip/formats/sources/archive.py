@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from helip.artifacts.atomic import atomic_file
-from helip.artifacts.shard_scan import NAME, printable
+from helip.artifacts.members import NAME
+from helip.artifacts.shard_scan import printable
 from helip.artifacts.tar import Member, TarError, scan_tar
 from helip.errors import HelipError
 from helip.formats.members import chosen, passed_over

@@ -1,0 +1,237 @@
+"""Shards behind an address (s3, http, https; gs, az and hf by the same road), read by ranges through a block cache.
+
+Decision: fsspec's file systems for the protocols (the extra `remote`), a block cache of our own, because theirs are
+neither bounded nor shared by processes. A shard is pinned to the version (ETag, else time and size) that it had when
+this process first looked at it; the servers are asked for that version alone, and another one is an error.
+"""
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from itertools import groupby
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from helip.errors import HelipError
+from helip.secrets import without_credentials
+from helip.storage.base import Address, Shard, scheme_of
+from helip.storage.blocks import BLOCK, BlockCache
+
+TRIES, FIRST_WAIT, LONGEST_WAIT = 7, 0.2, 8.0  # seconds; 15 s together
+SILENCE = 30.0  # seconds without a byte after which a request is made again
+FRESH = 30.0  # seconds for which the facts of a shard are taken to hold when it is named again
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a server says of a shard."""
+
+    size: int
+    version: str
+    etag: str | None
+    changed: float
+
+
+@dataclass
+class CacheSettings:
+    """Where blocks are kept, and how many bytes of them (paths.cache, paths.cache_bytes)."""
+
+    folder: Path = Path(os.environ.get("HELIP_CACHE", gettempdir())) / f"helip-blocks-{os.getuid()}"
+    limit: int = 20 * GIB
+
+
+cache_settings = CacheSettings()  # of this process; set by the programs before a shard is opened
+_known: dict[str, tuple[float, Facts]] = {}
+
+
+def keep_blocks(folder: Path, limit: int) -> None:
+    """Where this process, and those that it starts, keep blocks of remote shards.
+
+    Raises:
+        HelipError: no room for even a few blocks.
+    """
+    if not isinstance(limit, int) or limit < 16 * BLOCK:
+        raise HelipError(f"paths.cache_bytes={limit} must be at least {16 * BLOCK:,} bytes")
+    cache_settings.folder, cache_settings.limit = folder.absolute(), limit
+
+
+class Remote:
+    """Implements helip.storage.base.Storage by fsspec."""
+
+    window = 8 * BLOCK  # a scan asks for this much at once; members larger than that are passed over unread
+
+    def __init__(self, cache: CacheSettings | None = None, **options: Any) -> None:
+        """`options` go to fsspec's file system, such as `endpoint_url` of s3."""
+        self.options, self.cache_settings = options, cache
+        self._reset()
+
+    def _reset(self) -> None:
+        self._systems: dict[tuple[int, str], Any] = {}
+        self._pinned: dict[str, Facts] = {}
+        self._cache: BlockCache | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"options": self.options, "cache_settings": self.cache_settings or cache_settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._reset()
+
+    @property
+    def cache(self) -> BlockCache:
+        if self._cache is None:
+            settings = self.cache_settings or cache_settings
+            self._cache = BlockCache(settings.folder, settings.limit)
+        return self._cache
+
+    def read(self, shard: Shard, offset: int, size: int) -> bytes:
+        facts = self._pin(shard)
+        stop = min(offset + size, facts.size)
+        if offset >= stop:
+            return b""
+        what = f"{without_credentials(str(shard))}\0{facts.version}"
+        numbers = range(offset // BLOCK, -(-stop // BLOCK))
+        found: dict[int, bytes] = {}
+        for number in numbers:
+            first = number * BLOCK
+            cached = self.cache.get(what, number, max(0, offset - first), min(BLOCK, stop - first))
+            if cached is not None and len(cached) == min(BLOCK, stop - first) - max(0, offset - first):
+                found[number] = cached
+        for first, last in _runs([number for number in numbers if number not in found]):
+            data = self._fetched(shard, facts, first * BLOCK, min((last + 1) * BLOCK, facts.size))
+            for number in range(first, last + 1):
+                block = data[(number - first) * BLOCK : (number - first + 1) * BLOCK]
+                self.cache.put(what, number, block)
+                found[number] = block[max(0, offset - number * BLOCK) : stop - number * BLOCK]
+        return b"".join(found[number] for number in numbers)
+
+    def size(self, shard: Shard) -> int:
+        return self._facts(shard).size
+
+    def stamp(self, shard: Shard) -> str:
+        return self._facts(shard).version
+
+    def changed(self, shard: Shard) -> float:
+        return self._facts(shard).changed
+
+    def list(self, pattern: str) -> list[Shard]:
+        address, scheme = Address(pattern), scheme_of(pattern)
+        if not scheme.startswith("http") and (pattern.endswith("/") or any(sign in pattern for sign in "*?[")):
+            names = self._tried(address, lambda: self._system(scheme).glob(pattern + "*.tar" * pattern.endswith("/")))
+            return [Address(f"{scheme}://{name.split('://', 1)[-1]}") for name in sorted(names)]
+        try:
+            self._facts(address)
+        except FileNotFoundError:
+            return []
+        return [address]
+
+    def _pin(self, shard: Shard) -> Facts:
+        if (facts := self._pinned.get(str(shard))) is None:
+            facts = self._pinned[str(shard)] = self._facts(shard)
+        return facts
+
+    def _facts(self, shard: Shard) -> Facts:
+        asked, facts = _known.get(str(shard), (0.0, None))
+        if facts is None or asked + FRESH < time.monotonic():
+            facts = self._tried(shard, lambda: _facts(self._system(scheme_of(shard)).info(str(shard), **_anew(shard))))
+            _known[str(shard)] = (time.monotonic(), facts)
+        return facts
+
+    def _fetched(self, shard: Shard, facts: Facts, start: int, stop: int) -> bytes:
+        """The bytes of a range, as many as were asked for."""
+
+        def fetch() -> bytes:
+            data = self._range(shard, facts, start, stop)
+            if len(data) == facts.size and len(data) > stop - start:  # the server knows no ranges and sent all of it
+                data = data[start:stop]
+            if len(data) != stop - start:
+                raise ConnectionError(f"{len(data):,} of {stop - start:,} bytes came")
+            return data
+
+        return self._tried(shard, fetch)
+
+    def _range(self, shard: Shard, facts: Facts, start: int, stop: int) -> bytes:
+        system = self._system(scheme_of(shard))
+        if scheme_of(shard).startswith("http"):
+            headers = {"Accept-Encoding": "identity"}
+            if facts.etag and not facts.etag.startswith("W/"):
+                headers["If-Match"] = facts.etag
+            return system.cat_file(str(shard), start=start, end=stop, headers=headers)
+        with system.open(str(shard), "rb", cache_type="none") as file:
+            if str(file.details.get("ETag") or facts.etag) != str(facts.etag):
+                raise _changed(shard)
+            file.seek(start)
+            return file.read(stop - start)
+
+    def _tried(self, shard: Shard, action: Any) -> Any:
+        """The result of an action, tried again with growing waits where what went wrong may pass."""
+        for attempt in range(TRIES):
+            try:
+                return action()
+            except (FileNotFoundError, HelipError):
+                raise
+            except Exception as error:
+                if getattr(error, "status", None) == 412 or type(error).__name__ == "FileExpired":
+                    raise _changed(shard) from None
+                last = error
+                if isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403):
+                    break
+            if attempt + 1 < TRIES:
+                time.sleep(min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * (0.5 + random.random()))
+        reason = without_credentials(f"{type(last).__name__}: {last}").splitlines()[0][:200]
+        raise HelipError(
+            f"shard {without_credentials(str(shard))} cannot be reached ({reason}): check the address, the credentials "
+            "and the network; the same command goes on"
+        ) from None
+
+    def _system(self, scheme: str) -> Any:
+        """fsspec's file system in this process: its event loop does not survive a fork."""
+        key = (os.getpid(), scheme)
+        if key not in self._systems:
+            try:
+                import fsspec
+
+                options = {"skip_instance_cache": True, "use_listings_cache": False} | self.options
+                if scheme.startswith("http"):
+                    from aiohttp import ClientTimeout
+
+                    patience = ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
+                    options = {"client_kwargs": {"timeout": patience}} | options
+                self._systems[key] = fsspec.filesystem(scheme, **options)
+            except (ImportError, ValueError) as error:
+                raise HelipError(f"{scheme}:// cannot be read here ({error}): pip install 'helip[remote]'") from error
+        return self._systems[key]
+
+
+def _facts(info: dict[str, Any]) -> Facts:
+    if info.get("type") == "directory":
+        raise FileNotFoundError(info["name"])
+    etag = info.get("ETag") or info.get("etag")
+    when: Any = info.get("LastModified") or info.get("Last-Modified") or info.get("last_modified") or info.get("mtime")
+    if isinstance(when, str):
+        when = parsedate_to_datetime(when)
+    changed = when.timestamp() if hasattr(when, "timestamp") else float(when or 0)
+    if info.get("size") is None:
+        raise HelipError(f"{without_credentials(info['name'])} has a server that does not say its size: copy it first")
+    return Facts(int(info["size"]), str(etag or f"{info['size']}-{changed}"), etag, changed)
+
+
+def _anew(shard: Shard) -> dict[str, Any]:
+    return {"refresh": True} if scheme_of(shard) == "s3" else {}
+
+
+def _changed(shard: Shard) -> HelipError:
+    place = without_credentials(str(shard))
+    return HelipError(f"shard {place} changed since it was indexed: run the command again to index it anew")
+
+
+def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of adjacent numbers."""
+    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        yield run[0], run[-1]
