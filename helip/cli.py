@@ -165,8 +165,10 @@ def _stage(name: str) -> Callable[[Config, Path], None]:
     from hydra.utils import instantiate
 
     logging.getLogger("faiss").setLevel(logging.WARNING)  # its loader tells of every build that it tries
+    from helip.config import read
+
     program = getattr(import_module(f"helip.programs.{name}"), name)
-    return lambda config, folder: program(config, folder, instantiate)
+    return lambda config, folder: program(read(name, config, instantiate), folder)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Lightning trainers, ranks and locks: what every stage needs to run on one or many processes."""
 
+import difflib
+import inspect
 import os
 import shutil
 import signal
@@ -22,6 +24,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from helip.errors import HelipError
+from helip.typed import Leaf, operation, result
 
 SHARED_MEMORY = Path("/dev/shm")
 PATIENCE = timedelta(days=7)  # of ranks whose job waits for another one, or whose rank 0 works alone
@@ -33,11 +36,29 @@ MOST_WORKERS = 16  # at 2 ms of decoding and cropping per 224-px photo (docs/tra
 class TrainerSpec:
     """Hardware as the configuration names it; precision `auto` is bf16-mixed on a GPU that has it, else 32-true."""
 
-    accelerator: str = "auto"
-    devices: int | str | list[int] = "auto"
-    num_nodes: int = 1
-    strategy: str = "auto"
-    precision: str = "auto"
+    accelerator: str = operation(default="auto")
+    devices: int | str | list[int] = operation(default="auto")
+    num_nodes: int = operation(default=1)
+    strategy: str = operation(default="auto")
+    precision: str = result(default="auto")
+    profiler: Leaf[Any] | Any = operation(default=None, inner=True)
+    benchmark: bool | None = operation(default=None, inner=True)
+    detect_anomaly: bool | None = operation(default=None, inner=True)
+    enable_progress_bar: bool | None = operation(default=None, inner=True)
+    enable_model_summary: bool | None = operation(default=None, inner=True)
+    more: dict[str, Leaf[Any] | Any] = result(default_factory=dict, rest=True)
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for an argument that pl.Trainer does not have, or that breaks what a training promises."""
+        known = inspect.signature(pl.Trainer).parameters
+        for name in self.more:
+            if name in REFUSED:
+                raise HelipError(f"trainer.{name} is refused: {REFUSED[name]}")
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1, 0.4)
+                raise HelipError(
+                    f"there is no setting trainer.{name}" + (f", did you mean {close[0]!r}?" if close else "")
+                )
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of pl.Trainer. Raises HelipError for float16 on the CPU, and for FSDP."""
@@ -62,6 +83,12 @@ class TrainerSpec:
             "plugins": [LightningEnvironment()] if self.num_nodes == 1 and inside_allocation() else None,
         }
 
+    def training_arguments(self) -> dict[str, Any]:
+        """Those of a training: `arguments` and whatever else of pl.Trainer was asked for, nodes made."""
+        own = ("profiler", "benchmark", "detect_anomaly", "enable_progress_bar", "enable_model_summary")
+        given = {name: value for name in own if (value := getattr(self, name)) is not None} | self.more
+        return self.arguments() | {n: value() if isinstance(value, Leaf) else value for n, value in given.items()}
+
     @property
     def resolved_precision(self) -> str:
         """Of every forward on this machine."""
@@ -83,6 +110,35 @@ def inside_allocation() -> bool:
 def srun_tasks() -> int:
     """Processes that the same srun has started; 1 without it."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+
+
+# Arguments of Lightning's Trainer that would break what a training promises -> why, and what to set instead.
+SHORTER = (
+    "a training has the fixed number of steps that its learning rate and its data are planned for: train.max_steps"
+)
+NO_LOOP = "no validation loop of Lightning runs here: evaluators see each row once, when train.evaluate says"
+REFUSED = {
+    "accumulate_grad_batches": "it averages the losses of small batches, which is no large contrastive batch: raise "
+    "data.batch_size, and train.accum_freq where memory does not hold it",
+    "reload_dataloaders_every_n_epochs": "the data are one stream whose position follows from the step, so that a run "
+    "resumes exactly",
+    "use_distributed_sampler": "each rank reads its own slice of the one global order",
+    "inference_mode": "evaluation and embedding choose it",
+    "callbacks": "+callbacks.NAME={_target_: ...} adds one",
+    "logger": "logger=csv or logger=wandb",
+    "log_every_n_steps": "train.log_every",
+    "enable_checkpointing": "train.checkpoint_every and train.keep_checkpoints",
+    "default_root_dir": "hydra.run.dir, the run folder",
+    "barebones": "it leaves out checkpoints and logs",
+    **dict.fromkeys(
+        ("max_steps", "min_steps", "max_epochs", "min_epochs", "max_time", "limit_train_batches", "overfit_batches",
+         "fast_dev_run"), SHORTER,
+    ),
+    **dict.fromkeys(
+        ("limit_val_batches", "limit_test_batches", "limit_predict_batches", "val_check_interval",
+         "check_val_every_n_epoch", "num_sanity_val_steps"), NO_LOOP,
+    ),
+}  # fmt: skip
 
 
 class _Launch(pl.LightningModule):

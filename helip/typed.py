@@ -8,8 +8,9 @@ A field of settings says what it does to a run by its role, from which identitie
 """
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -21,23 +22,31 @@ Role = Literal["result", "schedule", "operation"]
 TARGET = "_target_"  # Hydra's name of what a node makes
 
 
-def result(*, default: Any = MISSING, default_factory: Any = MISSING) -> Any:
-    """A field that changes weights or artefacts."""
-    return _field("result", default, default_factory)
+def result(*, default: Any = MISSING, default_factory: Any = MISSING, **more: Any) -> Any:
+    """A field that changes weights or artefacts.
+
+    Args:
+        default, default_factory: as of dataclasses.field.
+        more: marks. `after=True`: changes what is made of the weights, not the weights: a resumed run may have another.
+            `firm=WHY`: no resumed run may have another, even when asked. `ordered=True`: the order of a mapping counts.
+            `rest=True`: a mapping of all that the group has besides the other fields. `inner=True`: no file of conf/
+            names it.
+    """
+    return _field("result", default, default_factory, more)
 
 
-def schedule(*, default: Any = MISSING, default_factory: Any = MISSING) -> Any:
+def schedule(*, default: Any = MISSING, default_factory: Any = MISSING, **more: Any) -> Any:
     """A field that a resumed run may change when asked."""
-    return _field("schedule", default, default_factory)
+    return _field("schedule", default, default_factory, more)
 
 
-def operation(*, default: Any = MISSING, default_factory: Any = MISSING) -> Any:
+def operation(*, default: Any = MISSING, default_factory: Any = MISSING, **more: Any) -> Any:
     """A field that changes neither weights nor artefacts."""
-    return _field("operation", default, default_factory)
+    return _field("operation", default, default_factory, more)
 
 
-def _field(role: Role, default: Any, default_factory: Any) -> Any:
-    return field(default=default, default_factory=default_factory, metadata={"role": role})
+def _field(role: Role, default: Any, default_factory: Any, more: Mapping[str, Any]) -> Any:
+    return field(default=default, default_factory=default_factory, metadata={"role": role, **more})
 
 
 def role_of(one: Field[Any]) -> Role | None:
@@ -62,29 +71,107 @@ class Leaf(Generic[Part]):
 def typed(
     cls: type[Settings], group: str, values: Mapping[str, Any], make: Callable[[Any], Any] | None = None
 ) -> Settings:
-    """A dataclass from the settings of a configuration group.
+    """A dataclass from the settings of a configuration group; a field that is a dataclass is a group inside it.
 
     Args:
         cls: the dataclass.
-        group: its name, for sentences.
+        group: its name, for sentences; "" for the whole configuration.
         values: plain values by field.
         make: what a leaf's node becomes when the leaf is called.
 
     Raises:
         HelipError: a setting that the class does not have, one that is missing, or one of another type.
     """
-    hints = get_type_hints(cls)
+    hints, made = get_type_hints(cls), {}
+    prefix = f"{group}." if group else ""
+    rest = next((one.name for one in fields(cls) if one.metadata.get("rest")), None)  # type: ignore[arg-type]
+    if rest is not None:
+        own = {name: value for name, value in values.items() if name in hints and name != rest}
+        values = {**own, rest: {name: value for name, value in values.items() if name not in own}}
     for name, value in values.items():
         if name not in hints:
             close = difflib.get_close_matches(name, hints, 1, 0.4)
-            raise HelipError(f"there is no setting {group}.{name}" + (f", did you mean {close[0]!r}?" if close else ""))
+            raise HelipError(f"there is no setting {prefix}{name}" + (f", did you mean {close[0]!r}?" if close else ""))
+        inner = settings_of(hints[name])
+        if inner is not None and isinstance(value, Mapping):
+            made[name] = typed(inner, f"{prefix}{name}", value, make)
+            continue
         if not fits(value, hints[name]):
-            raise HelipError(f"{group}.{name}={value} must be {_readable(hints[name])}")
-    leaves = {name: Leaf(value, make) for name, value in values.items() if make and get_origin(hints[name]) is Leaf}
+            raise HelipError(f"{prefix}{name}={value} must be {_readable(hints[name])}")
+        made[name] = _with_leaves(value, make) if make and _has_leaf(hints[name]) else value
     for one in fields(cls):  # type: ignore[arg-type]
         if one.name not in values and one.default is MISSING and one.default_factory is MISSING:
-            raise HelipError(f"{group}.{one.name} must be given: {group}.{one.name}=VALUE")
-    return cls(**{**values, **leaves})
+            raise HelipError(f"{prefix}{one.name} must be given: {prefix}{one.name}=VALUE")
+    return cls(**made)
+
+
+def settings_of(hint: Any) -> Any:
+    """The dataclass of settings that a hint names, perhaps beside None; None where it names none."""
+    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return next((one for one in choices if isinstance(one, type) and is_dataclass(one)), None)
+
+
+def _has_leaf(hint: Any) -> bool:
+    return get_origin(hint) is Leaf or any(_has_leaf(one) for one in get_args(hint))
+
+
+def _with_leaves(value: Any, make: Callable[[Any], Any]) -> Any:
+    """A value with its nodes as leaves; a node's own nodes are left to `make`."""
+    if isinstance(value, Mapping):
+        return Leaf(value, make) if TARGET in value else {name: _with_leaves(one, make) for name, one in value.items()}
+    return [_with_leaves(one, make) for one in value] if isinstance(value, list) else value
+
+
+def plain(value: Any) -> Any:
+    """Settings as JSON-like values, as `typed` takes them: leaves as their nodes, groups as mappings."""
+    if isinstance(value, Leaf):
+        return plain(value.node)
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {}
+        for one in fields(value):
+            inner = plain(getattr(value, one.name))
+            if one.metadata.get("rest"):
+                found |= inner
+            elif not (one.metadata.get("inner") and getattr(value, one.name) == one.default):
+                found[one.name] = inner
+        return found
+    if isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def kept(
+    cls: type, values: Mapping[str, Any], roles: Sequence[Role] = ("result", "schedule"), after: bool = True
+) -> dict[str, Any]:
+    """The settings of some roles among plain values, nested as they are; what is missing has its default.
+
+    So a record of before a setting existed compares with one of after. Without `after`: what changes the weights alone.
+    """
+    hints, found = get_type_hints(cls), {}
+    for one in fields(cls):
+        if one.metadata.get("inner") and one.name not in values:
+            continue
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        value = values.get(one.name, plain(default))
+        if one.metadata.get("rest"):
+            value = {name: inner for name, inner in values.items() if name not in hints}
+        inner = settings_of(hints[one.name])
+        if inner is not None and value is MISSING:
+            value = {}
+        if inner is not None and isinstance(value, Mapping):
+            if nested := kept(inner, value, roles, after):
+                found[one.name] = nested
+        elif role_of(one) in roles and value is not MISSING and (after or "after" not in one.metadata):
+            ordered = one.metadata.get("ordered") and isinstance(value, Mapping)
+            found[one.name] = [list(item) for item in value.items()] if ordered else plain(value)
+    return found
+
+
+def marked(cls: type, mark: str) -> dict[str, Any]:
+    """The fields of a class that have a mark, such as `firm`, with it."""
+    return {one.name: one.metadata[mark] for one in fields(cls) if mark in one.metadata}
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -100,6 +187,8 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict) and all(fits(key, inner[0]) and fits(v, inner[1]) for key, v in value.items())
     if origin is Leaf:
         return isinstance(value, Leaf) or (isinstance(value, dict) and TARGET in value)
+    if settings_of(hint) is not None:
+        return isinstance(value, settings_of(hint))
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, int | float if hint is float else hint)

@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from helip.errors import HelipError
 from helip.secrets import without_credentials
 from helip.storage.base import Shard
 from helip.storage.schemes import Storages
+from helip.typed import operation, result
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class DatasetSpec:
             keeps the default.
     """
 
-    name: str
-    path: str | list[str] | None
-    parts: dict[str, str] = field(default_factory=lambda: {"train": ":"})
-    evaluators: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    label: str | None = None
-    weights: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    members: dict[str, list[str] | None] = field(default_factory=dict[str, list[str] | None])
+    name: str = result()
+    path: str | list[str] | None = operation()  # a place; what lies there counts by its fingerprint
+    parts: dict[str, str] = result(default_factory=lambda: {"train": ":"})
+    evaluators: list[dict[str, Any]] = operation(default_factory=list)  # they count as evaluation.evaluators
+    label: str | None = operation(default=None)
+    weights: list[dict[str, Any]] = result(default_factory=list)
+    members: dict[str, list[str] | None] = result(default_factory=dict)
 
 
 def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Console) -> ShardIndex:

@@ -1,9 +1,10 @@
 """What a search is asked for, checked once."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 from helip.errors import HelipError
+from helip.typed import marked, operation, result, role_of
 
 SCORES = ("joint", "image", "text")
 BACKENDS = ("auto", "exact", "approximate", "pool")
@@ -47,18 +48,18 @@ class SearchSettings:
         memory: bytes of rounded embeddings kept in memory, the rest goes to disk; results do not depend on it.
     """
 
-    score: str = "joint"
-    depth: int = 100
-    near_duplicate: Limit = 0.98
-    min_similarity: Limit = 0.0
-    skip_first: int = 0
-    backend: str = "auto"
-    min_recall: float = 0.99
-    pool_size: int = 100_000
-    pool_redraw: int = 0
-    seed: int = 0
-    block_rows: int = 0
-    memory: int = 1 << 30
+    score: str = result(default="joint", inner=True)
+    depth: int = operation(default=100)  # a deeper index begins with a shallower one
+    near_duplicate: Limit = result(default=(0.98, 0.98), inner=True)
+    min_similarity: Limit = result(default=(0.0, 0.0), inner=True)
+    skip_first: int = result(default=0, inner=True)
+    backend: str = result(default="auto")
+    min_recall: float = result(default=0.99, of=("approximate", "auto"))
+    pool_size: int = result(default=100_000, of=("pool",))
+    pool_redraw: int = result(default=0, inner=True, of=("pool",))
+    seed: int = result(default=0, inner=True, of=("approximate", "auto", "pool"))
+    block_rows: int = operation(default=0, inner=True)
+    memory: int = operation(default=1 << 30, inner=True)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be searched for, naming the setting."""
@@ -99,16 +100,12 @@ class SearchSettings:
 
     def identity(self) -> dict[str, Any]:
         """The settings that the result depends on, JSON-like: what an artefact's hash is taken over."""
-        values = asdict(self)
-        for name in ("block_rows", "memory"):
-            del values[name]
-        if self.backend not in ("approximate", "auto"):
-            del values["min_recall"]
-        if self.backend != "pool":
-            del values["pool_size"], values["pool_redraw"]
-        if self.backend == "exact":
-            del values["seed"]
-        return {name: list(cast(Any, value)) if isinstance(value, tuple) else value for name, value in values.items()}
+        backends = marked(type(self), "of")
+        values = {one.name: getattr(self, one.name) for one in fields(self) if role_of(one) == "result"}
+        used = {name: value for name, value in values.items() if self.backend in backends.get(name, BACKENDS)}
+        return {name: list(cast(Any, value)) if isinstance(value, tuple) else value for name, value in used.items()} | {
+            "depth": self.depth
+        }
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

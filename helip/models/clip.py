@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +20,7 @@ from helip.errors import HelipError
 from helip.models import small_towers  # noqa: F401  names towers for timm
 from helip.models.checkpoints import load_clip_weights, load_state
 from helip.secrets import without_environment
+from helip.typed import operation, result
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 LOCAL, HUB, TRANSFORMERS = "local-dir:", "hf-hub:", "hf:"
@@ -40,13 +41,13 @@ class ModelSpec:
         config: a .json file with an architecture as open_clip writes them; `name` is then only what it is called.
     """
 
-    name: str
-    pretrained: str | None
-    lr: float = 1e-5
-    betas: list[float] | None = None
-    eps: float | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    config: str | None = None
+    name: str = result(firm="the weights are those of that model")
+    pretrained: str | None = result()
+    lr: float = operation(default=1e-5)  # these three count as optim.lr, optim.betas and optim.eps
+    betas: list[float] | None = operation(default=None, inner=True)
+    eps: float | None = operation(default=None, inner=True)
+    arguments: dict[str, Any] = result(default_factory=dict)
+    config: str | None = result(default=None, inner=True)
 
     def identity(self) -> dict[str, Any]:
         """What the weights depend on: a file or folder counts by its content, a tag by its name."""

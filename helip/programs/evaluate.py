@@ -1,32 +1,38 @@
-"""python evaluate.py: metrics of checkpoints, side by side."""
+"""evaluate: metrics of checkpoints, side by side."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from helip.evaluation.embed import Found
 from helip.evaluation.samples import values_of
 from helip.models.clip import ModelSpec, create_clip
-from helip.programs.build import Config, Instantiate
 from helip.programs.compare import column_name, write_comparison
 from helip.programs.session import Session
+from helip.programs.settings import SharedSettings
 from helip.training.trained import checkpoint_model
+from helip.typed import result
 
 
-def evaluate(config: Config, folder: Path, instantiate: Instantiate) -> None:
+@dataclass(frozen=True)
+class EvaluateSettings(SharedSettings):
+    """conf/evaluate.yaml: `checkpoint` names files or run folders; None: the model itself."""
+
+    checkpoint: str | list[str] | None = result()
+
+
+def evaluate(settings: EvaluateSettings, folder: Path) -> None:
     """Metrics of one or several checkpoints, or of ${model}, side by side."""
-    session = Session("evaluate", config, folder, instantiate)
-    folder = session.folder
+    session = Session("evaluate", settings, folder)
     board = session.dashboard("evaluate")
-    index = session.open_index() if session.common.dataset.path is not None else None
-    asked = config["checkpoint"]
-    models = [
-        checkpoint_model(Path(path), session.common.model)
-        for path in ([asked] if isinstance(asked, str) else asked or [])
-    ]
+    index = session.open_index() if settings.dataset.path is not None else None
+    asked = settings.checkpoint
+    paths = [asked] if isinstance(asked, str) else asked or []
+    models = [checkpoint_model(Path(path), settings.model) for path in paths] or [settings.model]
     measured: dict[str, Found] = {}
     specs: dict[str, ModelSpec] = {}
-    for spec in models or [session.common.model]:
+    for spec in models:
         name = column_name(str(spec.pretrained), specs)
         specs[name], measured[name] = spec, session.measure(create_clip(spec), index)
     if session.rank == 0:
-        write_comparison(measured, specs, session.evaluators, session.common.dataset.name, folder, session.console)
+        write_comparison(measured, specs, session.evaluators, settings.dataset.name, session.folder, session.console)
         board.evaluated({name: values_of(found) for name, found in measured.items()})

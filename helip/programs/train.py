@@ -1,7 +1,8 @@
-"""python train.py: continued training with hard pairs, evaluated before and after."""
+"""train: continued training with hard pairs, evaluated before and after."""
 
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +10,25 @@ import pytorch_lightning as pl
 
 from helip.artifacts.atomic import write_json
 from helip.artifacts.datasets import shard_weights
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
 from helip.data.plans.contract import PlanData, units_per_step
 from helip.errors import HelipError
 from helip.evaluation.best import FILE as BEST
 from helip.evaluation.best import BestCheckpoint, check_choice, check_metric
 from helip.evaluation.clip_embed import ClipEmbed, inside_fit_drive, predict_drive
 from helip.evaluation.results import results
-from helip.mining.request import Mined, training_rows
+from helip.mining.request import Mined, Rows, training_rows
 from helip.models.checkpoints import export_clip, interpolate, read_checkpoint
-from helip.models.clip import create_clip
-from helip.programs import build
+from helip.models.clip import Clip, create_clip
 from helip.programs.advice import print_advice
-from helip.programs.build import Config, Instantiate
-from helip.programs.compare import (
-    benchmark_names,
-    best_column,
-    print_metrics,
-)
+from helip.programs.compare import benchmark_names, best_column, print_metrics
+from helip.programs.continued import finished, record_of, resumed
 from helip.programs.hard_pairs import ensure_hard_pairs
 from helip.programs.keeping import Start, best_alpha, choosers
+from helip.programs.requests import mining_request
 from helip.programs.session import Session
+from helip.programs.settings import SharedSettings
 from helip.programs.training import (
     build_module,
     build_stream,
@@ -36,117 +36,106 @@ from helip.programs.training import (
     evaluation_callback,
     fit,
     make_loggers,
+    own_callbacks,
 )
 from helip.programs.verify import origin
-from helip.tracking.jobs import job_settings
 from helip.tracking.log import StepLog
 from helip.tracking.run import provenance
 from helip.training.averaging import Ema
 from helip.training.module import HelipModule
+from helip.training.optim import OptimSettings
 from helip.training.resume_guard import fixed_record
 from helip.training.seen import SeenRows
+from helip.training.settings import ExportSettings, TrainSettings
+from helip.typed import Leaf, result
 
 TOY, TOY_DATA = "emoji_tiny", "emoji"
 
 
-def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
+@dataclass(frozen=True)
+class TrainingSettings(SharedSettings):
+    """conf/train.yaml; `callbacks` are Lightning's or the user's, by a name each."""
+
+    optim: OptimSettings = result()
+    train: TrainSettings = result()
+    export: ExportSettings = result()
+    callbacks: dict[str, Leaf[pl.Callback]] = result()
+
+
+def train(settings: TrainingSettings, folder: Path) -> None:
     """Ensure the hard pairs, evaluate, fit, evaluate again; the run folder holds all of it."""
-    session = Session("train", config, folder, instantiate)
-    folder = session.folder
-    if session.common.dataset.path is None:
-        raise HelipError("dataset=none has no images to train on: name a dataset")
-    pairs, settings = build.pair_settings(config, instantiate), build.train_settings(config, instantiate)
-    settings.loss()  # refuses a margin now, not after hours of mining
-    stream, evaluators, alpha = session.common.stream, session.evaluators, build.export_alpha(config)
-    if settings.best:
-        check_choice(settings.best, evaluators)
-    by = choosers(evaluators, session.common.dataset) if alpha is None else []
-    how = pairs.plan()
-    how.check(stream.batch_size)
+    session = Session("train", settings, folder)
+    _check(session, settings)
+    callbacks, alpha = own_callbacks(settings.callbacks), settings.export.share
+    by = choosers(session.evaluators, settings.dataset) if alpha is None else []
+    how = settings.helip.plan()
+    how.check(settings.data.batch_size)
     index = session.open_index()
-    if session.finished(settings, index.fingerprint):
+    record = record_of(settings, index.fingerprint)
+    if finished(session, record, settings.train.skip_finished):
         return
-    rows = training_rows(index, session.common.dataset)
-    steps, optim = settings.steps(rows.usable, stream.batch_size), build.optim_settings(config)
-    fixed = build.fixed_settings(config, index.fingerprint)
-    settings = session.resumed(settings, fixed_record(optim, steps, fixed))
-    mined: Mined | None = None
-    if how.mines:
-        request = build.mining_request(config, instantiate)
-        mined = ensure_hard_pairs(request, rows, session.trainer, session.console, config["mine"]["auto_limit"])
-        session.console.print(f"hard pairs: {mined.folder}")
-    known = PlanData(
-        rows.wanted,
-        index.starts,
-        stream.batch_size,
-        config["seed"],
-        stream.window,
-        shard_weights(index, session.common.dataset),
-        mined.index if mined else None,
-        session.common.artifacts / session.common.dataset.name / "partitions",
-        session.console,
-    )
-    plan = how.bind(known)
-    clip = create_clip(session.common.model)
-    if session.common.model.name == TOY and session.common.dataset.name != TOY_DATA:
-        session.console.print(
-            f"note: {TOY} is a toy that has seen the embedded emoji alone: model=vit_b_32 for real data"
-        )
-    data = build_stream(index, clip, plan, stream, config["seed"], steps)
-    session.console.print(describe_length(settings, stream, data, clip, rows.usable, session.trainer.world_size))
+    rows, stream = training_rows(index, settings.dataset), session.stream
+    steps = settings.train.steps(rows.usable, stream.batch_size)
+    fixed = settings.fixed(index.fingerprint)
+    asked = resumed(session, settings.train, fixed_record(settings.optim, steps, fixed))
+    mined = _hard_pairs(session, settings, rows, how.mines)
+    hard = mined.index if mined else None
+    plan = how.bind(_plan_data(session, settings, index, rows, hard))
+    clip = create_clip(settings.model)
+    data = build_stream(index, clip, plan, stream, settings.seed, steps)
+    session.console.print(describe_length(asked, stream, data, clip, rows.usable, session.trainer.world_size))
     embed = session.embed(clip, index, predict_drive(session.trainer), session.trainer.strategy.root_device)
-    advice = print_advice(
-        embed,
-        rows.wanted,
-        mined.index if mined else None,
-        pairs.topk,
-        stream.batch_size,
-        config["seed"],
-        session.console,
-        settings.advice_budget(steps * stream.batch_size),
-    )
+    budget = asked.advice_budget(steps * stream.batch_size)
+    topk, seed = settings.helip.topk, settings.seed
+    advice = print_advice(embed, rows.wanted, hard, topk, stream.batch_size, seed, session.console, budget)
     before = session.evaluate(clip, index)
-    if settings.best:
-        check_metric(settings.best, before)
-    start = {name: value.clone() for name, value in clip.model.state_dict().items()} if alpha != 1 else None
+    if asked.best:
+        check_metric(asked.best, before)
+    start = _copied(clip) if alpha != 1 else None
     began = Start(embed, rows.wanted)
-    fixed |= {"hard_pairs": origin(mined.index) if mined else None}
-    module = build_module(clip, pairs, optim, steps, settings, fixed, {"dose": advice["dose"]})
-    ema = [Ema(settings.ema)] if settings.ema is not None else []
+    fixed |= {"hard_pairs": origin(hard) if hard else None}
+    module = build_module(clip, settings.helip, settings.optim, steps, asked, fixed, {"dose": advice["dose"]})
+    ema = [Ema(asked.ema)] if asked.ema is not None else []
 
     def make_embed(trainer: pl.Trainer, _: pl.LightningModule) -> ClipEmbed:
         return session.embed(clip, index, inside_fit_drive(trainer), trainer.strategy.root_device)
 
     per_epoch = max(1, math.ceil(rows.usable / stream.batch_size))
-    averaged = ema[0].averaged if ema else nullcontext
-    max_drop = session.common.evaluation.max_drop
-    evaluation = evaluation_callback(evaluators, make_embed, settings, per_epoch, before, averaged, max_drop)
-    best = [BestCheckpoint(folder / "checkpoints", settings.best)] if settings.best else []
+    averaged, max_drop = ema[0].averaged if ema else nullcontext, settings.evaluation.max_drop
+    evaluation = evaluation_callback(session.evaluators, make_embed, asked, per_epoch, before, averaged, max_drop)
+    best = [BestCheckpoint(session.folder / "checkpoints", asked.best)] if asked.best else []
     board = session.dashboard("train")
     board.uses(mined)
     board.starts_from(before)
-    loggers = [*make_loggers(config["logger"]["csv"], folder), *board.loggers()] if session.rank == 0 else []
+    loggers = [*make_loggers(settings.logger.csv, session.folder), *board.loggers()] if session.rank == 0 else []
     seen = SeenRows(len(rows.wanted))
-    callbacks = [StepLog(session.console.print), *ema, seen, evaluation, *best]
-    pl.seed_everything(config["seed"], verbose=False)  # what came before depends on what was found on the disk
-    trainer = fit(module, data, session.common.trainer, settings, callbacks, loggers, folder)
+    logged = [StepLog(session.console.print)]
+    pl.seed_everything(settings.seed, verbose=False)  # what came before depends on what was found on the disk
+    trainer = fit(
+        module,
+        data,
+        settings.trainer,
+        asked,
+        [*logged, *ema, seen, evaluation, *best, *callbacks],
+        loggers,
+        session.folder,
+    )
     columns = {"before": before, **best_column(best, evaluation.history), "after": evaluation.last}
     after = began.drift(embed)
     drift = {"before": dict.fromkeys(after, 0.0), "after": after}
     if start is not None:
-        end = {name: value.clone() for name, value in clip.model.state_dict().items()}
+        end = _copied(clip)
         if alpha is None:
             alpha = best_alpha(start, end, clip.model.load_state_dict, embed, by, session.console)
         clip.model.load_state_dict(interpolate(start, end, alpha))
         columns[f"alpha {alpha:g}"] = session.evaluate(clip, index)
         drift[f"alpha {alpha:g}"] = began.drift(embed)
     if session.rank == 0:
-        targets = units_per_step(plan)
         about = {
-            **job_settings(config, index.fingerprint),
+            **record,
             "steps": trainer.global_step,
             "pairs": trainer.global_step * stream.batch_size,
-            "targets": trainer.global_step * targets,
+            "targets": trainer.global_step * units_per_step(plan),
             "seen": seen.counts(),
             "usable_rows": rows.usable,
             "advice": advice,
@@ -157,6 +146,51 @@ def train(config: Config, folder: Path, instantiate: Instantiate) -> None:
     board.trained(columns)
 
 
+def _copied(clip: Clip) -> dict[str, Any]:
+    """The weights as they are now."""
+    return {name: value.clone() for name, value in clip.model.state_dict().items()}
+
+
+def _check(session: Session, settings: TrainingSettings) -> None:
+    """What can be refused before hours of mining is refused now."""
+    if settings.dataset.path is None:
+        raise HelipError("dataset=none has no images to train on: name a dataset")
+    settings.train.loss()
+    if settings.train.best:
+        check_choice(settings.train.best, session.evaluators)
+    if settings.model.name == TOY and settings.dataset.name != TOY_DATA:
+        session.console.print(
+            f"note: {TOY} is a toy that has seen the embedded emoji alone: model=vit_b_32 for real data"
+        )
+
+
+def _plan_data(
+    session: Session, settings: TrainingSettings, index: ShardIndex, rows: Rows, hard: HardPairIndex | None
+) -> PlanData:
+    """What a batch plan may know."""
+    return PlanData(
+        rows.wanted,
+        index.starts,
+        settings.data.batch_size,
+        settings.seed,
+        settings.data.window,
+        shard_weights(index, settings.dataset),
+        hard,
+        settings.artifacts / settings.dataset.name / "partitions",
+        session.console,
+    )
+
+
+def _hard_pairs(session: Session, settings: TrainingSettings, rows: Rows, wanted: bool) -> Mined | None:
+    """Found or mined; None where none are wanted."""
+    if not wanted:
+        return None
+    limit = settings.mine.auto_limit
+    mined = ensure_hard_pairs(mining_request(settings), rows, session.trainer, session.console, limit)
+    session.console.print(f"hard pairs: {mined.folder}")
+    return mined
+
+
 def _finish(
     session: Session,
     module: HelipModule,
@@ -165,7 +199,7 @@ def _finish(
     about: dict[str, Any],
 ) -> None:
     """final.pt (the last of the columns), best.pt, results.json, and the table."""
-    folder, common = session.folder, session.common
+    folder, settings = session.folder, session.settings
     final = export_clip(module, folder / "final.pt")
     best = folder / "checkpoints" / BEST
     if best.is_file():
@@ -175,12 +209,12 @@ def _finish(
     last = folder / "checkpoints" / f"step-{trainer.global_step:06d}.ckpt"
     last = last if last.is_file() else trainer.ckpt_path  # of another folder, at whose last step this run began
     pretrained = {name: str(final if name == list(columns)[-1] else last) for name in columns}
-    pretrained["before"] = str(common.model.pretrained)
+    pretrained["before"] = str(settings.model.pretrained)
     pretrained |= {name: str(folder / "best.pt") for name in columns if name.startswith("best ")}
     content = results(
         columns,
-        dataset=common.dataset.name,
-        model=common.model.name,
+        dataset=settings.dataset.name,
+        model=settings.model.name,
         pretrained=pretrained,
         about=about | provenance(),
         names=benchmark_names(session.evaluators),

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    RichProgressBar,
+)
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy
 
@@ -16,6 +21,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.datamodule import HelipDataModule
 from helip.data.plans.contract import BatchPlan, units_per_step
 from helip.data.reader import SampleReader, random_read_rate
+from helip.data.settings import StreamSettings
 from helip.data.transforms import draft_size
 from helip.data.units import UnitReader
 from helip.errors import HelipError
@@ -23,7 +29,6 @@ from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.embed import Evaluator
 from helip.models.clip import Clip
 from helip.models.towers import prepare_towers
-from helip.programs.settings import PairSettings, StreamSettings, TrainSettings
 from helip.ranks import TrainerSpec, describe_loader, loader_prefetch
 from helip.training.anchor import Anchor
 from helip.training.diverged import StopWhenDiverged
@@ -34,6 +39,8 @@ from helip.training.optim import OptimSettings
 from helip.training.resume_guard import recorded
 from helip.training.run_files import CHECKPOINTS, MetricsLog, run_of, set_aside
 from helip.training.saving import Checkpoints
+from helip.training.settings import PairSettings, TrainSettings
+from helip.typed import Leaf
 
 
 def build_stream(
@@ -83,6 +90,25 @@ def describe_length(
     )
 
 
+# Callbacks of Lightning's that would break what a training promises -> why.
+REFUSED = {
+    GradientAccumulationScheduler: "it averages losses of small batches: raise data.batch_size and train.accum_freq",
+    BatchSizeFinder: "it trains on batches of other sizes: set data.batch_size",
+    LearningRateFinder: "it trains before the training: sweep over optim.lr",
+}
+
+
+def own_callbacks(leaves: Mapping[str, Leaf[pl.Callback]]) -> list[pl.Callback]:
+    """The user's callbacks, made. Raises HelipError for one that is none, or would break what a training promises."""
+    made = {name: leaf() for name, leaf in leaves.items()}
+    for name, one in made.items():
+        if not isinstance(one, pl.Callback):
+            raise HelipError(f"callbacks.{name} makes a {type(one).__name__}, which is no callback of Lightning")
+        if why := next((why for kind, why in REFUSED.items() if isinstance(one, kind)), None):
+            raise HelipError(f"callbacks.{name} is refused: {why}")
+    return list(made.values())
+
+
 class StepBar(RichProgressBar):
     """Counts the steps of the whole training, in a resumed run as well."""
 
@@ -112,21 +138,21 @@ def fit(
         folder / CHECKPOINTS, settings.checkpoint_every, settings.checkpoint_minutes, settings.keep_checkpoints
     )
     resume = Path(settings.resume) if settings.resume else None
+    asked: dict[str, Any] = {"enable_model_summary": False} | trainer_spec.training_arguments()
     trainer = pl.Trainer(
-        **trainer_spec.arguments(),
+        **asked,
         max_steps=data.steps,
         max_epochs=-1 if resume else 1,  # the loader is as long as the training; a finished one may go on for longer
         logger=list(loggers),
         callbacks=[
             StopWhenDiverged(folder / CHECKPOINTS),
             SpeedMonitor(read_rate(data)),
-            StepBar(),
+            *([StepBar()] if asked.get("enable_progress_bar", True) else []),
             *callbacks,
             checkpoints,
         ],
         log_every_n_steps=max(1, min(settings.log_every, data.steps)),
         use_distributed_sampler=False,
-        enable_model_summary=False,
         num_sanity_val_steps=0,
         default_root_dir=folder,
     )
@@ -138,6 +164,9 @@ def fit(
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except pickle.UnpicklingError as error:
         raise HelipError(f"{resume} cannot be read without running code from it: no checkpoint of HELIP") from error
+    if trainer.is_global_zero and trainer_spec.profiler is not None:
+        profiler: Any = trainer.profiler  # type: ignore[attr-defined]
+        print(profiler.summary(), flush=True)  # Lightning logs it, where nobody is told to look
     return trainer
 
 

@@ -13,7 +13,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -28,6 +28,7 @@ from helip.mining.request import Mined
 from helip.report.gallery import read_gallery
 from helip.secrets import without_secrets
 from helip.tracking.run import provenance
+from helip.typed import operation, plain
 
 PATIENCE = 5  # seconds for the server to answer at all
 SENDING = 600.0  # seconds at the end of a run for what has not been sent; it stays on disk
@@ -42,10 +43,10 @@ ONLINE = ("online", "shared")
 class WandbSettings:
     """logger.wandb: where runs go; `name` null lets W&B invent one."""
 
-    project: str
-    entity: str | None = None
-    name: str | None = None
-    tags: list[str] = field(default_factory=list)
+    project: str = operation()
+    entity: str | None = operation(default=None)
+    name: str | None = operation(default=None)
+    tags: list[str] = operation(default_factory=list)
 
 
 class Dashboard:
@@ -195,7 +196,7 @@ def start_dashboard(
     group: str | None,
     job_type: str,
     folder: Path,
-    config: Mapping[str, Any],
+    program: Any,
     console: Console,
 ) -> Dashboard:
     """Begin the W&B run of a program; call it on rank 0 only.
@@ -205,7 +206,7 @@ def start_dashboard(
         group: of the study; None: the name of the sweep's folder if the run folder lies in one.
         job_type: mine, train or evaluate.
         folder: of the run; W&B's files go below it.
-        config: resolved; recorded without secrets, nested as it is.
+        program: settings of the program; recorded without secrets, nested as they are.
         console: where W&B is said to be off.
 
     Raises:
@@ -221,7 +222,7 @@ def start_dashboard(
         console.print("W&B is off (WANDB_MODE=disabled)")
         return Dashboard()
     said = {**asdict(settings), "group": group or sweep_of(folder)}
-    said["config"] = {**config, "provenance": provenance(), "run_folder": str(folder)}
+    said["config"] = {**plain(program), "provenance": provenance(), "run_folder": str(folder)}
     arguments = without_secrets(said) | {"job_type": job_type, "dir": str(folder)}
     arguments["settings"] = wandb.Settings(**_quiet_settings())
     run = None

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from helip.errors import HelipError
+from helip.typed import schedule
 
 # resblocks of open_clip; blocks, layers and stages of timm; layerN of ResNets; layer of Hugging Face's text towers
 BLOCK = re.compile(r"\.(?:resblocks|blocks|layers|stages|layer)\.?(\d+)\.")
@@ -28,24 +29,23 @@ class OptimSettings:
         lr: peak learning rate. 1e-5 continues a trained CLIP; open_clip's 5e-4 is for training from scratch.
         warmup: optimizer steps if an int, a share of max_steps in [0, 1) if a float.
         weight_decay: of matrices; vectors, biases, norms and the temperature have none. 0.2 is open_clip's.
-        beta1: decay of AdamW's mean; beta2: of its mean square; eps: its denominator's floor.
+        betas: decay of AdamW's mean, and of its mean square; eps: its denominator's floor.
         layer_decay: factor of the learning rate from each block of a tower to the one below it; 1: the same for all.
             Embeddings lie below the first block, projections and last norms have the full rate (arXiv 2106.08254).
     """
 
-    lr: float = 1e-5
-    warmup: float | int = 0.05
-    weight_decay: float = 0.2
-    beta1: float = 0.9
-    beta2: float = 0.98
-    eps: float = 1e-6
-    layer_decay: float = 1.0
+    lr: float = schedule(default=1e-5)
+    warmup: float | int = schedule(default=0.05)
+    weight_decay: float = schedule(default=0.2)
+    betas: list[float] = schedule(default_factory=lambda: [0.9, 0.98])
+    eps: float = schedule(default=1e-6)
+    layer_decay: float = schedule(default=1.0, firm="the moments are kept by its groups")
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise HelipError(f"optim.lr is {self.lr}: give a positive learning rate")
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise HelipError(f"optim.betas=[{self.beta1}, {self.beta2}]: give two numbers from 0, below 1")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise HelipError(f"optim.betas={self.betas} must be two numbers from 0, below 1: optim.betas=[0.9,0.98]")
         if not (self.eps >= 0 and self.weight_decay >= 0):
             raise HelipError(f"optim.eps={self.eps} and optim.weight_decay={self.weight_decay} must not be negative")
         if not 0 < self.layer_decay <= 1:
@@ -140,7 +140,7 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, fused: bool = Tru
     return torch.optim.AdamW(
         groups,
         lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
+        betas=(settings.betas[0], settings.betas[1]),
         eps=settings.eps,
         fused=True if fused and devices <= {"cpu", "cuda"} else None,
     )
@@ -163,9 +163,9 @@ def overrule(checkpoint: dict[str, Any], settings: OptimSettings, max_steps: int
             peak = settings.lr * group.get("lr_scale", 1.0)
             peaks.append(peak)
             group["initial_lr"], group["lr"] = peak, peak * lr_factor(checkpoint["global_step"], max_steps, steps)
-            group["betas"], group["eps"] = (settings.beta1, settings.beta2), settings.eps
+            group["betas"], group["eps"] = (settings.betas[0], settings.betas[1]), settings.eps
             if group["weight_decay"]:
                 group["weight_decay"] = settings.weight_decay
-    for schedule in checkpoint.get("lr_schedulers", []):
-        factor = lr_factor(schedule["last_epoch"], max_steps, steps)
-        schedule["base_lrs"], schedule["_last_lr"] = peaks, [peak * factor for peak in peaks]
+    for state in checkpoint.get("lr_schedulers", []):
+        factor = lr_factor(state["last_epoch"], max_steps, steps)
+        state["base_lrs"], state["_last_lr"] = peaks, [peak * factor for peak in peaks]

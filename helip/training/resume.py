@@ -8,21 +8,11 @@ from typing import Any
 from helip.artifacts.atomic import read_json
 from helip.errors import HelipError
 from helip.models.checkpoints import read_checkpoint
-from helip.secrets import without_secrets
 from helip.training.resume_guard import changes, recorded, refusal
 from helip.training.run_files import CHECKPOINTS as FOLDER
 from helip.training.run_files import checkpoints_in, cut_off, newest_good
 
 AUTO = "auto"
-# Settings of how a run is carried out, not of what it computes: a run goes on under others.
-CHECKPOINTS = ("checkpoint_every", "checkpoint_minutes", "keep_checkpoints")
-OPERATION = {
-    "train": ("resume", "skip_finished", "allow_change", "log_every", "accum_freq", "advise", *CHECKPOINTS),
-    "data": ("workers", "prefetch"),
-    "encoders": ("compile",),
-    "trainer": ("accelerator", "devices", "num_nodes", "strategy"),  # precision is another result
-}
-OPERATION_GROUPS = ("logger", "paths", "mine")
 
 
 def find_checkpoint(path: Path, warn: Callable[[str], None] = lambda line: None) -> Path:
@@ -48,7 +38,9 @@ def find_checkpoint(path: Path, warn: Callable[[str], None] = lambda line: None)
 
 def auto_checkpoint(
     folder: Path,
-    config: dict[str, Any],
+    runs: Path,
+    wanted: Any,
+    identity: Callable[[Any], Any],
     warn: Callable[[str], None],
     fixed: Mapping[str, Any] | None = None,
     allow_change: bool = False,
@@ -57,7 +49,9 @@ def auto_checkpoint(
 
     Args:
         folder: of this run, whose config.json may be written already.
-        config: resolved; train.resume and other settings of operation do not count.
+        runs: where the folders of runs lie.
+        wanted: what decides the weights and the metrics of this run.
+        identity: the same of another run, from its config.json.
         warn: called with a sentence about each checkpoint that is cut off or of another experiment.
         fixed: what a checkpoint must have recorded (helip.training.resume_guard), so far as it is known.
         allow_change: train.allow_change, a checkpoint may have recorded something else.
@@ -69,11 +63,9 @@ def auto_checkpoint(
     own = _newest(folder, warn, fault)
     if own is not None:
         return own
-    wanted = computed(without_secrets(config))
-    runs = Path(config["paths"]["runs"])
     others = {*folder.parent.glob("*/config.json"), *runs.glob("*/*/config.json"), *runs.glob("*/*/*/config.json")}
     for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        if path.parent.resolve() == folder.resolve() or computed(read_json(path)) != wanted:
+        if path.parent.resolve() == folder.resolve() or identity(read_json(path)) != wanted:
             continue
         found = _newest(path.parent, warn, fault)
         if (path.parent / "results.json").exists() and (found or not checkpoints_in(path.parent / FOLDER)):
@@ -98,18 +90,3 @@ def _other_experiment(path: Path, fixed: Mapping[str, Any], allow_change: bool) 
         return "is no checkpoint of a training"
     why = refusal(changed, allow_change)
     return f"is of another training ({'; '.join(changed.values())})" if why is not None else None
-
-
-def computed(config: Any) -> Any:
-    """The configuration without its settings of operation: what decides the weights and the metrics."""
-    if not isinstance(config, dict):
-        return None
-    kept = {name: value for name, value in config.items() if name not in OPERATION_GROUPS}
-    if index := config.get("paths", {}).get("index"):  # hard pairs that somebody named; the other paths are places
-        kept["index"] = index
-    for group, names in OPERATION.items():
-        if isinstance(kept.get(group), dict):
-            kept[group] = {name: value for name, value in kept[group].items() if name not in names}
-    if isinstance(caption := kept.get("data", {}).get("caption"), dict):  # the first of the sources is embedded
-        kept["data"]["caption"] = [list(source) for source in caption.items()]
-    return {name: value for name, value in kept.items() if value != {}}

@@ -8,18 +8,18 @@ from typing import Any
 
 from helip.errors import HelipError
 from helip.models.checkpoints import described, read_checkpoint
+from helip.models.clip import ModelSpec
 from helip.training.optim import OptimSettings
-from helip.typed import TARGET
+from helip.training.settings import TrainSettings
+from helip.typed import TARGET, marked
 
 FIXED_KEY = "helip_fixed"
 OURS = {"helip", "state_dict", "global_step", "loops"}  # what a checkpoint holds that a training can go on from
 # train.allow_change does not change these: the checkpoint's tensors would not fit.
 FIRM = {
-    "optim.layer_decay": "the moments are kept by its groups",
-    "train.lock_image": "the moments are those of the unlocked weights",
-    "train.lock_text": "the moments are those of the unlocked weights",
-    "train.logit_scale": "a temperature that is trained has moments, and a fixed one has none",
-    "model.name": "the weights are those of that model",
+    f"{group}.{name}": why
+    for group, settings in (("optim", OptimSettings), ("train", TrainSettings), ("model", ModelSpec))
+    for name, why in marked(settings, "firm").items()
 }
 
 # What older checkpoints call by a word -> the class that the word means.
@@ -44,6 +44,8 @@ def fixed_record(optim: OptimSettings, max_steps: int, fixed: Mapping[str, Any])
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     """Name -> "NAME was X and is Y" of the settings that differ; what an older checkpoint does not record does not."""
+    if "optim.beta1" in before:  # an older checkpoint
+        before = {**before, "optim.betas": [before["optim.beta1"], before["optim.beta2"]]}
     return {
         name: f"{name} was {before[name]} and is {value}"
         for name, value in now.items()
@@ -54,6 +56,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]
 def _same(name: str, before: Any, now: Any) -> bool:
     if isinstance(before, str) and isinstance(now, dict):  # its arguments were settings of their own then
         return WORDS.get((name, before)) == now.get(TARGET)
+    if isinstance(before, dict) and isinstance(now, list):  # a mapping whose order counts, of an older checkpoint
+        before = [list(item) for item in before.items()]
     return before == now
 
 

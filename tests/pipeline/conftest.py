@@ -15,9 +15,11 @@ import hydra
 import open_clip
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from helip.cli import ROOT, launch, register_resolvers
+from helip.cli import CONF, launch, register_resolvers
+from helip.config import read
 from helip.report.contact_sheet import contact_sheet
 from helip.report.mining_report import draw_pictures
 from tests.samples import write_shards
@@ -88,9 +90,14 @@ def call(name: str, folder: Path, *overrides: str, draw: bool = False, run: Path
 def compose(name: str, *overrides: str) -> dict[str, Any]:
     """The resolved configuration of a program, as its stage gets it."""
     register_resolvers()
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config: Any = OmegaConf.to_container(hydra.compose(name, list(overrides)), resolve=True, throw_on_missing=True)
     return config
+
+
+def settings(name: str, *overrides: str) -> Any:
+    """The typed settings of a program."""
+    return read(name, compose(name, *overrides), instantiate)
 
 
 @dataclass

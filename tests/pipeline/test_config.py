@@ -10,16 +10,15 @@ from typing import Any
 import pytest
 from hydra.utils import get_method, instantiate
 
-from helip.cli import ROOT, Config
+from helip.cli import ROOT
+from helip.config import read
 from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
-from helip.evaluation.suite import build_evaluators
-from helip.programs import build
-from helip.programs.build import wandb_settings
+from helip.programs.requests import mining_request
 from helip.programs.training import make_loggers
 from helip.training.losses import HelipLoss, HelipSigLipLoss
 from helip.training.margins import ConstantMargin, HardNegativeMargin, Margin, SimilarityMargin
-from tests.pipeline.conftest import compose
+from tests.pipeline.conftest import compose, settings
 
 # What an option leaves to the user.
 GIVEN = {
@@ -38,38 +37,39 @@ def options() -> list[str]:
     return [f"{path.parent.name}='{path.stem}'" for path in files]
 
 
-def understood(config: Config) -> None:
+def understood(name: str, *overrides: str) -> None:
     """Whatever the stages read goes through its typed settings; encoders are called with the names they have."""
     created: list[str] = []
 
-    def instantiate(node: dict[str, Any]) -> None:
+    def make(node: dict[str, Any]) -> Any:
         target = get_method(node["_target_"])
         inspect.signature(target).bind(**{name: value for name, value in node.items() if name != "_target_"})
         created.append(node["_target_"])
+        return instantiate(node) if "encoders" not in node["_target_"] and "packaged" not in node["_target_"] else None
 
-    common = build.common(config)
-    assert "train" in common.dataset.parts
-    if build.pair_settings(config, instantiate).mines:
-        request = build.mining_request(config, instantiate)
+    config = compose(name, *overrides)
+    asked = read(name, config, make)
+    assert "train" in asked.dataset.parts
+    if asked.helip.mines:
+        request = mining_request(asked)
         if isinstance(request.embedding, Precomputed):
             assert request.embedding.image == Path("a.npy")
         else:
             json.dumps(request.embedding.identity)
-            if config["encoders"]["name"] != "clip":
+            if asked.encoders.name != "clip":
                 request.embedding.create()
                 assert len(created) == 2
-    evaluation = config["evaluation"]
-    built = build_evaluators(evaluation["evaluators"], evaluation["imagenet"], evaluation["sets"])
-    assert len(built) == len(evaluation["evaluators"]) + len(evaluation["sets"])
-    if "train" in config:
-        build.train_settings(config, instantiate)
-        build.optim_settings(config)
+    evaluation = asked.evaluation
+    assert len(evaluation.build()) == len(evaluation.evaluators) + len(evaluation.sets)
+    asked.helip.margin()
+    if name == "train":
+        asked.train.loss()
 
 
 @pytest.mark.parametrize("program", ["mine", "train", "evaluate"])
 def test_the_defaults(program: str) -> None:
+    understood(program)
     config = compose(program)
-    understood(config)
     assert config["dataset"]["name"] == "emoji" and config["encoders"]["name"] == "clip"
     assert Path(config["dataset"]["path"]).is_dir()
 
@@ -78,10 +78,10 @@ def test_the_defaults(program: str) -> None:
 def test_every_option_of_every_group(option: str) -> None:
     given = GIVEN.get(option.replace("'", ""), [])
     group = option.split("=")[0]
-    understood(compose("train", option, *given))
+    understood("train", option, *given)
     if group not in TRAIN_ONLY and group != "experiment":
-        understood(compose("mine", option, *given))
-        understood(compose("evaluate", option, *given))
+        understood("mine", option, *given)
+        understood("evaluate", option, *given)
 
 
 def test_every_group_has_a_file_that_is_tested() -> None:
@@ -92,9 +92,9 @@ def test_every_group_has_a_file_that_is_tested() -> None:
 def test_the_same_overrides_name_the_same_artefacts() -> None:
     """mine.py and train.py share conf/base.yaml; a helip arm changes no more than its rules."""
     overrides = ["dataset=flickr8k", "encoders=effnet_minilm", "helip.topk=7"]
-    requests = [build.mining_request(compose(name, *overrides), lambda node: None) for name in ("mine", "train")]
+    requests = [mining_request(settings(name, *overrides)) for name in ("mine", "train")]
     assert requests[0].settings() == requests[1].settings()
-    other = build.mining_request(compose("mine", *overrides, "search.depth=7"), lambda node: None)
+    other = mining_request(settings("mine", *overrides, "search.depth=7"))
     assert other.settings() == requests[0].settings()  # neither topk nor depth names the artefact
 
 
@@ -124,23 +124,21 @@ def test_arms_of_the_method() -> None:
 )
 @pytest.mark.parametrize(("name", "loss"), [("clip", HelipLoss), ("siglip", HelipSigLipLoss)])
 def test_a_loss_with_its_margin(override: str, kind: type, held: dict[str, Any], name: str, loss: type) -> None:
-    settings = build.train_settings(
-        compose("train", override, f"loss={name}", "helip.mask_duplicates=false"), instantiate
-    )
-    made = settings.loss()
+    asked = settings("train", override, f"loss={name}", "helip.mask_duplicates=false").train
+    made = asked.loss()
     assert type(made) is loss and type(made.margin) is kind and not made.mask_duplicates
     assert {name: getattr(made.margin, name) for name in held} == held
 
 
 def test_loggers(tmp_path: Path) -> None:
-    config = compose("train")
-    assert [type(logger).__name__ for logger in make_loggers(config["logger"]["csv"], tmp_path)] == ["MetricsLog"]
-    assert make_loggers(False, tmp_path) == [] and wandb_settings(config) is None
+    logger = settings("train").logger
+    assert [type(one).__name__ for one in make_loggers(logger.csv, tmp_path)] == ["MetricsLog"]
+    assert make_loggers(False, tmp_path) == [] and logger.wandb is None
     for program in ("mine", "train", "evaluate"):
-        settings = wandb_settings(compose(program, "logger=wandb", "logger.wandb.tags=[a]"))
-        assert settings is not None and (settings.project, settings.tags) == ("helip", ["a"])
+        wandb = settings(program, "logger=wandb", "logger.wandb.tags=[a]").logger.wandb
+        assert wandb is not None and (wandb.project, wandb.tags) == ("helip", ["a"])
     with pytest.raises(HelipError, match=r"logger\.wandb\.project"):
-        wandb_settings(compose("train", "logger=wandb", "logger.wandb.project=3"))
+        settings("train", "logger=wandb", "logger.wandb.project=3")
 
 
 def test_help_reads_well_without_torch() -> None:

@@ -11,8 +11,8 @@ import pytest
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.mining.reference import hard_pairs
-from helip.programs import build
-from tests.pipeline.conftest import TRAIN, VAL, Result, World, call, compose
+from helip.programs.requests import mining_request
+from tests.pipeline.conftest import TRAIN, VAL, Result, World, call, settings
 from tests.samples import picture, sample, write_shards, write_tar
 
 
@@ -196,7 +196,7 @@ def test_what_names_embeddings() -> None:
     """The order of caption sources and the precision of the forward; the sources' probabilities do not."""
 
     def identity(*overrides: str) -> dict:
-        return build.mining_request(compose("mine", *overrides), lambda node: None).settings()["embedding"]
+        return mining_request(settings("mine", *overrides)).settings()["embedding"]
 
     first = identity("data.caption={txt: 0.2, llava: 0.8}")
     assert first["caption"] == ["txt", "llava"] and first == identity("data.caption={txt: 0.7, llava: 0.3}")

@@ -2,13 +2,18 @@
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
 
+from helip.programs.train import TrainingSettings
+from helip.tracking.jobs import decisive
 from helip.training.resume import auto_checkpoint, find_checkpoint
+from helip.training.resume_guard import OURS
 from tests.pipeline.conftest import MODEL, Result, World
 
 RESUMABLE = ("train.max_steps=6", "train.checkpoint_every=2", "train.evaluate=end")
@@ -92,9 +97,14 @@ def runs(tmp_path: Path) -> list[Path]:
     for step, folder in enumerate(folders, start=1):
         (folder / "checkpoints").mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(settings(tmp_path, resume=None)))
-        torch.save({}, folder / "checkpoints" / f"step-00000{step}.ckpt")
+        torch.save(dict.fromkeys(OURS, 0), folder / "checkpoints" / f"step-00000{step}.ckpt")
         time.sleep(0.01)
     return folders
+
+
+def auto(folder: Path, config: dict, say: Callable[[str], None]) -> Path | None:
+    identity = partial(decisive, TrainingSettings)
+    return auto_checkpoint(folder, Path(config["paths"]["runs"]), identity(config), identity, say)
 
 
 def settings(folder: Path, resume: str | None = "auto", **changes: object) -> dict:
@@ -105,7 +115,7 @@ def settings(folder: Path, resume: str | None = "auto", **changes: object) -> di
 def test_auto_finds_the_latest_run_with_the_same_settings(runs: list[Path], tmp_path: Path) -> None:
     said: list[str] = []
     new = tmp_path / "runs" / "train" / "new"
-    find = lambda **changes: auto_checkpoint(new, settings(tmp_path, **changes), said.append)  # noqa: E731
+    find = lambda **changes: auto(new, settings(tmp_path, **changes), said.append)  # noqa: E731
     assert find() == runs[2] / "checkpoints" / "step-000003.ckpt"
     assert find(seed=1) is None
     assert find(trainer={"devices": 2}) == find()
@@ -117,7 +127,7 @@ def test_auto_finds_the_latest_run_with_the_same_settings(runs: list[Path], tmp_
 
 
 def test_auto_prefers_its_own_folder(runs: list[Path], tmp_path: Path) -> None:
-    assert auto_checkpoint(runs[0], settings(tmp_path), print) == runs[0] / "checkpoints" / "step-000001.ckpt"
+    assert auto(runs[0], settings(tmp_path), print) == runs[0] / "checkpoints" / "step-000001.ckpt"
 
 
 def test_a_cut_off_file_that_is_named_is_a_sentence(runs: list[Path]) -> None:

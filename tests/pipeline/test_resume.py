@@ -16,18 +16,18 @@ from hydra.utils import instantiate
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
+from helip.config import read
 from helip.data.datamodule import HelipDataModule
 from helip.data.pipeline import StepPositions
 from helip.data.plans.contract import PlanData
 from helip.mining.miner import mine_hard_pairs
 from helip.models.clip import create_clip
-from helip.programs import build
 from helip.programs.training import build_module, build_stream, fit
 from helip.ranks import quiet_lightning
 from helip.training.module import HelipModule
 from helip.training.resume import auto_checkpoint
-from helip.training.resume_guard import FIXED_KEY
-from tests.pipeline.conftest import MODEL, World, compose
+from helip.training.resume_guard import FIXED_KEY, OURS
+from tests.pipeline.conftest import MODEL, World, compose, settings
 
 OVERRIDES = [
     "trainer=cpu", "data.batch_size=8", "data.window=2", "data.caption=captions", "helip.topk=5", "optim.lr=1e-3",
@@ -51,17 +51,12 @@ def train(index, hard, weights: Path, folder: Path, resume: Path | None = None, 
     quiet_lightning()
     torch.manual_seed(7 if resume is None else 8)  # a resumed process starts with other random numbers
     model = [f"model.name={MODEL}", f"model.pretrained={weights}"]
-    config = compose("train", *OVERRIDES, *model, f"data.workers={workers}", f"train.resume={resume or 'null'}")
-    common, pairs, settings = (
-        build.common(config),
-        build.pair_settings(config, instantiate),
-        build.train_settings(config, instantiate),
-    )
-    clip = create_clip(common.model)
-    known = PlanData(index.valid, index.starts, common.stream.batch_size, 0, common.stream.window, hard=hard)
-    data = build_stream(index, clip, pairs.plan().bind(known), common.stream, 0, 20)
-    module = build_module(clip, pairs, build.optim_settings(config), 20)
-    fit(module, data, common.trainer, settings, [], [], folder)
+    asked = settings("train", *OVERRIDES, *model, f"data.workers={workers}", f"train.resume={resume or 'null'}")
+    clip, stream = create_clip(asked.model), asked.stream
+    known = PlanData(index.valid, index.starts, stream.batch_size, 0, stream.window, hard=hard)
+    data = build_stream(index, clip, asked.helip.plan().bind(known), stream, 0, 20)
+    module = build_module(clip, asked.helip, asked.optim, 20)
+    fit(module, data, asked.trainer, asked.train, [], [], folder)
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
@@ -125,7 +120,7 @@ def fixed_of(config: dict, path: str = "seed", value: object = 0) -> dict:
     config = copy.deepcopy(config)
     *groups, name = path.split(".")
     functools.reduce(lambda node, group: node[group], groups, config)[name] = value
-    return build.fixed_settings(config, "fingerprint")
+    return read("train", config, instantiate).fixed("fingerprint")
 
 
 def test_what_is_recorded_follows_the_content_of_the_base(model_weights: Path, tmp_path: Path) -> None:
@@ -158,32 +153,35 @@ def test_auto_passes_over_what_another_experiment_left(tmp_path: Path) -> None:
     config = {"paths": {"runs": str(tmp_path)}, "seed": 0}
     now, said = {"model.pretrained": "sha256:new", "seed": 0}, []
 
+    def auto(folder: Path, **more: bool) -> Path | None:
+        return auto_checkpoint(folder, tmp_path, config, lambda other: other, said.append, now, **more)
+
     def run(name: str, *digests: str | None) -> Path:
         folder = tmp_path / "train" / name
         (folder / "checkpoints").mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(config))
         for step, digest in enumerate(digests, start=1):
             record = {} if digest is None else {FIXED_KEY: {"model.pretrained": digest}}
-            torch.save(record, folder / "checkpoints" / f"step-00000{step}.ckpt")
+            torch.save(dict.fromkeys(OURS, 0) | record, folder / "checkpoints" / f"step-00000{step}.ckpt")
         return folder
 
     other, mixed = run("other", "sha256:old"), run("mixed", "sha256:new", "sha256:old")
     old, new = run("old", None), tmp_path / "train" / "new"  # of a release that recorded no base
-    assert auto_checkpoint(old, config, said.append, now) == old / "checkpoints" / "step-000001.ckpt"
+    assert auto(old) == old / "checkpoints" / "step-000001.ckpt"
     assert not said
-    assert auto_checkpoint(mixed, config, said.append, now) == mixed / "checkpoints" / "step-000001.ckpt"
+    assert auto(mixed) == mixed / "checkpoints" / "step-000001.ckpt"
     assert "is of another training (model.pretrained was sha256:old and is sha256:new) and skipped" in said[-1]
     shutil.rmtree(old)
-    assert auto_checkpoint(other, config, said.append, now) == mixed / "checkpoints" / "step-000001.ckpt"
-    assert auto_checkpoint(other, config, said.append, now, allow_change=True) == next(other.glob("checkpoints/*"))
+    assert auto(other) == mixed / "checkpoints" / "step-000001.ckpt"
+    assert auto(other, allow_change=True) == next(other.glob("checkpoints/*"))
     (mixed / "results.json").write_text("{}")
-    assert auto_checkpoint(new, config, said.append, now) is None
+    assert auto(new) is None
     shutil.rmtree(mixed)
     (other / "results.json").write_text("{}")  # of another experiment: not what finished
-    assert auto_checkpoint(new, config, said.append, now) is None
+    assert auto(new) is None
     fitting = run("fitting", "sha256:new")
     (other / "config.json").touch()
-    assert auto_checkpoint(new, config, said.append, now) == next(fitting.glob("checkpoints/*"))
+    assert auto(new) == next(fitting.glob("checkpoints/*"))
 
 
 def steps_logged(run: Path) -> list[int]:

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,7 @@ from rich.console import Console
 from helip import ranks as runtime
 from helip.errors import HelipError
 from helip.mining.estimate import describe_cost, duration
-from helip.programs.session import Session
-from helip.programs.settings import TrainSettings
+from helip.programs.continued import resumed
 from helip.ranks import (
     TrainerSpec,
     artefact_lock,
@@ -29,9 +29,9 @@ from helip.ranks import (
     loader_workers,
     predict_trainer,
 )
-from helip.training.losses import HelipLoss
-from helip.typed import Leaf
+from helip.training.resume_guard import OURS
 from tests.faults.injected import ended
+from tests.pipeline.conftest import settings
 
 
 def test_precision_follows_the_hardware(monkeypatch) -> None:
@@ -172,11 +172,11 @@ def test_a_second_job_waits_for_the_artefact(tmp_path: Path, capsys) -> None:
 
 def test_a_warning_is_printed_without_markup(tmp_path: Path, capsys) -> None:
     (tmp_path / "checkpoints").mkdir()
-    torch.save({}, tmp_path / "checkpoints/step-000001.ckpt")
+    torch.save(dict.fromkeys(OURS, 0), tmp_path / "checkpoints/step-000001.ckpt")
     (tmp_path / "checkpoints/step-000002.ckpt").write_bytes(b"cut off")
     session: Any = SimpleNamespace(console=Console(markup=False, soft_wrap=True))
-    settings = TrainSettings(1, None, str(tmp_path), 1, 1, 1, "end", Leaf({}, lambda node: HelipLoss()))
-    assert str(Session.resumed(session, settings, {}).resume).endswith("step-000001.ckpt")
+    asked = replace(settings("train").train, resume=str(tmp_path))
+    assert str(resumed(session, asked, {}).resume).endswith("step-000001.ckpt")
     assert capsys.readouterr().out.startswith("warning: /")
 
 

@@ -18,11 +18,10 @@ from helip.cli import ROOT
 from helip.data.partners import MinedPartners
 from helip.data.plans.partners import PartnerPlan
 from helip.programs import train as program
+from helip.programs.continued import record_of
 from helip.programs.multirun import begin_job, describe_sweep, end_job, finished_run, note_job, read_jobs
-from helip.tracking.jobs import job_settings
-from helip.training.resume import computed
 from helip.training.saving import Checkpoints
-from tests.pipeline.conftest import Result, World, data_overrides
+from tests.pipeline.conftest import Result, World, data_overrides, settings
 from tests.pipeline.test_processes import folder_model as folder_model  # a fixture
 
 JOBS = ["-m", "helip.topk=2,3", "train.max_steps=4", "train.checkpoint_every=2", "train.evaluate=end"]
@@ -152,20 +151,19 @@ def test_settings_that_decide_a_result_are_another_job(world: World, first: tupl
 def test_hard_pairs_that_are_named_decide_a_result(tmp_path: Path) -> None:
     """Their path for resuming, their content for skipping; arrays that were brought, too."""
 
-    def settings(**paths: str) -> Any:
-        encoders = {"name": "precomputed", "image": str(tmp_path / "image.npy"), "text": None}
-        model = {"name": "RN50", "pretrained": "openai"}
-        return {"model": model, "paths": {"index": None, "runs": "r"} | paths, "encoders": encoders, "seed": 1}
+    brought = ["encoders=precomputed", f"encoders.image={tmp_path}/image.npy", f"encoders.text={tmp_path}/text.npy"]
+
+    def record(*more: str) -> dict[str, Any]:
+        return record_of(settings("train", *brought, *more), "shards")
 
     def digests() -> list[str]:
-        asked = [settings(), settings(index=str(tmp_path / "a")), settings(index=str(tmp_path / "b"))]
-        return [job_settings(one, "shards")["settings"] for one in asked]
+        asked = [(), (f"paths.index={tmp_path}/a",), (f"paths.index={tmp_path}/b",)]
+        return [record(*more)["settings"] for more in asked]
 
-    assert computed(settings(index="a")) != computed(settings(index="b"))
-    assert computed(settings()) == computed(settings(runs="elsewhere"))
-    sources = [{"txt": 0.2, "long": 0.8}, {"long": 0.8, "txt": 0.2}]
-    one, other = (computed({"data": {"caption": caption, "workers": 0}}) for caption in sources)
-    assert one != other and one["data"] == {"caption": [["txt", 0.2], ["long", 0.8]]}
+    assert record("paths.runs=elsewhere") == record() != record("paths.index=a")
+    sources = ["{txt: 0.2, long: 0.8}", "{long: 0.8, txt: 0.2}"]
+    one, other = (record(f"data.caption={caption}") for caption in sources)
+    assert one["settings"] != other["settings"] and one["data"]["caption"] == [["txt", 0.2], ["long", 0.8]]
     before = digests()
     assert len(set(before)) == 3
     (tmp_path / "b").mkdir()

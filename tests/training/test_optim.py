@@ -124,8 +124,8 @@ def test_each_layer_has_its_learning_rate(tmp_path):
 def test_layers_of_an_unknown_model_are_refused():
     with pytest.raises(HelipError, match=r"optim\.layer_decay=0\.5"):
         build_optimizer(torch.nn.Linear(2, 2), OptimSettings(layer_decay=0.5))
-    with pytest.raises(HelipError, match=r"optim\.betas=\[0\.9, 1\.5\]: give two numbers"):
-        OptimSettings(beta2=1.5)
+    with pytest.raises(HelipError, match=r"optim\.betas=\[0\.9, 1\.5\] must be two numbers"):
+        OptimSettings(betas=[0.9, 1.5])
     with pytest.raises(HelipError, match=r"optim\.weight_decay=-0\.1 must not be negative"):
         OptimSettings(weight_decay=-0.1)
     with pytest.raises(HelipError, match=r"optim\.layer_decay is 1\.5"):
@@ -133,7 +133,7 @@ def test_layers_of_an_unknown_model_are_refused():
 
 
 def test_optimizer_takes_betas_and_eps_from_the_settings():
-    optimizer = build_optimizer(torch.nn.Linear(2, 2), OptimSettings(beta2=0.999, eps=1e-8))
+    optimizer = build_optimizer(torch.nn.Linear(2, 2), OptimSettings(betas=[0.9, 0.999], eps=1e-8))
     assert optimizer.defaults["betas"] == (0.9, 0.999)
     assert optimizer.defaults["eps"] == 1e-8
     with pytest.raises(HelipError, match="no trainable"):

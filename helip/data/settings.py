@@ -1,0 +1,39 @@
+"""The settings of reading and batches (conf/data)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from helip.data.reader import LEFT_OUT, CaptionRule
+from helip.errors import HelipError
+from helip.typed import fits, operation, result
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """Of the loaders; `workers` are processes per rank or auto, `prefetch` batches that each keeps ready."""
+
+    batch_size: int = result()
+    window: int = result()
+    caption: str | dict[str, float] = result(ordered=True)  # the first of several is embedded
+    draft: bool = result()
+    on_error: str = operation()
+    workers: Any = operation()
+    prefetch: int | str = operation()
+    embed_batch_size: int = operation()
+    drop_captions: list[str] = result(default_factory=lambda: list(LEFT_OUT))
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        if self.workers != "auto" and not (fits(self.workers, int) and self.workers >= 0):
+            raise HelipError(f"data.workers={self.workers} must be auto or a number of processes per rank")
+        if self.prefetch != "auto" and not (isinstance(self.prefetch, int) and self.prefetch >= 1):
+            raise HelipError(f"data.prefetch={self.prefetch} must be auto or a number of batches from 1")
+        if self.on_error not in ("skip", "fail"):
+            raise HelipError(f"data.on_error={self.on_error} is not one of skip, fail")
+        for name in ("window", "embed_batch_size"):
+            if getattr(self, name) < 1:
+                raise HelipError(f"data.{name}={getattr(self, name)} must be at least 1")
+
+    @property
+    def captions(self) -> CaptionRule:
+        return CaptionRule(self.caption, tuple(self.drop_captions))

@@ -1,0 +1,74 @@
+"""Whether a training has been done before, and which checkpoint it goes on from."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from helip.errors import HelipError
+from helip.programs.multirun import BEFORE, RESULTS, finished_run, note_job
+from helip.programs.requests import brought
+from helip.programs.session import Session
+from helip.programs.settings import SharedSettings
+from helip.tracking.jobs import decisive, job_record
+from helip.training.resume import AUTO, auto_checkpoint, find_checkpoint
+from helip.training.resume_guard import changes, recorded, refusal
+from helip.training.settings import TrainSettings
+from helip.typed import plain
+
+
+def record_of(settings: SharedSettings, fingerprint: str) -> dict[str, Any]:
+    """The settings of a training as results.json holds them, `settings` a digest of what decides its results."""
+    decides = decisive(type(settings), plain(settings))
+    return job_record(decides, settings.model, settings.encoders.name, fingerprint, brought(settings))
+
+
+def finished(session: Session, record: Mapping[str, Any], skip: bool | str) -> bool:
+    """Whether a run with these settings has finished and need not be repeated; says where it lies.
+
+    Args:
+        session: of the training.
+        record: as `record_of` makes it.
+        skip: train.skip_finished.
+    """
+    done = None
+    if session.rank == 0 and skip is True:
+        done = finished_run(record["settings"], session.folder, Path(session.settings.paths.runs))
+    done = session.agreed(done)
+    if done is not None:
+        session.console.print(f"skipped: finished before in {done} (train.skip_finished=false repeats it)")
+    if session.rank == 0 and done is not None:
+        note_job(session.folder, status=BEFORE, run=str(done))
+    elif session.rank == 0:
+        (session.folder / RESULTS).unlink(missing_ok=True)  # of other settings: this run takes the folder over
+    return done is not None
+
+
+def resumed(session: Session, settings: TrainSettings, fixed: Mapping[str, Any]) -> TrainSettings:
+    """With the checkpoint that train.resume means.
+
+    Args:
+        session: of the training.
+        settings: of the training.
+        fixed: what the checkpoint must have recorded, as far as it is known before the mining.
+
+    Raises:
+        HelipError: now, not after hours of mining: a mistyped path, or a checkpoint of other settings.
+    """
+    warn = partial(session.console.print, "warning:")
+    if settings.resume not in (None, AUTO):
+        path = find_checkpoint(Path(settings.resume), warn)
+        if (why := refusal(changes(recorded(path)[0], fixed), settings.allow_change)) is not None:
+            raise HelipError(f"train.resume: {why}")
+        return replace(settings, resume=str(path))
+    wanted = settings.resume == AUTO or settings.skip_finished is True
+    found = None
+    if session.rank == 0 and wanted:
+        identity = partial(decisive, type(session.settings))
+        own, runs = identity(plain(session.settings)), Path(session.settings.paths.runs)
+        found = auto_checkpoint(session.folder, runs, own, identity, warn, fixed, settings.allow_change)
+    found = session.agreed(found)
+    if wanted:
+        session.console.print(f"resume: {found or 'no unfinished run has these settings, from the start'}")
+    return replace(settings, resume=str(found) if found else None)

@@ -1,0 +1,136 @@
+"""The settings of training (conf/helip, and `train` and `export` of conf/train.yaml)."""
+
+import math
+from dataclasses import dataclass
+
+from helip.data.plans.contract import PlanSettings
+from helip.data.schedules import Schedule
+from helip.errors import HelipError
+from helip.models.towers import TowerSettings
+from helip.training.losses import HelipLoss
+from helip.training.margins import Margin
+from helip.typed import Leaf, operation, result, schedule
+
+ADVICE_SHARE = 0.1  # of a training's pairs, that its pre-flight may cost
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """The method (conf/helip): which pairs are hard, and how they enter the batch and the loss.
+
+    `score` is joint, image, text, random or off; mining reads it with the four settings after `p`.
+    """
+
+    score: str = result()
+    topk: int = result()
+    p: int = result()
+    near_duplicate: float | list[float] = result()
+    min_similarity: float | list[float] = result()
+    skip_first: int = result()
+    exclude_copies: bool = result()
+    outliers: str = result()
+    min_partners: int = result()
+    margin_weight: float = result()
+    symmetric: bool = result()
+    mask_duplicates: bool = result()
+    schedule: Leaf[Schedule] = result()
+    margin: Leaf[Margin] = result()
+    plan: Leaf[PlanSettings] = result()
+    cluster: int = result(default=8)
+    placebo: bool = result(default=False)
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        for name, value, allowed in (
+            ("score", self.score, ("joint", "image", "text", "random", "off")),
+            ("outliers", self.outliers, ("drop", "random", "keep")),
+        ):
+            if value not in allowed:
+                raise HelipError(f"helip.{name}={value} is not one of {', '.join(allowed)}")
+        for name in ("topk", "p", "min_partners"):
+            if getattr(self, name) < 1:
+                raise HelipError(f"helip.{name}={getattr(self, name)} must be at least 1")
+        if self.p > self.topk:
+            raise HelipError(f"helip.p={self.p} partners cannot be drawn from helip.topk={self.topk} hard pairs")
+
+    @property
+    def mines(self) -> bool:
+        return self.score in ("joint", "image", "text")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long, how often, from where; steps are optimiser steps."""
+
+    epochs: int = schedule()
+    max_steps: int | None = schedule()
+    loss: Leaf[HelipLoss] = result()
+    ema: float | None = result()
+    lock_image: int | None = result(firm="the moments are those of the unlocked weights")
+    lock_text: int | None = result(firm="the moments are those of the unlocked weights")
+    logit_scale: float | None = result(firm="a temperature that is trained has moments, and a fixed one has none")
+    anchor: float | None = result()
+    best: str | None = result(after=True)
+    evaluate: str | int = result(after=True)
+    resume: str | None = operation()
+    skip_finished: bool | str = operation()
+    advise: bool | str = operation()
+    allow_change: bool = operation()
+    checkpoint_every: int = operation()
+    checkpoint_minutes: float | None = operation()
+    keep_checkpoints: int = operation()
+    log_every: int = operation()
+    grad_checkpointing: bool = operation()
+    compile: bool = operation()
+    accum_freq: int = operation()
+
+    def __post_init__(self) -> None:
+        """Raises HelipError for a value out of range."""
+        if self.advise not in (True, False, "auto"):
+            raise HelipError(f"train.advise={self.advise} is not one of auto, true, false")
+        if self.anchor is not None and not self.anchor > 0:
+            raise HelipError(f"train.anchor={self.anchor} must be null, or a weight above 0")
+        if self.evaluate not in ("epoch", "end") and not (isinstance(self.evaluate, int) and self.evaluate > 0):
+            raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end, nor a number of steps from 1")
+        if self.skip_finished not in (True, False, "auto"):
+            raise HelipError(f"train.skip_finished={self.skip_finished} is not one of auto, true, false")
+        for name in ("epochs", "max_steps", "checkpoint_every", "log_every", "accum_freq"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")
+        if self.keep_checkpoints < -1 or self.keep_checkpoints == 0:
+            raise HelipError(
+                f"train.keep_checkpoints={self.keep_checkpoints} must be a number, or -1 for all, and not 0"
+            )
+
+    @property
+    def towers(self) -> TowerSettings:
+        return TowerSettings(self.lock_image, self.lock_text, self.grad_checkpointing, self.compile, self.logit_scale)
+
+    def steps(self, rows: int, batch_size: int) -> int:
+        """Steps of the training: one epoch lets as many pairs enter the loss as the training part has rows."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, math.ceil(self.epochs * rows / batch_size))
+
+    def advice_budget(self, pairs: int) -> float:
+        """Pairs that the pre-flight may embed before a training on so many; none where that has begun already."""
+        if self.resume is not None or self.advise is False:
+            return 0
+        return math.inf if self.advise is True else ADVICE_SHARE * pairs
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What final.pt holds: `alpha` is the share of the trained weights beside those of the start, or auto."""
+
+    alpha: float | str = result(after=True)
+
+    def __post_init__(self) -> None:
+        """Raises HelipError outside 0 to 1."""
+        if self.alpha != "auto" and (isinstance(self.alpha, str) or not 0 <= self.alpha <= 1):
+            raise HelipError(f"export.alpha={self.alpha} must be auto, or a number from 0 (the start) to 1 (the end)")
+
+    @property
+    def share(self) -> float | None:
+        """None for auto."""
+        return None if isinstance(self.alpha, str) else float(self.alpha)
