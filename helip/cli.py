@@ -144,6 +144,8 @@ def _task(
                     config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
                     if name == "train" and config["train"]["skip_finished"] == "auto":
                         config["train"]["skip_finished"] = multirun
+                    if name == "evaluate":
+                        config = _as_trained(config)
                     _stage(name)(config, folder)
             except Exception as error:
                 expected = isinstance(error, HelipError | HydraException | OmegaConfBaseException)
@@ -158,6 +160,12 @@ def _task(
                 print(f"error: {failed[-1]}", file=sys.stderr)
 
     return task
+
+
+def _as_trained(config: Config) -> Config:
+    from helip.programs.as_trained import as_trained
+
+    return as_trained(config, HydraConfig.get().overrides.task)
 
 
 def _stage(name: str) -> Callable[[Config, Path], None]:

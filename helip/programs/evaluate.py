@@ -24,6 +24,8 @@ def evaluate(settings: EvaluateSettings, folder: Path) -> None:
     """Metrics of one or several checkpoints, or of ${model}, side by side."""
     session = Session("evaluate", settings, folder)
     board = session.dashboard("evaluate")
+    measures = ", ".join(dict.fromkeys(one.name for one in session.evaluators)) or "nothing"
+    session.console.print(f"measured: {measures}, with dataset {settings.dataset.name}")
     index = session.open_index() if settings.dataset.path is not None else None
     asked = settings.checkpoint
     paths = [asked] if isinstance(asked, str) else asked or []

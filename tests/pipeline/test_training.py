@@ -177,8 +177,8 @@ def test_epochs_print_their_steps(world: World, mined: Result) -> None:
 def test_a_dataset_without_evaluation_parts(world: World, mined: Result) -> None:
     result, _ = short(world, "dataset.evaluators=[]")
     assert "no metric was computed" in result.out
-    result, _ = short(world, "dataset.evaluators=[{kind: retrieval, part: test}]")
-    assert "no part test: name its shards, +dataset.parts.test=FIRST:LAST" in result.out
+    result = world.run("train", "dataset.evaluators=[{kind: retrieval, part: test}]")
+    assert result.status == 1 and "its shards by +dataset.parts.test=FIRST:LAST" in result.errors[0]
 
 
 def test_imagenet_folders_are_evaluated_after_each_epoch(world: World, mined: Result, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 
+from helip.artifacts.atomic import read_json
 from tests.pipeline.conftest import World
 
 
@@ -22,3 +23,23 @@ def test_mining_and_evaluation_keep_theirs(world: World) -> None:
         result = world.run(name)
         assert result.status == 0, result.err
         assert words in (result.folder / f"{name}.log").read_text()
+
+
+def test_a_run_is_evaluated_on_its_own_data(world: World) -> None:
+    """Without a word about data or model; what is named on the command line stays."""
+    trained = world.run("train", "helip=random", "train.max_steps=1", "train.evaluate=end")
+    assert trained.status == 0, trained.err
+    for checkpoint in (trained.folder, trained.folder / "final.pt", trained.folder / "checkpoints"):
+        result = world.run("evaluate", f"checkpoint={checkpoint}", "data.workers=0", data=False)
+        if checkpoint.name == "checkpoints":
+            assert result.status == 1  # neither a run nor a file
+            continue
+        assert result.status == 0, result.err
+        assert "measured: val, with dataset folder" in result.out
+        (metrics,) = read_json(result.folder / "results.json")["metrics"].values()
+        assert metrics == read_json(trained.folder / "results.json")["metrics"]["after"]
+    named = "dataset.evaluators=[{kind: retrieval, part: val, name: own, captions: captions}]"
+    result = world.run("evaluate", f"checkpoint={trained.folder}", named, "data.workers=0", data=False)
+    assert result.status == 0 and "measured: own, with dataset folder" in result.out, result.err
+    other = world.run("evaluate", f"checkpoint={trained.folder}", "dataset=none", "data.workers=0", data=False)
+    assert "measured: nothing, with dataset none" in other.out
