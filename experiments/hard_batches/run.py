@@ -39,7 +39,6 @@ from helip.artifacts.atomic import write_json
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 CHOICE = HERE / "choice.json"
-LOGGED = ("loss", "contrastive_loss", "scale", "grad_norm")
 
 
 def result_file(run: Run) -> Path:
@@ -84,7 +83,7 @@ def finish(run: Run, folder: Path, data: Path) -> dict[str, Any]:
         "overrides": [part for part in run.overrides if "pretrained" not in part],
         "commit": results["commit"],
         "steps": results["steps"],
-        "last_log": {name: value for name, value in logged.items() if "/" not in name},
+        "last_log": {name.removeprefix("train/"): v for name, v in logged.items() if name.startswith("train/")},
         "parts": {
             part: measure.measure(MODEL, weights, data, part, start_features(run.base, data, part))
             for part in run.parts
