@@ -145,7 +145,7 @@ def controls(chosen: dict[str, Recipe]) -> dict[str, Recipe]:
     """The placebo of M, and the controls of L where it is the similarity margin."""
     wanted = {"placebo": (*chosen["M"], *PLACEBO)}
     if "helip.margin=similarity" in chosen["L"]:
-        wanted["permuted"] = (*chosen["L"], "helip.margin.permute=true")
+        wanted["permuted"] = (*chosen["L"], "helip.margin.permuted=true")
     return wanted
 
 

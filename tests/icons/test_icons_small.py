@@ -14,6 +14,7 @@ from PIL import Image
 
 from experiments.icons import saturation
 from helip.models.clip import Clip, ModelSpec, create_clip
+from tests.pipeline.conftest import compose
 
 ROOT = Path(__file__).parents[2]
 BASES = ROOT / "experiments/icons"
@@ -43,6 +44,18 @@ def test_it_fits_in_float16_and_every_part_is_trained(clip: Clip) -> None:
     assert out["image_features"].shape == out["text_features"].shape == (2, 128)
     (out["logit_scale"] * out["image_features"] @ out["text_features"].T).diagonal().sum().backward()
     assert [name for name, value in clip.model.named_parameters() if value.grad is None] == []
+
+
+def test_sizes_of_the_dataset_share_all_but_the_training_shards() -> None:
+    datasets = {name: compose("train", f"dataset={name}")["dataset"] for name in ("icons", "icons_2k", "icons_120k")}
+    first = {"icons": "{00000..00007}.tar", "icons_2k": "00000.tar", "icons_120k": "{00000..00047}.tar"}
+    for name, dataset in datasets.items():
+        assert [Path(path).name for path in dataset["path"]] == [first[name], "{00048..00050}.tar"]
+        assert {**dataset, "name": "icons", "path": datasets["icons"]["path"]} == datasets["icons"]
+        assert dataset["name"] == name and compose("mine", f"dataset={name}")["model"]["name"] == "icons_small"
+    base = compose("train", "experiment=icons_base", "dataset=icons_120k")
+    assert base["model"]["pretrained"] is None and base["dataset"] == datasets["icons_120k"]
+    assert base["helip"]["score"] == "off"
 
 
 def test_loss_on_random_batches_is_clips() -> None:
