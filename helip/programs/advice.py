@@ -19,8 +19,9 @@ from rich.console import Console
 
 from helip.artifacts.datasets import DatasetSpec
 from helip.artifacts.hard_pairs import HardPairIndex
+from helip.data.plans.dose import dose
 from helip.evaluation.clip_embed import ClipEmbed
-from helip.training.advise import Measured, advise, dose, dose_line, report
+from helip.training.advise import Measured, advise, dose_line, report
 from helip.training.saturation import Embedded
 
 BATCHES = 20
@@ -51,6 +52,8 @@ def print_advice(
         budget: pairs that may be embedded; where it or the part holds too few, only the dose is printed.
     """
     rows = int(valid.sum())
+    if rows < 2:
+        return {"k": k, "batch_size": batch_size, "rows": rows, "dose": 0.0}
     about = {"k": k, "batch_size": batch_size, "rows": rows, "dose": dose(k, batch_size, rows)}
     if budget < 3 * batch_size or rows < batch_size:
         console.print(dose_line(k, batch_size, rows))

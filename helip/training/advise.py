@@ -10,6 +10,7 @@ All thresholds are provisional: they come from pilots of a few seeds each, on sm
 
 from dataclasses import dataclass
 
+from helip.data.plans.dose import dose
 from helip.training.saturation import SPENT_ROW, Saturation
 
 MOST_DOSE = 0.5  # hard pairs of a row in a random batch, from which more of them change little
@@ -131,11 +132,6 @@ def dose_line(k: int, batch_size: int, rows: int) -> str:
     """h in words."""
     h = dose(k, batch_size, rows)
     return f"dose: a random batch of {batch_size} of {rows:,} rows holds h = {h:.3g} of a row's {k} hardest pairs"
-
-
-def dose(k: int, batch_size: int, rows: int) -> float:
-    """h = k (B - 1) / (N - 1): how many of a row's k hardest pairs stand beside it in a batch of B of N rows."""
-    return k * (batch_size - 1) / max(1, rows - 1)
 
 
 def _of(rows: str, found: Saturation) -> str:
