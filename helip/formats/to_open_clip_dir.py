@@ -30,7 +30,8 @@ def to_open_clip_dir(clip: Clip, out: Path, card: str = "") -> list[str]:
         HelipError: `out` is there already.
     """
     target = new_folder(out)
-    how = clip.model.visual.preprocess_cfg
+    model: Any = clip.model
+    how = model.visual.preprocess_cfg
     architecture = _portable(architecture_of(clip.spec), clip)
     preprocess = {name: how[name] for name in ("mean", "std", "interpolation", "resize_mode")}
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in clip.model.state_dict().items()}
@@ -53,7 +54,8 @@ def _portable(architecture: dict[str, Any], clip: Clip) -> dict[str, Any]:
             "this SigLIP came from transformers, and open_clip names its image tower by timm, which may not have this "
             "shape: helip convert to-transformers exports it"
         )
-    image, context = clip.model.visual.image_size, getattr(clip.model, "context_length", None)
+    model: Any = clip.model
+    image, context = model.visual.image_size, getattr(model, "context_length", None)
     made["vision_cfg"]["image_size"] = image[0] if isinstance(image, tuple | list) and image[0] == image[1] else image
     if context is not None:
         made["text_cfg"]["context_length"] = context

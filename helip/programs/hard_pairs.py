@@ -17,10 +17,12 @@ from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
 from helip.mining.estimate import describe_cost
 from helip.mining.miner import mine
+from helip.mining.quantiles import HEADERS, similarity_quantiles
 from helip.mining.request import CONTENT, EMBEDDED, Mined, MiningRequest, Rows
 from helip.mining.reuse import reuse
 from helip.programs.find import find_hard_pairs, nothing_fits
 from helip.ranks import artefact_lock, barrier
+from helip.report.tables import Table
 
 
 def ensure_hard_pairs(
@@ -65,6 +67,7 @@ def ensure_hard_pairs(
         barrier()  # every rank has looked before any rank writes
         if found is not None and found.depth >= request.topk:
             return Mined(found, folder, {})
+        _print_quantiles(request, embedded_rows, console)
         found = _search(request, rows, embedded_rows, trainer)
     return Mined(found, folder, {"embeddings": embedded - started, "search": time.perf_counter() - embedded})
 
@@ -169,6 +172,13 @@ def _embeddings(request: MiningRequest, rows: Rows, trainer: pl.Trainer, console
     folder = request.embedding_folder(rows.index)
     store = ensure_embeddings(request.embedding, rows.index, rows.wanted, folder, trainer, console)
     return stored_rows(request, rows, store)
+
+
+def _print_quantiles(request: MiningRequest, embedded: EmbeddedRows, console: Console) -> None:
+    if embedded.usable.sum() > 1:
+        found = similarity_quantiles(embedded.image, embedded.text, embedded.usable, request.search)
+        title = "Cosines of random pairs, and the pairs beyond each limit (helip.min_similarity, helip.near_duplicate)"
+        console.print(Table(title, HEADERS, [one.line() for one in found]).rich())
 
 
 def _search(request: MiningRequest, rows: Rows, embedded: EmbeddedRows, trainer: pl.Trainer) -> HardPairIndex:

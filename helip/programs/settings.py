@@ -37,6 +37,7 @@ class LoggerSettings:
     csv: bool = operation()
     group: str | None = operation()
     wandb: WandbSettings | None = operation()
+    tensorboard: bool = operation(default=False)
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,9 @@ def train(settings: TrainingSettings, folder: Path) -> None:
     board = session.dashboard("train")
     board.uses(mined)
     board.starts_from(before)
-    loggers = [*make_loggers(settings.logger.csv, session.folder), *board.loggers()] if session.rank == 0 else []
+    asked = settings.logger
+    own = make_loggers(asked.csv, session.folder, asked.tensorboard) if session.rank == 0 else []
+    loggers = [*own, *board.loggers()]
     seen = SeenRows(len(rows.wanted))
     logged = [StepLog(session.console.print)]
     pl.seed_everything(settings.seed, verbose=False)  # what came before depends on what was found on the disk

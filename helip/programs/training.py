@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import (
     LearningRateFinder,
     RichProgressBar,
 )
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
 from helip.artifacts.shards import ShardIndex
@@ -189,9 +189,19 @@ def read_rate(data: HelipDataModule) -> float | None:
     return random_read_rate(data.read.reader, np.flatnonzero(plan.eligible)) * max(1, data.workers)
 
 
-def make_loggers(csv: bool, folder: Path) -> list[Logger]:
-    """metrics.csv in the run folder."""
-    return [MetricsLog(folder)] if csv else []
+def make_loggers(csv: bool, folder: Path, tensorboard: bool = False) -> list[Logger]:
+    """metrics.csv in the run folder, and Lightning's own log for TensorBoard in its tensorboard/.
+
+    Raises:
+        HelipError: tensorboard is asked for and not installed.
+    """
+    loggers: list[Logger] = [MetricsLog(folder)] if csv else []
+    if tensorboard:
+        try:
+            loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+        except ModuleNotFoundError as error:
+            raise HelipError("logger=tensorboard needs tensorboard: pip install 'helip[tensorboard]'") from error
+    return loggers
 
 
 def evaluation_callback(

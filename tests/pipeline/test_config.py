@@ -25,6 +25,7 @@ GIVEN = {
     "dataset=folder": ["dataset.path=/data"],
     "dataset=none": ["encoders=precomputed", "encoders.image=a.npy", "encoders.text=b.npy"],
     "encoders=precomputed": ["encoders.image=a.npy", "encoders.text=b.npy"],
+    "encoders=any": ["encoders.image.model=test_vit", "encoders.text.model=all-MiniLM-L6-v2"],
     "experiment=cc3m_rn50": ["model.pretrained=own.pt"],
     "experiment=cc3m_vit_b_16": ["model.pretrained=own.pt"],
 }
@@ -45,7 +46,7 @@ def understood(name: str, *overrides: str) -> None:
         target = get_method(node["_target_"])
         inspect.signature(target).bind(**{name: value for name, value in node.items() if name != "_target_"})
         created.append(node["_target_"])
-        return instantiate(node) if "encoders" not in node["_target_"] and "packaged" not in node["_target_"] else None
+        return None if node["_target_"].startswith("helip.embedding.") else instantiate(node)  # weights of the network
 
     config = compose(name, *overrides)
     asked = read(name, config, make)

@@ -1,0 +1,53 @@
+"""Encoders by the names that timm, sentence-transformers and open_clip know: encoders=any
+
+A name with a colon is open_clip's: `open_clip:ViT-B-32:laion2b_s34b_b79k`, `open_clip:NAME` for random weights, and
+`hf-hub:ID`, `local-dir:FOLDER`, `hf:FOLDER_OR_ID` as in model.name. Any of them serves either side.
+"""
+
+from typing import Any
+
+from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, SentenceEncoder, TimmEncoder
+from helip.errors import HelipError
+from helip.models.clip import Clip, ModelSpec, create_clip
+
+OPEN_CLIP, FOLDERS = "open_clip:", ("hf-hub:", "local-dir:", "hf:")
+
+
+def image_encoder(model: str, image_size: int | None = None, pretrained: bool | str = True) -> Any:
+    """The image half.
+
+    Args:
+        model: a timm name, or one of open_clip's as above.
+        image_size: pixels, for timm's models; None: what the weights were trained with.
+        pretrained: of timm's models: False gives random weights, a path loads a local checkpoint.
+
+    Raises:
+        HelipError: a name that neither knows, or weights that cannot be fetched.
+    """
+    if clip := _open_clip(model):
+        return ClipImageEncoder(clip.model, clip.eval_transform)
+    import timm
+
+    if not timm.is_model(model):
+        raise HelipError(f"encoders.image.model={model}: timm knows no such model; open_clip's begin with {OPEN_CLIP}")
+    size = image_size
+    if size is None:
+        known = timm.get_pretrained_cfg(model)
+        size = known.input_size[-1] if known is not None else 224
+    return TimmEncoder(model, size, pretrained)
+
+
+def text_encoder(model: str) -> Any:
+    """The text half: a SentenceTransformer's name or folder, or one of open_clip's models as above."""
+    if clip := _open_clip(model):
+        return ClipTextEncoder(clip.model, clip.tokenize)
+    return SentenceEncoder(model)
+
+
+def _open_clip(model: str) -> Clip | None:
+    if model.startswith(FOLDERS):
+        return create_clip(ModelSpec(model, None))
+    if not model.startswith(OPEN_CLIP):
+        return None
+    name, _, tag = model.removeprefix(OPEN_CLIP).partition(":")
+    return create_clip(ModelSpec(name, tag or None))

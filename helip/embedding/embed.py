@@ -1,0 +1,56 @@
+"""Embeddings of shards from a program of one's own: no Hydra, no configuration, the store that mining reads."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from helip.artifacts.datasets import resolve_shards
+from helip.artifacts.embeddings import EmbeddingStore
+from helip.artifacts.shards import ShardIndex
+from helip.embedding.encoders import Encoders, ImageEncoder, TextEncoder
+from helip.embedding.ensure import EmbeddingRequest, ensure_embeddings
+from helip.ranks import TrainerSpec, predict_trainer
+
+
+def embed(
+    shards: ShardIndex | str | Sequence[str],
+    image_encoder: ImageEncoder,
+    text_encoder: TextEncoder,
+    folder: Path | str,
+    caption: str | Mapping[str, float] = "txt",
+    batch_size: int = 256,
+    workers: int = 1,
+    on_error: str = "skip",
+    identity: str = "",
+) -> EmbeddingStore:
+    """The embeddings of all valid rows: computed once, gone on with where they stopped, found again.
+
+    Args:
+        shards: an index, or a folder, file or pattern of tars.
+        image_encoder: with `transform` (picture -> (3, H, W)); called on (B, 3, H, W), gives (B, d_I).
+        text_encoder: with `tokenize` (captions -> tokens); called on tokens, gives (B, d_T).
+        folder: of the store.
+        caption: the .txt member, or a field of the .json member; of several the first is embedded.
+        workers: processes that read and decode.
+        on_error: what a row without a readable image or caption is: `skip` or `fail`.
+        identity: names the weights; rows that were embedded under another name are not taken over.
+
+    Returns:
+        `image` (N, d_I) and `text` (N, d_T) float32 memory maps in the order of rows, and `valid` (N,).
+
+    Raises:
+        HelipError: nothing can be embedded, or the folder holds embeddings of other shards or another identity.
+    """
+    index = shards if isinstance(shards, ShardIndex) else ShardIndex.build(resolve_shards(_path(shards)))
+    encoders = Encoders("own", image_encoder, text_encoder)
+    made_of = {"encoders": identity, "caption": caption if isinstance(caption, str) else list(caption)}
+    request = EmbeddingRequest("own", made_of, lambda: encoders, caption, on_error, batch_size, workers)
+    place = Path(folder) / f"own-{request.hash(index)}"
+    trainer = predict_trainer(TrainerSpec())
+    return ensure_embeddings(request, index, np.asarray(index.valid), place, trainer, Console(stderr=True))
+
+
+def _path(shards: str | Sequence[str]) -> str | list[str]:
+    return shards if isinstance(shards, str) else list(shards)

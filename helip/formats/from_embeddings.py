@@ -1,0 +1,51 @@
+"""Hard pairs of embeddings that you have, without a configuration: helip train paths.index=OUT trains on them."""
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from helip.artifacts.shards import ShardIndex
+from helip.embedding.arrays import holds_both
+from helip.embedding.precomputed import Precomputed
+from helip.errors import HelipError
+from helip.formats.options import add_shards, open_shards
+from helip.formats.places import new_folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=Path, help=".npy or .npz (N, d) in the order of rows, or clip-retrieval's folder")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--text", type=Path, help="likewise; not needed beside a folder or a .npz file that holds both")
+    add_shards(parser)
+    parser.add_argument("--k", type=int, default=50, help="hard pairs of each row (default: 50)")
+    parser.add_argument("--score", choices=("joint", "image", "text"), default="joint")
+    parser.add_argument("--near-duplicate", type=float, default=0.98, help="highest cosine (default: 0.98)")
+    parser.add_argument("--min-similarity", type=float, default=0.0, help="lowest cosine (default: 0)")
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    parent = new_folder(arguments.out).parent
+    parent.mkdir(parents=True, exist_ok=True)
+    text = arguments.text or (arguments.image if holds_both(arguments.image) else None)
+    if text is None:
+        raise HelipError(f"--text must be given: {arguments.image} holds one side")
+    shards = open_shards(arguments.shards)
+    with TemporaryDirectory(dir=parent) as scratch:  # where folders are put into the order of rows
+        return _mine(arguments, Precomputed(arguments.image, text, Path(scratch)), shards)
+
+
+def _mine(arguments: argparse.Namespace, given: Precomputed, shards: ShardIndex) -> list[str]:
+    from helip.mining.miner import mine_hard_pairs
+
+    image, words = given.load(shards)
+    if len(image) != len(shards):
+        raise HelipError(f"{arguments.image} has {len(image):,} rows, the shards have {len(shards):,}: one for each")
+    usable = np.asarray(shards.valid & given.present(shards))
+    limits = {"near_duplicate": arguments.near_duplicate, "min_similarity": arguments.min_similarity}
+    index = mine_hard_pairs(image, words, arguments.k, arguments.score, valid=usable, progress=True, **limits)
+    index.meta["fingerprint"] = shards.fingerprint  # whose rows they are
+    index.save(arguments.out)
+    have = int((np.asarray(index.rows)[:, 0] >= 0).sum())
+    return [f"{have:,} of {len(shards):,} rows have hard pairs in {arguments.out}"]
