@@ -1,7 +1,8 @@
-"""What can be said of the GPU path without a GPU.
+"""What can be said of the GPU path: `compile` without a GPU, the stages of gpu.sh with one.
 
 python -m benchmarks.gpu compile                        # the kernels for every card, by the installed Triton
 python -m benchmarks.gpu compile --triton FOLDER        # and by another one, unpacked into FOLDER
+    bash benchmarks/gpu.sh                                  # all that a card can tell, in at most 8 minutes
 bash benchmarks/gpu.sh                                  # all that a card can tell, in at most 8 minutes
 """
 
@@ -9,7 +10,11 @@ import argparse
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+
+STAGES = {"env": "kernels", "kernel": "kernels", "tune": "kernels", "mining": "search"}
+STAGES |= {"photos": "pictures", "embed": "pictures"}  # stage -> module
 
 
 def compile_all(dtypes: list[str], capabilities: list[int]) -> int:
@@ -49,11 +54,18 @@ def compile_all(dtypes: list[str], capabilities: list[int]) -> int:
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("compile",))
+    parser.add_argument("what", choices=("compile", *STAGES))
+    parser.add_argument("out", nargs="?", type=Path, default=Path("/tmp/gpu"), help="folder of a stage's results")
     parser.add_argument("--triton", type=Path, help="folder of an unpacked wheel to compile with as well")
     parser.add_argument("--dtypes", nargs="*", default=["fp16", "bf16"])
     parser.add_argument("--cards", nargs="*", type=int, help="such as 80 90; all that this Triton knows if none")
     args = parser.parse_args()
+    if args.what != "compile":
+        from benchmarks.gpu.notes import Notes
+
+        module = import_module(f"benchmarks.gpu.{STAGES[args.what]}")
+        getattr(module, args.what)(Notes(args.what, args.out))
+        return
     from benchmarks.gpu.compiled import CAPABILITIES
 
     wrong = compile_all(args.dtypes, args.cards or list(CAPABILITIES))
