@@ -20,6 +20,7 @@ from rich.console import Console
 from helip.artifacts.datasets import DatasetSpec
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.data.plans.dose import dose
+from helip.errors import HelipError
 from helip.evaluation.clip_embed import ClipEmbed
 from helip.training.advise import Measured, advise, dose_line, report
 from helip.training.saturation import Embedded
@@ -85,9 +86,9 @@ def measure(
     known = place[chosen][place[chosen] >= 0]  # rows that turned out unreadable are left out
     training = pairs.saturation(random_batches(known, batch_size, [seed, TRAINING, 1]))
     with_partners = [places for places in place[beside] if (places >= 0).all()]
-    held_out, part = None, validation_part(embed.dataset)
-    if part is not None:
-        others = np.flatnonzero(embed.usable(part))
+    held_out, usable = None, validation_rows(embed)
+    if usable is not None:
+        others = np.flatnonzero(usable)
         others = np.random.default_rng([seed, HELD_OUT]).permutation(others)[:most]
         if len(others) >= batch_size:
             found, where = embedded(embed, np.sort(others), "advice-val")
@@ -105,6 +106,17 @@ def measure(
 def validation_part(dataset: DatasetSpec) -> str | None:
     """The first part whose name begins with val."""
     return next((name for name in dataset.parts if name.startswith("val")), None)
+
+
+def validation_rows(embed: ClipEmbed) -> NDArray[np.bool_] | None:
+    """(N,) bool, usable rows of the validation part; None where there is none, or these shards hold none of it."""
+    part = validation_part(embed.dataset)
+    if part is None:
+        return None
+    try:
+        return embed.usable(part)
+    except HelipError:
+        return None
 
 
 def embedded(embed: ClipEmbed, rows: NDArray[np.int64], name: str) -> tuple[Embedded, NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from helip.evaluation.embed import Evaluator
 from helip.evaluation.retrieval import Retrieval
 from helip.evaluation.samples import values_of
 from helip.models.checkpoints import interpolate
-from helip.programs.advice import validation_part
+from helip.programs.advice import validation_part, validation_rows
 from helip.training.anchor import squared_distance
 
 ALPHAS = tuple(step / 10 for step in range(11))
@@ -36,8 +36,8 @@ class Start:
     """
 
     def __init__(self, embed: ClipEmbed, valid: NDArray[np.bool_]) -> None:
-        part = validation_part(embed.dataset)
-        rows = np.flatnonzero(embed.usable(part) if part else valid)
+        held_out = validation_rows(embed)
+        rows = np.flatnonzero(valid if held_out is None else held_out)
         self.rows = rows[np.linspace(0, len(rows) - 1, min(DRIFT_ROWS, len(rows))).astype(int)]  # (n,) evenly spaced
         self.image, self.text = embed.rows(self.rows, "drift")[:2]  # (n, D) each
 
