@@ -22,13 +22,13 @@ STEPS = 160
 class Killed:
     """One training, restarted by one command."""
 
-    def __init__(self, folder: Path, shards: Path, model: Path) -> None:
+    def __init__(self, folder: Path, shards: Path, model: Path, *overrides: str) -> None:
         self.runs = folder / "runs"
         self.command = [
             sys.executable, "train.py", *data_overrides(shards), f"model.name=local-dir:{model}",
             "model.pretrained=null", f"paths.artifacts={folder}/artifacts", f"paths.runs={self.runs}", "trainer=cpu",
             f"train.max_steps={STEPS}", "train.checkpoint_every=7", "train.evaluate=end", "train.resume=auto",
-            "data.workers=2", "optim.lr=1e-3", "dataset.evaluators=[]",
+            "data.workers=2", "optim.lr=1e-3", "dataset.evaluators=[]", *overrides,
         ]  # fmt: skip
 
     def start(self) -> subprocess.Popen:
@@ -95,3 +95,16 @@ def test_killed_twenty_times_at_random_steps(unbroken, tmp_path: Path, shards: P
     for _ in range(5):
         killed.kill(chance.choice([signal.SIGKILL, signal.SIGTERM]), chance.uniform(0, 0.15))
     assert same(killed.finish(), unbroken)
+
+
+@pytest.mark.slow
+def test_graph_batches_killed_ten_times(tmp_path: Path, shards: Path, folder_model: Path):
+    """By kill -9 and SIGTERM, each after one more checkpoint; partners would end elsewhere."""
+    graph = ["helip.plan=graph", "helip.cluster=4"]
+    unbroken = Killed(tmp_path / "unbroken", shards, folder_model, *graph).finish()
+    killed, chance = Killed(tmp_path / "killed", shards, folder_model, *graph), random.Random(0)
+    for _ in range(10):
+        killed.kill(chance.choice([signal.SIGKILL, signal.SIGTERM]), chance.uniform(0, 0.15))
+    assert 0 < killed.newest() < STEPS
+    assert same(killed.finish(), unbroken)
+    assert not same(unbroken, Killed(tmp_path / "partners", shards, folder_model).finish())
