@@ -107,8 +107,8 @@ def train(settings: TrainingSettings, folder: Path) -> None:
     board = session.dashboard("train")
     board.uses(mined)
     board.starts_from(before)
-    asked = settings.logger
-    own = make_loggers(asked.csv, session.folder, asked.tensorboard) if session.rank == 0 else []
+    log_to = settings.logger
+    own = make_loggers(log_to.csv, session.folder, log_to.tensorboard) if session.rank == 0 else []
     loggers = [*own, *board.loggers()]
     seen = SeenRows(len(rows.wanted))
     logged = [StepLog(session.console.print)]
