@@ -53,7 +53,7 @@ def mine_hard_pairs(
         score: "joint" (product of the cosines), "image" or "text".
         near_duplicate: highest cosine of a hard pair, or an (image, text) pair of them.
         min_similarity: lowest cosine of a hard pair, or an (image, text) pair of them.
-        backend: "auto", "exact", "approximate" or "pool".
+        backend: "auto", "exact", "approximate", "pool", or the dotted name of a class of your own.
         valid: (N,) bool, rows that take part; all if None.
         fingerprint: of the ShardIndex whose rows these are; a loader refuses the index with other shards.
         device: "cpu" or "cuda".

@@ -1,6 +1,8 @@
 """What is decided once for all ranks and for every restart: the backend, its cells, how many of them are looked at."""
 
 import json
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,6 +76,9 @@ def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str)
     source = None
     if backend == "approximate":
         source = _plan_cells(pairs, folder, settings, device, plan)
+    if settings.own_backend:
+        own_search(backend)  # a mistyped name is an error now, not after the probe
+        _probe(pairs, folder, settings, device, None)
     if backend == "pool":
         _probe(pairs, folder, settings, device, None)
         plan["expected_recall"] = min(1.0, settings.pool_size / count)
@@ -138,7 +143,7 @@ def read_plan(folder: Path) -> Plan:
         raise HelipError(f"no plan.json in {folder}: start rank 0 first, or give all ranks a barrier.")
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
-        if plan["backend"] not in BACKENDS:
+        if plan["backend"] not in BACKENDS and "." not in plan["backend"]:
             raise ValueError(f"it names the backend {plan['backend']}")
         return plan
     except (ValueError, TypeError, LookupError) as error:
@@ -164,10 +169,23 @@ def open_search(
         return ExactSearch(pairs, settings, device=device, scratch=folder)
     if plan["backend"] == "pool":
         return PoolSearch(pairs, settings, device, folder)
+    if settings.own_backend:
+        return own_search(plan["backend"])(pairs, settings, device, folder)
     cells = Cells(**_read(folder / "cells.npz"))
     if source is None:
         source = _rounded(pairs, settings, cells, device, folder, plan)
     return ApproximateSearch(pairs, settings, cells, plan["probes"], source)
+
+
+def own_search(name: str) -> Callable[[Pairs, SearchSettings, str, Path], Search]:
+    """The class that search.backend names. Raises HelipError where there is none."""
+    module, _, cls = name.rpartition(".")
+    try:
+        return getattr(import_module(module), cls)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise HelipError(
+            f"search.backend={name} cannot be imported ({error}): check the name and PYTHONPATH"
+        ) from error
 
 
 def measured(folder: Path, index: HardPairIndex, plan: Plan) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class SearchSettings:
         near_duplicate: highest cosine of a hard pair; a pair of numbers means (image, text); 1 switches it off.
         min_similarity: lowest cosine of a hard pair; a pair of numbers means (image, text).
         skip_first: leave out this many of the hardest pairs of each row (a rank window).
-        backend: "auto", or one of "exact", "approximate", "pool".
+        backend: "auto", or one of "exact", "approximate", "pool", or the dotted name of a class of your own: called
+            with (pairs, settings, device, folder), it makes a helip.mining.plan.Search.
         min_recall: recall that "approximate" must show by the lower end of its confidence interval.
         pool_size: rows drawn as candidates by "pool".
         pool_redraw: targets after which the pool is drawn anew; 0 keeps one pool. The released script: 300,000.
@@ -64,7 +65,8 @@ class SearchSettings:
     def __post_init__(self) -> None:
         """Refuse what cannot be searched for, naming the setting."""
         _one_of("helip.score", self.score, SCORES)
-        _one_of("search.backend", self.backend, BACKENDS)
+        if not self.own_backend:
+            _one_of("search.backend", self.backend, BACKENDS, ", or a dotted name")
         _at_least("search.depth", self.depth, 1)
         _at_least("search.skip_first", self.skip_first, 0)
         _at_least("search.pool_size", self.pool_size, 1)
@@ -80,6 +82,11 @@ class SearchSettings:
                     f"helip.min_similarity is {low} and helip.near_duplicate {high} for {name}, which no pair meets: "
                     "lower the first or raise the second."
                 )
+
+    @property
+    def own_backend(self) -> bool:
+        """Whether `backend` is the dotted name of a class."""
+        return "." in self.backend
 
     @property
     def lows(self) -> tuple[float, float]:
@@ -102,15 +109,19 @@ class SearchSettings:
         """The settings that the result depends on, JSON-like: what an artefact's hash is taken over."""
         backends = marked(type(self), "of")
         values = {one.name: getattr(self, one.name) for one in fields(self) if role_of(one) == "result"}
-        used = {name: value for name, value in values.items() if self.backend in backends.get(name, BACKENDS)}
+        used = {
+            name: value
+            for name, value in values.items()
+            if self.own_backend or self.backend in backends.get(name, BACKENDS)
+        }
         return {name: list(cast(Any, value)) if isinstance(value, tuple) else value for name, value in used.items()} | {
             "depth": self.depth
         }
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+def _one_of(name: str, value: str, choices: tuple[str, ...], more: str = "") -> None:
     if value not in choices:
-        raise HelipError(f"{name}={value} is unknown: choose one of {', '.join(choices)}.")
+        raise HelipError(f"{name}={value} is unknown: choose one of {', '.join(choices)}{more}.")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -19,6 +19,7 @@ from helip.models.clip import Clip
 from helip.programs.settings import SharedSettings
 from helip.ranks import global_rank, predict_trainer
 from helip.storage.remote import keep_blocks
+from helip.storage.schemes import register
 from helip.tracking.dashboards import Dashboard, start_dashboard
 from helip.tracking.log import KeptConsole
 from helip.tracking.run import write_run
@@ -30,6 +31,8 @@ class Session:
     def __init__(self, program: str, settings: SharedSettings, folder: Path) -> None:
         self.settings, self.stream = settings, settings.stream
         self.said: set[str] = set()
+        for scheme, storage in settings.paths.storages.items():
+            register(scheme, storage())
         keep_blocks(Path(settings.paths.cache), settings.paths.cache_bytes)
         self.trainer = predict_trainer(settings.trainer)
         self.folder = Path(self.agreed(str(folder)))  # torchrun and srun: each rank has named one by its own clock

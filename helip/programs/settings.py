@@ -13,14 +13,18 @@ from helip.mining.settings import SearchSettings
 from helip.models.clip import ModelSpec
 from helip.ranks import TrainerSpec, loader_workers
 from helip.secrets import without_environment
+from helip.storage.base import Storage
 from helip.tracking.dashboards import WandbSettings
 from helip.training.settings import PairSettings
-from helip.typed import kept, operation, plain, result
+from helip.typed import Leaf, kept, operation, plain, result
 
 
 @dataclass(frozen=True)
 class PathSettings:
-    """Where things lie; `index` names hard pairs of the user's own, which are a result."""
+    """Where things lie; `index` names hard pairs of the user's own, which are a result.
+
+    `storages` are for addresses of schemes that HELIP does not know, by their names.
+    """
 
     data: str = operation()
     artifacts: str = operation()
@@ -28,6 +32,7 @@ class PathSettings:
     cache: str = operation()
     cache_bytes: int = operation()
     index: str | None = result()
+    storages: dict[str, Leaf[Storage]] = operation(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Where the bytes of shards lie: the four questions that HELIP asks of a place, and the address of a shard there.
 
 Nothing else in HELIP opens a shard. A new scheme is one file `helip/storage/SCHEME.py` with a class `Scheme`, or any
-class of one's own given to `helip.storage.schemes.register`.
+class of one's own that `paths.storages` names.
 """
 
 from pathlib import Path, PurePosixPath

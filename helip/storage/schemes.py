@@ -40,8 +40,8 @@ def _made(scheme: str) -> Storage:
         raise HelipError(f"{scheme}:// is read by fsspec: pip install 'helip[remote]', or copy the shards") from error
     if scheme not in known_implementations and scheme not in registry:
         raise HelipError(
-            f"nothing here reads {scheme}://: copy the shards to a local disk, or register a storage for the scheme "
-            "(helip.storage.schemes)"
+            f"nothing here reads {scheme}://: copy the shards to a local disk, or name a storage for the scheme, "
+            f"+paths.storages.{scheme}={{_target_: a.B}}"
         )
     from helip.storage.remote import Remote
 
