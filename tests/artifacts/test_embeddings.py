@@ -62,7 +62,7 @@ def test_an_embedding_that_is_not_finite_is_refused(folder: Path, bad: float) ->
     store = EmbeddingStore(folder, "r+")
     image = np.ones((2, 4), np.float32)
     image[1, 2] = bad
-    with pytest.raises(HelipError, match=r"no finite embedding for row 5: use trainer\.precision"):
+    with pytest.raises(HelipError, match=r"no finite embedding for row 5: .* trainer\.precision=32-true"):
         store.write(np.array([0, 5]), image, np.ones((2, 3), np.float32))
     assert (np.asarray(store.state) == PENDING).all()
 

@@ -32,33 +32,39 @@ def make_hard_pairs(folder: Path) -> Path:
 
 
 ARTEFACTS = [
-    pytest.param(make_shards, ShardIndex.load, "version", "scans anew", id="shards"),
-    pytest.param(make_embeddings, EmbeddingStore, "version", "mine.py makes new ones", id="embeddings"),
-    pytest.param(make_hard_pairs, HardPairIndex.load, "format", "mine again", id="hard pairs"),
+    pytest.param(make_shards, ShardIndex.load, "version", 2, "scans anew", id="shards"),
+    pytest.param(make_embeddings, EmbeddingStore, "version", 1, "mine.py makes new ones", id="embeddings"),
+    pytest.param(make_hard_pairs, HardPairIndex.load, "format", 1, "mine again", id="hard pairs"),
 ]
 
 
-@pytest.mark.parametrize(("make", "load", "field", "again"), ARTEFACTS)
-@pytest.mark.parametrize("version", [2, 0, None, True, "1", [1]])
+@pytest.mark.parametrize(("make", "load", "field", "current", "again"), ARTEFACTS)
+@pytest.mark.parametrize("version", [3, 0, None, True, "1", [1]])
 def test_another_version_is_refused(
-    tmp_path: Path, make: Callable[[Path], Path], load: Callable[[Path], Any], field: str, again: str, version: Any
+    tmp_path: Path,
+    make: Callable[[Path], Path],
+    load: Callable[[Path], Any],
+    field: str,
+    current: int,
+    again: str,
+    version: Any,
 ) -> None:
     meta = make(tmp_path)
     load(meta.parent)
     content = json.loads(meta.read_text())
-    assert content[field] == 1
+    assert content[field] == current
     meta.write_text(json.dumps(content | {field: version}))
     for array in meta.parent.glob("*.npy"):
         array.unlink()  # another format may have other files: the version is looked at first
-    with pytest.raises(HelipError, match=f"has format {version!r}, not 1: ".replace("[", r"\[")) as refused:
+    with pytest.raises(HelipError, match=f"has format {version!r}, not {current}: ".replace("[", r"\[")) as refused:
         load(meta.parent)
     assert str(meta.parent) in str(refused.value)
-    assert ("update" if version == 2 else again) in str(refused.value)
+    assert ("update" if version == 3 else again) in str(refused.value)
 
 
-@pytest.mark.parametrize(("make", "load", "field", "again"), ARTEFACTS)
+@pytest.mark.parametrize(("make", "load", "field", "current", "again"), ARTEFACTS)
 def test_a_description_that_is_no_mapping_is_refused(
-    tmp_path: Path, make: Callable[[Path], Path], load: Callable[[Path], Any], field: str, again: str
+    tmp_path: Path, make: Callable[[Path], Path], load: Callable[[Path], Any], field: str, current: int, again: str
 ) -> None:
     meta = make(tmp_path)
     meta.write_text("[]")

@@ -25,7 +25,7 @@ CAPTIONS = [
     "<script>alert(1)</script>&amp;",
     "bell\x07 nul\x00 escape\x1b[31m",
     "NA",
-    "nan",
+    "null",
     "None",
     "1984",
     "=SUM(A1:A9)",
@@ -33,7 +33,7 @@ CAPTIONS = [
     "x" * 1_000_000,
     '"starts and ends"',
 ]
-CLEAN = {"bell\x07 nul\x00 escape\x1b[31m": "bell  nul  escape [31m", "NA": "NA ", "nan": "nan ", "None": "None "}
+CLEAN = {"bell\x07 nul\x00 escape\x1b[31m": "bell  nul  escape [31m", "NA": "NA ", "null": "null ", "None": "None "}
 CLEAN |= {"two\nlines\r\nand\rmore\ttab": "two\nlines \nand more\ttab", "a lone\rreturn": "a lone return"}
 URLS = ["u", "u", None, "", 'http://x/?a=1,2&b="3"', "http://x/\nnewline", "javascript:alert(1)"] * 2
 

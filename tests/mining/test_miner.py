@@ -31,7 +31,7 @@ def test_public_function_equals_brute_force():
         ({"image": np.full((60, 4), np.nan)}, "image embedding of row 0 holds NaN"),
         ({"text": np.zeros((60, 4))}, "text embedding of row 0 is zero"),
         ({"text": np.ones((60, 4), int)}, "2-D float"),
-        ({"score": "sum"}, "helip.score=sum"),
+        ({"score": "sum"}, "score=sum is unknown"),
         ({"near_duplicate": 0.2, "min_similarity": 0.3}, "no pair meets"),
         ({"near_duplicate": (0.2, 0.3, 0.4)}, "must be one number or"),
         ({"valid": np.ones(3, bool)}, "60 booleans"),

@@ -81,7 +81,9 @@ def test_weights_of_another_model(model_weights: Path, tmp_path: Path) -> None:
     state = torch.load(model_weights)
     state.pop("visual.proj")
     torch.save(state, tmp_path / "less.pt")
-    with pytest.raises(HelipError, match=r"less\.pt does not fit the model \(1 missing, e\.g\. visual\.proj"):
+    with pytest.raises(
+        HelipError, match=r"less\.pt \(weights alone\) does not fit the model \(1 missing, e\.g\. visual\.proj"
+    ):
         create_clip(ModelSpec(MODEL, str(tmp_path / "less.pt")))
 
 

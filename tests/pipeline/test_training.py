@@ -58,7 +58,7 @@ def test_the_run_folder_holds_everything(run: Path, world: World, trained: Resul
     results = read(run, "results.json")
     assert results["steps"] == 6 and results["pairs"] == 48 and results["seed"] == 0
     assert results["helip"]["topk"] == 5 and results["hard_pairs"] in trained.out
-    assert results["optim"]["lr"] == 3e-4 and results["train"]["max_steps"] == 6 and results["data"]["batch_size"] == 8
+    assert results["optim"]["lr"] == 1e-5 and results["train"]["max_steps"] == 6 and results["data"]["batch_size"] == 8
     assert results["base"] == {"pretrained": str(world.weights), "digest": file_digest(world.weights)}
     assert len(results["settings"]) == 16 and results["encoders"] == "clip" and results["usable_rows"] == TRAIN
     seen = results["seen"]  # six steps of four targets in one pass over the rows: none twice
