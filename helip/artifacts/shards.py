@@ -210,7 +210,7 @@ class ShardIndex:
         """
         try:
             meta = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
-            older = meta.get("version") == 1
+            older = meta.get("version") == 1 and meta.get("version") is not True
             if not older:
                 again = "delete it, the next run scans anew"
                 check_version(meta.get("version"), VERSION, "the shard index", folder, again)

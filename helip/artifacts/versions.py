@@ -1,7 +1,7 @@
 """Every artefact says which version of its format it has; this is what becomes of another one.
 
-There has been one version of each so far. A format that changes raises its number, and its loader reads the older one
-or refuses it with the way to make it anew.
+A format that changes raises its number, and its loader reads the older one or refuses
+it with the way to make it anew.
 """
 
 from pathlib import Path
