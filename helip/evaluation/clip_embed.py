@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,7 @@ class ClipEmbed:
     Attributes:
         scratch: a folder that all ranks see; emptied after use.
         device: where the class names are embedded.
+        precision: the context in which they are, which is the drive's for all else.
     """
 
     clip: Clip
@@ -144,6 +145,7 @@ class ClipEmbed:
     caption: Caption | CaptionRule = "txt"
     batch_size: int = 256
     workers: int = 1
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @property
     def transform(self) -> ImageTransform:
@@ -210,7 +212,8 @@ class ClipEmbed:
     def classifier(self, names: Sequence[str], templates: Sequence[Template]) -> np.ndarray:
         """(d, C) class embeddings."""
         model = self.clip.model.to(self.device)
-        return class_embeddings(model, self.clip.tokenize, names, templates, self.device)
+        with self.precision():
+            return class_embeddings(model, self.clip.tokenize, names, templates, self.device)
 
     def fields(self, rows: np.ndarray, field: str) -> list[str]:
         """A field of each row's json as text; the empty string where it is missing."""

@@ -83,6 +83,7 @@ class Session:
             self.stream.captions,
             self.settings.evaluation.batch_size,
             self.stream.workers,
+            self.trainer.precision_plugin.predict_step_context,
         )
 
     def measure(self, clip: Clip, index: ShardIndex | None) -> Found:

@@ -216,6 +216,29 @@ def test_numbers_in_the_json_are_fields_too(clip: Clip, tmp_path: Path) -> None:
     assert embed.fields(np.arange(len(entries)), "f") == expected
 
 
+def test_class_names_are_embedded_in_the_trainers_precision(clip: Clip, tmp_path: Path) -> None:
+    """Under autocast as open_clip's trainer does it; in full precision as without a trainer."""
+
+    def classifier(*precision: Any) -> np.ndarray:
+        embed = ClipEmbed(clip, DatasetSpec("toy", None, {}), None, cast(Any, None), tmp_path, device, 0, *precision)
+        return embed.classifier(NAMES, ["a {}", "the {}"])
+
+    def of_trainer(precision: Any) -> Any:
+        trainer = pl.Trainer(accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False)
+        return trainer.precision_plugin.predict_step_context
+
+    device = torch.device("cpu")
+    plain, options = classifier(), ("txt", 4, 0)
+    assert np.array_equal(classifier(*options, of_trainer("32-true")), plain)
+    half = classifier(*options, of_trainer("bf16-mixed"))
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs = open_clip.build_zero_shot_classifier(
+            cast(Any, clip.model), clip.tokenize, NAMES, ["a {}", "the {}"], device="cpu"
+        )
+    assert np.array_equal(half, theirs.float().numpy())
+    assert not np.array_equal(half, plain) and np.abs(half - plain).max() < 0.02
+
+
 def test_a_name_that_evaluators_of_two_benchmarks_share_is_no_benchmarks() -> None:
     lines = [
         {"kind": "zeroshot", "name": "x", "path": "/d/wds_a"},
