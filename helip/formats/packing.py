@@ -44,17 +44,18 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
     Raises:
         HelipError: an item cannot become a sample and on_error is `fail`.
     """
-    if there := finished(task.folder, task.number):
+    stem = f"{task.number:05d}"
+    if there := finished(task.folder, stem):
         return there
     reasons: Counter[str] = Counter()
     shown: list[str] = []
     with (
-        atomic_file(task.folder / f"{task.number:05d}.tar") as temporary,
+        atomic_file(task.folder / f"{stem}.tar") as temporary,
         open(temporary, "wb") as file,
         TarWriter(file, user="", group="", encoder=False, mtime=0) as tar,
     ):
         for place, item in enumerate(task.items):
-            key = f"{task.number:05d}{place:0{task.digits}d}"
+            key = f"{stem}{place:0{task.digits}d}"
             try:
                 tar.write({"__key__": key, **_members(key, item)})
                 reasons[SUCCESS] += 1
@@ -67,9 +68,9 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
                 reasons[error.reason] += 1
                 shown += [sentence] if len(shown) < SHOWN else []
     if not reasons[SUCCESS]:
-        (task.folder / f"{task.number:05d}.tar").unlink()
+        (task.folder / f"{stem}.tar").unlink()
     facts = {"count": len(task.items), "successes": reasons[SUCCESS], "status_dict": dict(reasons), "left_out": shown}
-    write_json(stats_path(task.folder, task.number), facts)
+    write_json(stats_path(task.folder, stem), facts)
     return facts
 
 

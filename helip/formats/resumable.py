@@ -1,7 +1,7 @@
-"""Work on numbered shards by processes, in a folder that appears when all of it is done.
+"""Work on shards by processes, in a folder that appears when all of it is done.
 
 Until then it lies in `.NAME.partial` beside that folder, and the same command goes on with it. A shard is finished when
-its NNNNN_stats.json is there; both of its files are written atomically, and neither depends on who wrote it when.
+its STEM_stats.json is there; both of its files are written atomically, and neither depends on who wrote it when.
 """
 
 import os
@@ -68,14 +68,14 @@ def partial_folder(out: Path, made_of: Any, console: Console) -> Iterator[Path]:
     os.replace(folder, target)  # an empty folder may be there
 
 
-def stats_path(folder: Path, number: int) -> Path:
-    """The file that says that a shard is finished."""
-    return folder / f"{number:05d}_stats.json"
+def stats_path(folder: Path, stem: str) -> Path:
+    """The file that says that the shard `stem`.tar is finished."""
+    return folder / f"{stem}_stats.json"
 
 
-def finished(folder: Path, number: int) -> dict[str, Any] | None:
+def finished(folder: Path, stem: str) -> dict[str, Any] | None:
     """The statistics of a shard; None when it is still to be written."""
-    path = stats_path(folder, number)
+    path = stats_path(folder, stem)
     return read_json(path) if path.is_file() else None
 
 

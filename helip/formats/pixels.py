@@ -1,0 +1,142 @@
+"""One shard with its pictures made smaller; the bytes depend on the shard, the settings and Pillow's version alone."""
+
+import io
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, features
+
+from helip.artifacts.atomic import atomic_file, write_json
+from helip.artifacts.members import META, NAME, Members, arrange
+from helip.artifacts.shard_scan import printable
+from helip.artifacts.tar import Member, TarError, bytes_of, walk
+from helip.data.reader import Unreadable
+from helip.data.transforms import decode_image
+from helip.formats.resumable import finished, stats_path
+from helip.storage.base import Shard
+from helip.storage.schemes import Storages
+
+SUBSAMPLING = "4:2:0"  # img2dataset's, and the quickest to decode
+RESIZED, SMALL, BROKEN = "resized", "small enough", "not readable"
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How pictures are made smaller.
+
+    Attributes:
+        side: pixels of the shorter side; a picture that has no more is kept byte for byte.
+        quality: of the JPEGs, as Pillow counts it.
+    """
+
+    side: int
+    quality: int = 95  # img2dataset's
+
+    def described(self) -> dict[str, Any]:
+        """All that the bytes of a smaller picture depend on, JSON-like."""
+        versions = {"pillow": Image.__version__, "jpeg": features.version("libjpeg_turbo") or features.version("jpg")}
+        return {"side": self.side, "quality": self.quality, "subsampling": SUBSAMPLING, "filter": "bicubic", **versions}
+
+    def smaller(self, data: bytes) -> bytes | None:
+        """The picture as a JPEG whose shorter side is `side`; None where it has no more pixels. Raises Unreadable."""
+        image = decode_image(data)
+        shorter = min(image.size)
+        if shorter <= self.side:
+            return None
+        width, height = (max(self.side, round(length * self.side / shorter)) for length in image.size)
+        buffer = io.BytesIO()
+        image.resize((width, height), Image.Resampling.BICUBIC).save(
+            buffer, "JPEG", quality=self.quality, subsampling=SUBSAMPLING
+        )
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class PixelTask:
+    """A shard becomes the shard of the same name in `folder`."""
+
+    folder: Path
+    shard: Shard
+    pixels: Pixels
+    storages: Storages  # as the process that asks reads
+
+
+def write_smaller(task: PixelTask) -> dict[str, Any]:
+    """Write NAME.tar and NAME_stats.json: all members in their order, the images of rows smaller.
+
+    A row's image that was made smaller is a JPEG and its suffix ends in jpg or jpeg; all else is copied.
+
+    Returns:
+        The statistics: `successes`, the number of rows with an image, of which `images` says what became of how many;
+        `problem`, why the shard ends early, or null.
+    """
+    stem = task.shard.stem
+    if there := finished(task.folder, stem):
+        return there
+    data = bytes_of(task.storages.of(task.shard), task.shard)
+    outcomes: Counter[str] = Counter()
+    problem = None
+    with (
+        atomic_file(task.folder / f"{stem}.tar") as temporary,
+        tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape") as tar,
+    ):
+        try:
+            for member, is_image in with_images(walk(data)):
+                name, content = member.name, bytes(data[member.offset : member.offset + member.size])
+                if is_image:
+                    outcome, name, content = _smaller_member(task.pixels, name, content)
+                    outcomes[outcome] += 1
+                _add(tar, name, content)
+        except TarError as error:
+            problem = f"{printable(task.shard.name)} is damaged: {error}"
+    facts = {"successes": outcomes.total(), "images": dict(outcomes), "problem": problem}
+    write_json(stats_path(task.folder, stem), facts)
+    return facts
+
+
+def _smaller_member(pixels: Pixels, name: str, content: bytes) -> tuple[str, str, bytes]:
+    """What became of an image, its name and its bytes."""
+    try:
+        smaller = pixels.smaller(content)
+    except Unreadable:
+        return BROKEN, name, content
+    if smaller is None:
+        return SMALL, name, content
+    if not name.lower().endswith((".jpg", ".jpeg")):
+        name = f"{name.rpartition('.')[0]}.jpg"
+    return RESIZED, name, smaller
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)  # no time, no owner
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def with_images(members: Iterator[Member]) -> Iterator[tuple[Member, bool]]:
+    """Each member of a shard in order, and whether it is the image of a row (not a mask beside it).
+
+    Raises:
+        TarError: as `members` does, behind all that came before.
+    """
+    key, adjacent, suffixes, damage = "", list[Member](), list[str](), None
+    while True:
+        try:
+            member = next(members, None)
+        except TarError as error:
+            member, damage = None, error
+        match = NAME.match(member.name) if member and not META.match(member.name) else None
+        if member is None or (match and match[1] != key):
+            images = {row[0] for row in arrange(tuple(suffixes), Members()).rows}
+            yield from ((one, place in images) for place, one in enumerate(adjacent))
+            key, adjacent, suffixes = (match[1] if match else ""), [], []
+        if member is None:
+            break
+        adjacent.append(member)
+        suffixes.append(match[2].lower() if match else "")  # "": belongs to no sample
+    if damage:
+        raise damage

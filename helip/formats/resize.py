@@ -1,0 +1,109 @@
+"""Shards with smaller pictures: a copy in which reading and decoding cost a part, with the same rows and captions.
+
+A picture of which a model sees 224 pixels need not be decoded at 512 in every epoch. Keys, rows, captions and .json are
+those of the source, byte for byte; the pixels change a little, so the copy has a fingerprint, embeddings and hard pairs
+of its own.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from helip.artifacts.atomic import read_json, write_json
+from helip.artifacts.datasets import resolve_shards
+from helip.artifacts.shards import ShardIndex
+from helip.errors import HelipError
+from helip.formats.pixels import BROKEN, RESIZED, SMALL, Pixels, PixelTask, write_smaller
+from helip.formats.resumable import partial_folder, run_tasks
+from helip.storage.schemes import Storages
+
+VERSION = 1
+MANIFEST = "resize.json"
+QUIET = Console(quiet=True)
+
+
+@dataclass
+class Resized:
+    """What became of the images of the rows: numbers by outcome, and what is wrong with some shards."""
+
+    images: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list[str])
+    shards: int = 0
+
+    def sentences(self) -> list[str]:
+        """One line for each fact."""
+        counts = ", ".join(f"{self.images[name]:,} {name}" for name in (RESIZED, SMALL, BROKEN))
+        lines = [f"{self.images.total():,} images in {self.shards:,} shards: {counts}"]
+        if self.images[BROKEN]:
+            lines += [f"warning: {self.images[BROKEN]:,} images cannot be read and are as they were, in their rows"]
+        return lines + [f"warning: {problem}; what is before the damage was kept" for problem in self.problems]
+
+
+def resize(
+    source: str | Path | list[str], out: Path, pixels: Pixels, processes: int = 1, console: Console = QUIET
+) -> Resized:
+    """Write the shards of `source` under their names to `out`, with resize.json, which says what they were made of.
+
+    Args:
+        source: as dataset.path; local or remote.
+        out: a new folder; it is there when all shards are. What was interrupted goes on.
+
+    Raises:
+        HelipError: no shards, two of one name, a setting out of range, or rows that differ from those of the source.
+    """
+    if pixels.side < 1 or not 1 <= pixels.quality <= 100:
+        raise HelipError(f"--side {pixels.side} --quality {pixels.quality}: a side is above 0, a quality from 1 to 100")
+    index, storages, done = ShardIndex.build(resolve_shards(source)), Storages(), Resized()
+    names = Counter(shard.stem for shard in index.shards)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise HelipError(f"{source} has {names[twice[0]]} shards named {twice[0]}: resize each folder by itself")
+    stamps = [storages.stamp(shard) for shard in index.shards]
+    settings = {"version": VERSION, "source": index.fingerprint, "settings": pixels.described()}
+    with partial_folder(out, settings | {"stamps": stamps}, console) as folder:
+        tasks = (PixelTask(folder, shard, pixels, storages) for shard in index.shards)
+        for facts in run_tasks(tasks, write_smaller, processes, "resizing shards", console):
+            done.images.update(facts["images"])
+            done.problems += [facts["problem"]] if facts["problem"] else []
+            done.shards += 1
+        copy = ShardIndex.build([folder / f"{shard.stem}.tar" for shard in index.shards])
+        if not copy.keys.equals(index.keys) or (copy.size[:, 1:] != index.size[:, 1:]).any():
+            raise HelipError(f"the shards of {source} changed while they were read: run the command again")
+        write_json(
+            folder / MANIFEST,
+            settings
+            | {
+                "source": {"fingerprint": index.fingerprint, "made_of": made_of(index)},
+                "fingerprint": copy.fingerprint,
+                "rows": len(copy),
+                "images": dict(sorted(done.images.items())),
+            },
+        )
+    return done
+
+
+def made_of(index: ShardIndex) -> dict[str, object] | None:
+    """The manifest beside shards that were resized themselves; None for others."""
+    place = index.shards[0].parent
+    manifest = place / MANIFEST if isinstance(place, Path) else None
+    return read_json(manifest) if manifest and manifest.is_file() else None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("source", help="a folder, a file, DIR/{00000..00331}.tar, or addresses of remote shards")
+    parser.add_argument("out", type=Path, help="a new folder; then: dataset.path=OUT")
+    parser.add_argument("--side", type=int, required=True, help="pixels of the shorter side; nothing is enlarged")
+    parser.add_argument("--quality", type=int, default=Pixels.quality, help="of the JPEGs (default: 95)")
+    parser.add_argument("--processes", type=int, default=cores, help=f"default: {cores}, one for each core")
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """The command; returns what it has to say."""
+    console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
+    pixels = Pixels(arguments.side, arguments.quality)
+    return resize(arguments.source, arguments.out, pixels, max(1, arguments.processes), console).sentences()
