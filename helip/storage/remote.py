@@ -19,7 +19,7 @@ from typing import Any
 from helip.errors import HelipError
 from helip.secrets import without_credentials
 from helip.storage.base import Address, Shard, scheme_of
-from helip.storage.blocks import BLOCK, BlockCache
+from helip.storage.blocks import BLOCK, KEEP, BlockCache
 
 TRIES, FIRST_WAIT, LONGEST_WAIT = 7, 0.2, 8.0  # seconds; 15 s together
 SILENCE = 30.0  # seconds without a byte after which a request is made again
@@ -103,12 +103,27 @@ class Remote:
             if cached is not None and len(cached) == min(BLOCK, stop - first) - max(0, offset - first):
                 found[number] = cached
         for first, last in _runs([number for number in numbers if number not in found]):
-            data = self._fetched(shard, facts, first * BLOCK, min((last + 1) * BLOCK, facts.size))
-            for number in range(first, last + 1):
-                block = data[(number - first) * BLOCK : (number - first + 1) * BLOCK]
-                self.cache.put(what, number, block)
-                found[number] = block[max(0, offset - number * BLOCK) : stop - number * BLOCK]
+            if first not in found:  # else it came with the whole shard
+                fetched = self._fetched(shard, facts, first * BLOCK, min((last + 1) * BLOCK, facts.size))
+                found |= self._kept(what, *fetched, offset, stop)
         return b"".join(found[number] for number in numbers)
+
+    def _kept(self, what: str, begin: int, data: bytes, offset: int, stop: int) -> dict[int, bytes]:
+        """Cache the blocks of `data`, which begins at `begin`; the parts of them between `offset` and `stop`.
+
+        Of a whole shard all blocks are kept, for the next miss would send them again, unless the cache cannot hold it.
+        """
+        parts: dict[int, bytes] = {}
+        fits = len(data) <= KEEP * self.cache.limit
+        for number in range(begin // BLOCK, -(-(begin + len(data)) // BLOCK)):
+            first = number * BLOCK
+            block = data[first - begin : first - begin + BLOCK]
+            wanted = first < stop and first + BLOCK > offset
+            if wanted or fits:
+                self.cache.put(what, number, block)
+            if wanted:
+                parts[number] = block[max(0, offset - first) : stop - first]
+        return parts
 
     def size(self, shard: Shard) -> int:
         return self._facts(shard).size
@@ -142,16 +157,16 @@ class Remote:
             _known[str(shard)] = (time.monotonic(), facts)
         return facts
 
-    def _fetched(self, shard: Shard, facts: Facts, start: int, stop: int) -> bytes:
-        """The bytes of a range, as many as were asked for."""
+    def _fetched(self, shard: Shard, facts: Facts, start: int, stop: int) -> tuple[int, bytes]:
+        """Where they begin, and the bytes of a range, or of the whole shard where the server knows no ranges."""
 
-        def fetch() -> bytes:
+        def fetch() -> tuple[int, bytes]:
             data = self._range(shard, facts, start, stop)
-            if len(data) == facts.size and len(data) > stop - start:  # the server knows no ranges and sent all of it
-                data = data[start:stop]
+            if len(data) == facts.size > stop - start:
+                return 0, data
             if len(data) != stop - start:
                 raise ConnectionError(f"{len(data):,} of {stop - start:,} bytes came")
-            return data
+            return start, data
 
         return self._tried(shard, fetch)
 

@@ -134,6 +134,34 @@ def test_a_cache_smaller_than_the_data(tmp_path: Path, monkeypatch: pytest.Monke
     assert 0 < held <= 17 * BLOCK < path.stat().st_size
 
 
+@pytest.mark.parametrize(("blocks", "fits"), [(64, True), (16, False)])
+def test_a_server_without_ranges_sends_a_shard_once_if_the_cache_can_hold_it(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, fits: bool
+) -> None:
+    noise = np.random.default_rng(0)
+    entries = [(f"{n}", {"jpg": noise.bytes(700_000), "txt": b"x"}) for n in range(24)]  # 17 blocks
+    path = write_tar(tmp_path / "data/0.tar", entries)
+    monkeypatch.setattr(remote, "cache_settings", remote.CacheSettings(own_cache, blocks * BLOCK))
+    local = ShardIndex.build([path])
+    with serving(path.parent, ranges=False) as server:
+        far = ShardIndex.build([f"{server.url}/0.tar"])
+        for block in own_cache.rglob("*-*"):
+            block.unlink()
+        ours, theirs, before = SampleReader(local), SampleReader(far), server.sent
+        for row in (13, 0, 23, 12, 14, 5):
+            assert theirs.read(row) == ours.read(row)
+        sent = (server.sent - before) / path.stat().st_size
+        assert sent == 1 if fits else sent > 1
+        kept = [block for block in own_cache.rglob("*-*") if block.stat().st_size == BLOCK]
+        if fits:
+            assert len(kept) == 16 and len(list(own_cache.rglob("*-*"))) == 17
+            kept[0].unlink()  # a read over a hole between blocks that are there
+            wanted = path.stat().st_size
+            assert theirs.storages.of(far.shards[0]).read(far.shards[0], 0, wanted) == path.read_bytes()
+        else:
+            assert len(kept) < 16
+
+
 def test_least_recently_used_blocks_go_first(tmp_path: Path) -> None:
     cache = BlockCache(tmp_path, 16 * BLOCK)
     for number in range(16):
