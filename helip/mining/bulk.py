@@ -29,7 +29,7 @@ ULP = {dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.bfloat16, torch.flo
 ALIGN = 32  # columns; AMX and tensor cores read whole tiles
 STEP = 64  # columns by which the kernels of a GPU advance, at most
 CONVERT = 512  # rows rounded at once by a thread
-ABSENT = -4.0  # upper bound given to a row that is not valid, so that no threshold lets it pass
+ABSENT = -4.0  # upper bound given to a row that is not valid, so that no threshold lets it pass; a copy's: under -2
 
 
 @dataclass(frozen=True)
@@ -189,12 +189,18 @@ class BulkSource:
             workers.check()
             part = slice(start, min(start + CONVERT, self.count))
             for modality, vectors in enumerate(self.pairs.modalities):
-                block = round_rows(vectors, self._rows(part), self.dtype, align=self.align)
+                block = self._absent(vectors, part, round_rows(vectors, self._rows(part), self.dtype, align=self.align))
                 self._host_error[modality][part] = block.error.numpy()
                 if (values := self._values[modality]) is not None:
                     values[part] = block.values.to(values.device)
 
         workers.map(convert, range(0, self.count, CONVERT))
+
+    def _absent(self, vectors: Vectors, places: slice | np.ndarray, block: Rounded) -> Rounded:
+        """As candidates, rows that may be no partners are let pass by nothing; `as_targets` overwrites that."""
+        if self.pairs.copies is not None:
+            block.values[torch.from_numpy(~self.pairs.partner[self._rows(places)]), vectors.width] = ABSENT
+        return block
 
     def worst(self, places: slice | np.ndarray) -> list[float]:
         """The largest error among some rows, of image and of text, without waiting for a device."""
@@ -225,7 +231,9 @@ class BulkSource:
                 more = (0, len(result) - len(places))
                 return Rounded(result.to(self.device), torch.nn.functional.pad(error, more))
         host = torch.from_numpy(self._host_error[modality][places])
-        block = round_rows(self.pairs.modalities[modality], self._rows(places), self.dtype, host, self.align)
+        vectors = self.pairs.modalities[modality]
+        block = round_rows(vectors, self._rows(places), self.dtype, host, self.align)
+        block = self._absent(vectors, places, block)
         return padded(Rounded(block.values.to(self.device), error), multiple)
 
 

@@ -61,7 +61,7 @@ class ExactSearch:
             self.place[source.order] = np.arange(source.count)
         self.shape = shape_on(self.device)
         self._order = None if source.order is None else torch.from_numpy(source.order).to(self.device)
-        resident = pairs.resident if source.order is None else None  # an order holds no rows that are not valid
+        resident = pairs.resident if source.order is None else None  # bits are in the order of rows
         self._words = None if resident is None else resident.words
         self.workers = Workers(None if self.device.type == "cpu" else FEEDERS)
 

@@ -120,6 +120,7 @@ def mine(
     valid: np.ndarray | None = None,
     image_group: np.ndarray | None = None,
     text_group: np.ndarray | None = None,
+    pair_group: np.ndarray | None = None,
     meta: dict[str, Any] | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -137,6 +138,7 @@ def mine(
         settings: rules, depth, backend.
         valid: (N,) bool, rows that take part.
         image_group, text_group: (N,) integers, equal for byte-identical images or captions, negative for none.
+        pair_group: (N,) integers, equal for byte-identical pairs, of which a target gets the lowest row alone.
         meta: stored in the index; its `fingerprint` and `content` tell searches over other data apart.
         rank, world_size: this process among those that share the work and the disk.
         barrier: waits for all ranks.
@@ -146,7 +148,8 @@ def mine(
     Raises:
         HelipError: embeddings or settings that cannot be searched; blocks missing because another rank failed.
     """
-    pairs = open_pairs(image, text, valid=valid, image_group=image_group, text_group=text_group)
+    groups = {"image_group": image_group, "text_group": text_group, "pair_group": pair_group}
+    pairs = open_pairs(image, text, valid=valid, **groups)
     if not 0 < settings.depth < len(pairs):
         raise HelipError(
             f"search.depth={settings.depth} partners per row are asked for, but {len(pairs)} rows allow 1 to "
@@ -201,6 +204,6 @@ def _sample(pairs: Pairs) -> str:
     """Enough of the numbers to notice that other embeddings came to the same place, and all valid rows and groups."""
     rows = np.linspace(0, len(pairs) - 1, min(len(pairs), 64)).astype(np.int64)
     hashed = hashlib.sha256()
-    for array in (*(v.array[rows] for v in pairs.modalities), pairs.valid, *pairs.groups):
+    for array in (*(v.array[rows] for v in pairs.modalities), pairs.valid, *pairs.groups, pairs.pair_group):
         hashed.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     return hashed.hexdigest()

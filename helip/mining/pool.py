@@ -64,7 +64,7 @@ class PoolSearch:
 
     def cost(self, places: range) -> int:
         """Pairs that `search` will look at."""
-        return len(places) * min(self.settings.pool_size, int(self.pairs.valid.sum()))
+        return len(places) * min(self.settings.pool_size, int(self.pairs.partner.sum()))
 
     def _drawn(self, number: int) -> tuple[np.ndarray, BulkSource]:
         """The rows of a pool, rising, and their rounded vectors; the last pool is kept."""
@@ -87,8 +87,8 @@ class PoolSearch:
 
 
 def draw_pool(pairs: Pairs, settings: SearchSettings, number: int) -> np.ndarray:
-    """(m,) int64 valid rows, rising: the `number`-th pool of the seed, uniform without replacement."""
-    valid = np.flatnonzero(pairs.valid)
+    """(m,) int64 rows that may be partners, rising: the `number`-th pool of the seed, uniform without replacement."""
+    valid = np.flatnonzero(pairs.partner)
     rng = np.random.default_rng((settings.seed, 0xF457, number))
     return np.sort(rng.choice(valid, min(settings.pool_size, len(valid)), replace=False))
 

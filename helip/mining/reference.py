@@ -2,8 +2,9 @@
 
 A hard pair of row i is another row j that is similar to it in both modalities: its score is the product of the cosine
 of the images, x, and that of the captions, y (arXiv 2305.05208, equation 1), 0 where one of them is not positive. A
-pair is none if it is too similar (a near-duplicate), too little similar, or a copy of the image or the caption. The k
-hard pairs of a row are those of the highest score, of equal scores those of the lower row.
+pair is none if it is too similar (a near-duplicate), too little similar, or a copy of the image or the caption. Of the
+other rows whose image and caption are the same bytes only the lowest is a candidate. The k hard pairs of a row are
+those of the highest score, of equal scores those of the lower row.
 
 Legend: N rows, T targets, R rows looked at together, k partners.
 """
@@ -58,6 +59,38 @@ def same_group(group: NDArray[Any], targets: NDArray[Any], others: NDArray[Any])
     return (own == theirs) & (theirs >= 0)
 
 
+def lowest_copies(pair_group: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
+    """(N, 2) of each row the two lowest rows with its bytes, N where there are none.
+
+    Args:
+        pair_group: (N,) equal for rows of the same bytes, negative for what has no copies.
+        valid: (N,) rows that take part.
+    """
+    rows = np.flatnonzero(valid & (pair_group >= 0))
+    lowest = np.full((len(valid), 2), len(valid))
+    if len(rows):
+        ids, place = np.unique(pair_group[rows], return_inverse=True)
+        two = np.full((len(ids), 2), len(valid))
+        np.minimum.at(two[:, 0], place, rows)
+        later = rows != two[place, 0]
+        np.minimum.at(two[:, 1], place[later], rows[later])
+        lowest[rows] = two[place]
+    return lowest
+
+
+def stands(lowest: NDArray[Any], targets: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows are the lowest of their bytes, the target itself left aside, (T, R).
+
+    Args:
+        lowest: (N, 2) from `lowest_copies`.
+        targets: (T,) rows.
+        others: (T, R) or (1, R) rows, from 0.
+    """
+    one, two = lowest[others, 0], lowest[others, 1]
+    alone = one == len(lowest)
+    return alone | (others == np.where(one == targets[:, None], two, one))
+
+
 def hard_pairs(
     image: NDArray[Any],
     text: NDArray[Any],
@@ -69,6 +102,7 @@ def hard_pairs(
     valid: NDArray[np.bool_] | None = None,
     image_group: NDArray[Any] | None = None,
     text_group: NDArray[Any] | None = None,
+    pair_group: NDArray[Any] | None = None,
     targets: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Hard pairs of some targets by float64 matrices and a full sort.
@@ -79,6 +113,7 @@ def hard_pairs(
         score, near_duplicate, min_similarity, skip_first: as SearchSettings has them.
         valid: (N,) rows that take part; None: all.
         image_group, text_group: (N,) equal for copies, negative for none.
+        pair_group: (N,) equal for copies of whole pairs, negative for none.
         targets: (T,) rows; None: all.
 
     Returns:
@@ -90,6 +125,7 @@ def hard_pairs(
     lows = (-np.inf if score == "text" else float(low[0]), -np.inf if score == "image" else float(low[1]))
     targets = np.arange(count) if targets is None else targets
     valid = np.ones(count, bool) if valid is None else valid
+    lowest = None if pair_group is None else lowest_copies(pair_group, valid)
     others, shape = np.arange(count)[None], (len(targets), k)
     out = (np.full(shape, -1), np.zeros(shape), np.zeros(shape), np.zeros(shape))
     for start in range(0, len(targets), BLOCK):
@@ -102,6 +138,8 @@ def hard_pairs(
         for group in (image_group, text_group):
             if group is not None:
                 alive &= ~same_group(group, some, others)
+        if lowest is not None:
+            alive &= stands(lowest, some, others)
         for t in range(len(some)):
             rows = np.flatnonzero(alive[t])
             falling = -np.round(np.asarray(value[t], np.float64)[rows], DECIMALS)

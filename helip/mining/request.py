@@ -49,6 +49,7 @@ class MiningRequest:
         embedding: how embeddings are made, or arrays that are there already.
         topk: hard pairs per target that training will use; search.depth are stored.
         exclude_copies: pairs with the same image or caption bytes are no hard pairs of each other.
+        distinct: of pairs with the same image and caption bytes a target gets the lowest row alone.
         artifacts: the folder that all runs share.
         index_folder: where the user wants the hard pairs; None names them by what made them.
     """
@@ -60,6 +61,7 @@ class MiningRequest:
     artifacts: Path
     index_folder: Path | None = None
     exclude_copies: bool = True
+    distinct: bool = True
 
     def folder(self, rows: Rows) -> Path:
         """Of the hard pairs."""
@@ -86,6 +88,7 @@ class MiningRequest:
             "embedding": self.embedding.identity,
             "part": self.dataset.parts["train"],
             "exclude_copies": self.exclude_copies,
+            "distinct": self.distinct,
             "search": search,
         }
 

@@ -34,7 +34,8 @@ class Ranked:
         rows: (B, K) int32, -1 padded.
         scores, scores_image, scores_text: (B, K) float32, 0 at padding.
         removed: for each of `COUNTED`, how many candidates it took out of the first places: those that would have
-            ranked above the last one kept, each counted for the first of `FILTERS` that it fails.
+            ranked above the last one kept, each counted for the first of `FILTERS` that it fails. Where pairs have
+            copies also `distinct`: copies of the partners kept, which are none.
         redone: targets that the bulk pass could not settle.
     """
 
@@ -91,9 +92,26 @@ def rescore(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings:
     Returns:
         The K = settings.depth best of each target after `skip_first`.
     """
+    ranked = _ranked(pairs, targets, candidates, settings)
+    if pairs.copies is not None:
+        ranked.removed["distinct"] = pairs.copies.left_out(targets, ranked.rows)
+    return ranked
+
+
+def _alive(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, C) candidates, rising, and which of them may be partners before any rule of similarity."""
+    if pairs.copies is not None:  # the one copy that a search leaves out although it is a candidate
+        candidates = np.concatenate([candidates, pairs.copies.second[targets][:, None]], axis=1)
     candidates = np.sort(candidates, axis=1)  # a stable sort by score then leaves ties in the order of rows
     alive = (candidates >= 0) & (candidates != targets[:, None]) & pairs.valid[targets][:, None]
-    alive &= pairs.valid[candidates]
+    if pairs.copies is None:
+        return candidates, alive & pairs.valid[candidates]
+    alive[:, 1:] &= candidates[:, 1:] != candidates[:, :-1]  # the search may have had it too
+    return candidates, alive & pairs.copies.stands(targets, candidates)
+
+
+def _ranked(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings: SearchSettings) -> Ranked:
+    candidates, alive = _alive(pairs, targets, candidates)
     at = np.flatnonzero(alive)
     where, right = at // candidates.shape[1], candidates.ravel()[at]
     left, head = targets[where], settings.depth + settings.skip_first + 1

@@ -38,6 +38,7 @@ def reuse(
     valid: np.ndarray | None = None,
     image_group: np.ndarray | None = None,
     text_group: np.ndarray | None = None,
+    pair_group: np.ndarray | None = None,
     meta: dict[str, Any] | None = None,
     device: str = "cpu",
     progress: bool = True,
@@ -49,7 +50,7 @@ def reuse(
         image, text: (N, d) embeddings.
         folder: of the new index.
         settings: rules at least as strict as those of `index`, and a depth of at most its own.
-        valid, image_group, text_group, meta: as for `mine`; the same rows must be valid.
+        valid, image_group, text_group, pair_group, meta: as for `mine`; the same rows must be valid.
         device: for the search of short rows.
         progress: show a bar on stderr while they are searched.
 
@@ -60,13 +61,15 @@ def reuse(
     Raises:
         HelipError: a rule is looser than the index's, with the reason, or the index is of other rows.
     """
-    pairs = open_pairs(image, text, valid=valid, image_group=image_group, text_group=text_group)
+    groups = {"image_group": image_group, "text_group": text_group, "pair_group": pair_group}
+    pairs = open_pairs(image, text, valid=valid, **groups)
     if len(index) != len(pairs):
         raise HelipError(f"the index to reuse has {len(index)} rows, the embeddings {len(pairs)}: mine again.")
     if refusal := looser_than(index, pairs, settings):
         raise HelipError(f"reuse: {refusal}: mine again.")
     skip = settings.skip_first - int(index.meta["settings"].get("skip_first", 0))
     removed: dict[str, int] = dict.fromkeys(("group_image", "group_text", "near_duplicate", "min_similarity"), 0)
+    removed |= {} if pairs.copies is None else {"distinct": 0}
     with atomic_folder(Path(folder)) as temporary:
         shape = (len(pairs), settings.depth)
         arrays: dict[str, np.ndarray] = {n: new_array(temporary / f"{n}.npy", d, shape) for n, d in ARRAYS.items()}
@@ -90,6 +93,8 @@ def looser_than(index: HardPairIndex, pairs: Pairs, settings: SearchSettings) ->
     if index.meta.get("search", {}).get("backend") == "pool":
         return "an index of a random pool is not the head of a ranking of all rows"
     if lost := set(index.meta.get("groups", [])) - set(pairs.group_names):
+        if "pair_group" in lost:
+            return "the index left out copies of a partner (helip.distinct), which are wanted now"
         return f"the index kept apart the pairs of an {lost.pop()}, which is not given now"
     if old["score"] != settings.score:
         return f"the index ranks by {old['score']}, not by {settings.score}"
@@ -145,6 +150,8 @@ def _broken(
         for name, group in zip(("group_image", "group_text"), pairs.groups, strict=True)
         if group is not None
     }
+    if pairs.copies is not None:
+        broken["distinct"] = (rows >= 0) & ~pairs.copies.stands(targets, rows)
     near, low = np.zeros(rows.shape, bool), np.zeros(rows.shape, bool)
     for m, stored in enumerate((index.scores_image, index.scores_text)):
         values = np.asarray(stored[part]).astype(np.float64)

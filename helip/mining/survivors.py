@@ -49,7 +49,7 @@ class Survivors:
         self.count, self.settings, self.ulp, self.device = len(targets), settings, ulp, device
         self.widths = pairs.image.width, pairs.text.width
         self.rows = torch.from_numpy(targets).to(device)
-        self.groups, self.valid = pairs.groups_on(device), pairs.valid_on(device)
+        self.groups, self.partner = pairs.groups_on(device), pairs.partner_on(device)
         self.keep = settings.depth + settings.skip_first + slack
         self.crowds = Crowds(self.count, max(COPIES, self.keep), device)
         self.room = max(LEAST_ROOM, ROOM * self.keep)
@@ -203,9 +203,10 @@ class Survivors:
         rules += [] if same is None else [same]
         if rules:
             best = best.masked_fill_(self.crowds.surplus(place, torch.stack(rules).any(dim=0)), -1.0)
-        if self.valid is not None:
-            best = best.masked_fill_(~self.valid[rows], -1.0)
         lower = lower_scores(self.settings, ulp, self.proven, upper, low if self.proven else upper, same)
+        if self.partner is not None:
+            absent = ~self.partner[rows]
+            best, lower = best.masked_fill_(absent, -1.0), lower.masked_fill(absent, 0.0)
         return Flat(place, rows.int(), lower, best)
 
     def _grouped(self, target: torch.Tensor, column: torch.Tensor) -> torch.Tensor | None:

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from helip.errors import HelipError
+from helip.mining.distinct import Copies, copies_of
 from helip.mining.folding import dots, double
 from helip.mining.workers import Workers
 
 CHUNK = 512  # rows whose norms are taken at once
+GROUPS = ("image_group", "text_group", "pair_group")
 MAX_ROWS = np.iinfo(np.int32).max  # an index stores rows as int32
 
 
@@ -53,12 +55,12 @@ class Resident:
 
     Attributes:
         groups: per modality, (N,) int32 numbers of groups, -1 for none; None where unknown.
-        valid: (N,) bool; None if all are.
-        words: `valid` as bits, (N / 32) int32, row n in bit n % 32 of word n / 32; None if all are.
+        partner: (N,) bool, rows that may be partners; None if all may.
+        words: `partner` as bits, (N / 32) int32, row n in bit n % 32 of word n / 32; None if all may.
     """
 
     groups: tuple[torch.Tensor | None, torch.Tensor | None]
-    valid: torch.Tensor | None
+    partner: torch.Tensor | None
     words: torch.Tensor | None
 
 
@@ -70,13 +72,17 @@ class Pairs:
         image, text: their embeddings.
         valid: (N,) bool; a row that is not valid is neither target nor candidate.
         groups: per modality, (N,) int64 ids of byte-identical images or captions, -1 for none; None where unknown.
-        resident: groups and `valid` on another device, if they were put there.
+        pair_group: (N,) int64 ids of pairs of the same bytes, -1 for none; None: copies of a partner are partners too.
+        copies: of `pair_group`; None where there are none.
+        resident: groups and `partner` on another device, if they were put there.
     """
 
     image: Vectors
     text: Vectors
     valid: np.ndarray
     groups: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+    pair_group: np.ndarray | None = None
+    copies: Copies | None = None
     resident: "Resident | None" = None
 
     def __len__(self) -> int:
@@ -85,7 +91,13 @@ class Pairs:
     @property
     def group_names(self) -> list[str]:
         """Of the groups that are known."""
-        return [name for name, g in zip(("image_group", "text_group"), self.groups, strict=True) if g is not None]
+        groups = (*self.groups, self.pair_group)
+        return [name for name, g in zip(GROUPS, groups, strict=True) if g is not None]
+
+    @property
+    def partner(self) -> np.ndarray:
+        """(N,) bool, candidates of every target."""
+        return self.valid if self.copies is None else self.copies.partner
 
     def groups_on(self, device: torch.device) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """(N,) numbers of the groups of image and text, negative for none."""
@@ -94,11 +106,11 @@ class Pairs:
         image, text = (None if g is None else torch.from_numpy(g).to(device) for g in self.groups)
         return image, text
 
-    def valid_on(self, device: torch.device) -> torch.Tensor | None:
-        """(N,) bool, rows that take part; None if all do."""
+    def partner_on(self, device: torch.device) -> torch.Tensor | None:
+        """(N,) bool, rows that may be partners; None if all may."""
         if self.resident is not None:
-            return self.resident.valid
-        return None if self.valid.all() else torch.from_numpy(self.valid).to(device)
+            return self.resident.partner
+        return None if self.partner.all() else torch.from_numpy(self.partner).to(device)
 
     @property
     def modalities(self) -> tuple[Vectors, Vectors]:
@@ -111,11 +123,11 @@ def on_device(pairs: Pairs, device: torch.device) -> Pairs:
     if device.type == "cpu":
         return pairs
     groups = tuple(None if g is None else torch.from_numpy(_numbered(g)).to(device) for g in pairs.groups)
-    valid = words = None
-    if not pairs.valid.all():
-        bits = np.packbits(np.pad(pairs.valid, (0, -len(pairs) % 32)), bitorder="little")
-        valid, words = torch.from_numpy(pairs.valid).to(device), torch.from_numpy(bits.view(np.int32)).to(device)
-    pairs = replace(pairs, resident=Resident((groups[0], groups[1]), valid, words))
+    partner = words = None
+    if not pairs.partner.all():
+        bits = np.packbits(np.pad(pairs.partner, (0, -len(pairs) % 32)), bitorder="little")
+        partner, words = torch.from_numpy(pairs.partner).to(device), torch.from_numpy(bits.view(np.int32)).to(device)
+    pairs = replace(pairs, resident=Resident((groups[0], groups[1]), partner, words))
     if sum(v.array.nbytes for v in pairs.modalities) > free_memory(device) // 4:
         return pairs
     image, text = (replace(v, resident=torch.from_numpy(np.array(v.array)).to(device)) for v in pairs.modalities)
@@ -141,6 +153,7 @@ def open_pairs(
     valid: np.ndarray | None = None,
     image_group: np.ndarray | None = None,
     text_group: np.ndarray | None = None,
+    pair_group: np.ndarray | None = None,
 ) -> Pairs:
     """Check embeddings and measure their lengths.
 
@@ -150,6 +163,7 @@ def open_pairs(
         valid: (N,) bool, rows to search among; all if None. The others are not looked at.
         image_group: (N,) integers, equal for byte-identical images; negative: no group.
         text_group: (N,) integers, equal for byte-identical captions; negative: no group.
+        pair_group: (N,) integers, equal for byte-identical pairs; a target gets the lowest; negative: no group.
 
     Raises:
         HelipError: shapes that do not match, no float type, too many rows, or a valid row that is NaN, infinite or
@@ -173,9 +187,9 @@ def open_pairs(
     if flags.shape != (count,) or flags.dtype != bool:
         raise HelipError(f"valid must be {count} booleans, one per row, but is {flags.dtype} {flags.shape}.")
     groups = (_group("image_group", image_group, count), _group("text_group", text_group, count))
-    return Pairs(
-        _measured("image", np.asarray(image), flags), _measured("text", np.asarray(text), flags), flags, groups
-    )
+    sides = _measured("image", np.asarray(image), flags), _measured("text", np.asarray(text), flags)
+    same = _group("pair_group", pair_group, count)
+    return Pairs(*sides, flags, groups, same, None if same is None else copies_of(same, flags))
 
 
 def _group(name: str, ids: np.ndarray | None, count: int) -> np.ndarray | None:

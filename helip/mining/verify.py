@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from helip.artifacts.hard_pairs import HardPairIndex
-from helip.mining.reference import may_pair, pair_score, same_group
+from helip.mining.reference import lowest_copies, may_pair, pair_score, same_group, stands
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, Vectors
 
@@ -132,6 +132,8 @@ def _allowed(
     for group in pairs.groups:
         if group is not None:
             allowed = allowed & ~same_group(group, targets, inside)
+    if pairs.pair_group is not None:
+        allowed = allowed & stands(lowest_copies(pairs.pair_group, pairs.valid), targets, inside)
     return allowed & np.asarray(pair_score(x, y, settings.score) > -room)
 
 

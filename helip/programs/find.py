@@ -11,6 +11,8 @@ from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
 from helip.mining.request import CONTENT, EMBEDDED, MiningRequest, Rows
 
+WITHOUT = {"distinct": False}  # what an index of an older version does not say of its making
+
 
 def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = False) -> HardPairIndex | None:
     """The index of the same settings on the same shards, however deep; None where other rows than now were embedded.
@@ -36,7 +38,7 @@ def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = Fa
             depth = found.depth
             raise HelipError(f"the imported hard pairs in {folder} are {depth} a row: set helip.topk={depth} or less")
         return found
-    settings = [request.settings(), found.meta.get("request", {})]
+    settings = [request.settings(), WITHOUT | found.meta.get("request", {})]
     if any_precision:
         settings = [one | {"embedding": one.get("embedding", {}) | {"precision": None}} for one in settings]
     if differing := _differing(*settings):
@@ -66,7 +68,7 @@ def nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
     own = request.settings() | {"fingerprint": rows.fingerprint}
     for path in sorted((request.artifacts / request.dataset.name / "hard_pairs").glob("*/meta.json")):
         if meta := _meta(path):
-            theirs = meta.get("request", {}) | {"fingerprint": meta.get("fingerprint")}
+            theirs = WITHOUT | meta.get("request", {}) | {"fingerprint": meta.get("fingerprint")}
             candidates.append((path.parent, _differing(own, theirs)))
     if candidates:
         folder, differing = min(candidates, key=lambda candidate: len(candidate[1]))

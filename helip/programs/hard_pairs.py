@@ -15,11 +15,13 @@ from helip.artifacts.hard_pairs import FILES, HardPairIndex
 from helip.embedding.ensure import ensure_embeddings, repaired_rows
 from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
+from helip.mining.distinct import pair_ids
 from helip.mining.estimate import describe_cost
 from helip.mining.miner import mine
 from helip.mining.quantiles import HEADERS, similarity_quantiles
 from helip.mining.request import CONTENT, EMBEDDED, Mined, MiningRequest, Rows
 from helip.mining.reuse import reuse
+from helip.mining.vectors import GROUPS
 from helip.programs.find import find_hard_pairs, nothing_fits
 from helip.ranks import artefact_lock, barrier
 from helip.report.tables import Table
@@ -138,19 +140,21 @@ class EmbeddedRows:
     usable: np.ndarray
     image_group: np.ndarray | None = None
     text_group: np.ndarray | None = None
+    pair_group: np.ndarray | None = None
     content: str | None = None
 
     def groups(self) -> dict[str, Any]:
         """Keyword arguments of a search besides the embeddings."""
-        return {"valid": self.usable, "image_group": self.image_group, "text_group": self.text_group}
+        return {"valid": self.usable} | {name: getattr(self, name) for name in GROUPS}
 
 
 def stored_rows(request: MiningRequest, rows: Rows, store: EmbeddingStore) -> EmbeddedRows:
     """A store as it is searched."""
-    groups = (store.content[:, 0], store.content[:, 1]) if request.exclude_copies else (None, None)
-    return EmbeddedRows(
-        store.image, store.text, store.valid & rows.wanted, *groups, content=store.content_digest(rows.wanted)
-    )
+    image, text = store.content[:, 0], store.content[:, 1]
+    groups = (image, text) if request.exclude_copies else (None, None)
+    same = pair_ids(image, text) if request.distinct else None
+    usable, content = store.valid & rows.wanted, store.content_digest(rows.wanted)
+    return EmbeddedRows(store.image, store.text, usable, *groups, same, content=content)
 
 
 def bare_arrays(request: MiningRequest, rows: Rows, console: Console) -> EmbeddedRows:

@@ -37,6 +37,7 @@ def mining_request(settings: SharedSettings) -> MiningRequest:
         artifacts=settings.artifacts,
         index_folder=Path(settings.paths.index) if settings.paths.index else None,
         exclude_copies=pairs.exclude_copies,
+        distinct=pairs.distinct,
     )
 
 

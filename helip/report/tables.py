@@ -17,7 +17,7 @@ from helip.report.slices import has_scores, known, slices
 
 FINE = 20_000  # bins in which quartiles are counted: an error of at most 1e-4 in a score, without sorting 300M numbers
 
-RULES = {"group_image": "same image bytes", "group_text": "same caption"}
+RULES = {"group_image": "same image bytes", "group_text": "same caption", "distinct": "copies of a partner"}
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class PairSettings:
     schedule: Leaf[Schedule] = result()
     margin: Leaf[Margin] = result()
     plan: Leaf[PlanSettings] = result()
+    distinct: bool = result(default=True)
     cluster: int = result(default=8)
     placebo: bool = result(default=False)
 

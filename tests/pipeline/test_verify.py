@@ -84,7 +84,7 @@ def test_sums_that_agree_with_a_wrong_index(copy: World) -> None:
     [
         ({"search": {"backend": "pool"}}, "say that they were searched by pool, not by auto: delete"),
         ({"search": 5}, "searched by None"),
-        ({"groups": []}, r"say that \[\] kept copies apart, not \['image_group', 'text_group'\]"),
+        ({"groups": []}, r"say that \[\] kept copies apart, not \['image_group', 'text_group', 'pair_group'\]"),
         (
             {"settings": {"score": "joint", "skip_first": 2}},
             "say that their rules were {'score': 'joint', 'skip_first': 2}",
