@@ -67,10 +67,10 @@ def lowest_copies(pair_group: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray
         valid: (N,) rows that take part.
     """
     rows = np.flatnonzero(valid & (pair_group >= 0))
-    lowest = np.full((len(valid), 2), len(valid))
+    lowest: NDArray[np.int64] = np.full((len(valid), 2), len(valid), np.int64)
     if len(rows):
         ids, place = np.unique(pair_group[rows], return_inverse=True)
-        two = np.full((len(ids), 2), len(valid))
+        two: NDArray[np.int64] = np.full((len(ids), 2), len(valid), np.int64)
         np.minimum.at(two[:, 0], place, rows)
         later = rows != two[place, 0]
         np.minimum.at(two[:, 1], place[later], rows[later])
