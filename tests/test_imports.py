@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.whole_settings import taken
+
 ROOT = Path(__file__).resolve().parent.parent
 ENTRY_POINTS = ("train.py", "mine.py", "evaluate.py")
 
@@ -31,7 +33,7 @@ NO_FRAMEWORK = (
     "helip/artifacts/", "helip/mining/", "helip/evaluation/metrics.py",
     *(f"helip/training/{name}.py" for name in PLAIN),
 )  # fmt: skip
-HYDRA_ALLOWED = ("helip/cli.py", *ENTRY_POINTS)
+HYDRA_ALLOWED = "helip/cli/"
 
 
 def imported(path: Path, module: str) -> set[str]:
@@ -76,31 +78,12 @@ def framework_violations(root: Path) -> list[str]:
     found = []
     for path in sorted((root / "helip").rglob("*.py")):
         file = path.relative_to(root).as_posix()
-        if file in HYDRA_ALLOWED:
+        if file.startswith(HYDRA_ALLOWED):
             continue
         forbidden = FRAMEWORKS if file.startswith(NO_FRAMEWORK) else {"hydra"}
         tops = {name.split(".")[0] for name in imported(path, file.removesuffix(".py").replace("/", "."))}
         found += [f"{file} imports {top}" for top in sorted(tops & forbidden)]
     return found
-
-
-def config_parameters(root: Path) -> list[str]:
-    """Functions that take a whole config instead of typed arguments."""
-    found = []
-    for path in sorted((root / "helip").rglob("*.py")):
-        file = path.relative_to(root).as_posix()
-        if file in HYDRA_ALLOWED:
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                args = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-                found += [f"{file}:{node.lineno} {node.name}({arg.arg})" for arg in args if is_config(arg)]
-    return found
-
-
-def is_config(argument: ast.arg) -> bool:
-    annotation = ast.unparse(argument.annotation) if argument.annotation else ""
-    return argument.arg == "cfg" or "DictConfig" in annotation
 
 
 def test_rooms_import_only_what_they_may() -> None:
@@ -117,7 +100,7 @@ def test_frameworks_stay_in_their_place() -> None:
 
 
 def test_no_function_takes_a_config() -> None:
-    assert config_parameters(ROOT) == []
+    assert taken(ROOT) == []
 
 
 @pytest.mark.parametrize(
@@ -142,24 +125,69 @@ def test_a_forbidden_import_is_found(tmp_path: Path, file: str, source: str, com
 def test_allowed_imports_pass(tmp_path: Path) -> None:
     sources = {
         "helip/training/module.py": "from helip.data.batch import Batch\nfrom .losses import HelipLoss\n",
-        "helip/cli.py": "import hydra\nfrom helip.mining import miner\n",
+        "helip/cli/__init__.py": "import hydra\nfrom helip.mining import miner\n",
         "helip/artifacts/shards.py": "import json\nimport numpy as np\nfrom helip.errors import HelipError\n",
     }
     for file, source in sources.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(source)
-    assert room_violations(tmp_path) == framework_violations(tmp_path) == config_parameters(tmp_path) == []
+    assert room_violations(tmp_path) == framework_violations(tmp_path) == taken(tmp_path) == []
 
 
-def test_a_misplaced_framework_or_config_is_found(tmp_path: Path) -> None:
+def test_a_misplaced_framework_is_found(tmp_path: Path) -> None:
     path = tmp_path / "helip/training/losses.py"
     path.parent.mkdir(parents=True)
-    path.write_text("import pytorch_lightning as pl\n\ndef build(cfg): ...\n\ndef make(c: DictConfig): ...\n")
+    path.write_text("import pytorch_lightning as pl\n")
     assert framework_violations(tmp_path) == ["helip/training/losses.py imports pytorch_lightning"]
-    assert config_parameters(tmp_path) == [
-        "helip/training/losses.py:3 build(cfg)",
-        "helip/training/losses.py:5 make(c)",
-    ]
+
+
+TREE = "class SharedSettings: ...\nclass TrainingSettings(SharedSettings): ...\nEverything = TrainingSettings | None\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "complaint"),
+    [
+        ("training/losses.py", "def make(c: DictConfig): ...", "make(c: DictConfig)"),
+        ("training/losses.py", "def make(c: 'TrainingSettings'): ...", "make(c: TrainingSettings)"),
+        ("data/order.py", "def make(*, how: 'Everything'): ...", "make(how: Everything)"),
+        (
+            "data/order.py",
+            "class O:\n    def __init__(self, s: SharedSettings): ...",
+            "__init__(s: SharedSettings)",
+        ),
+        ("programs/mine.py", "def mine(c: DictConfig): ...", "mine(c: DictConfig)"),
+        (
+            "programs/mine.py",
+            "from helip.tracking.run import write\ndef mine(all_of_it: TrainingSettings): write(all_of_it)",
+            "mine passes all_of_it to write",
+        ),
+        (
+            "programs/mine.py",
+            "from helip.tracking import run\nclass Session:\n    def __init__(self, s: TrainingSettings):\n"
+            "        self.kept = s\n    def go(self): run.write(what=self.kept)",
+            "go passes self.kept to run.write",
+        ),
+        (
+            "cli/__init__.py",
+            "from helip.programs.mine import mine\ndef task(c):\n    found: Any = O.to_container(c)\n    mine(found)",
+            "task passes found to mine",
+        ),
+    ],
+)
+def test_a_whole_configuration_is_found_by_its_type(tmp_path: Path, file: str, source: str, complaint: str) -> None:
+    for name, text in {"programs/settings.py": TREE, file: source}.items():
+        (tmp_path / "helip" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "helip" / name).write_text(text + "\n")
+    assert taken(tmp_path) == [f"helip/{file} {complaint}"]
+
+
+def test_a_program_may_take_its_tree_and_hand_on_parts(tmp_path: Path) -> None:
+    (tmp_path / "helip/programs").mkdir(parents=True)
+    (tmp_path / "helip/programs/settings.py").write_text(TREE)
+    source = "from helip.data.order import Order\nfrom helip.typed import plain\n"
+    source += "def train(s: TrainingSettings, cfg: int): Order(s.data, plain(s), cfg)\n"
+    (tmp_path / "helip/programs/train.py").write_text(source)
+    assert taken(tmp_path) == []
 
 
 IMPORT_ARTIFACTS = """

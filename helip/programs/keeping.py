@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from torch import nn
 
 from helip.artifacts.datasets import DatasetSpec
 from helip.errors import HelipError
@@ -33,9 +34,11 @@ class Start:
     Args:
         embed: the starting model.
         valid: (N,) bool, the usable rows of the training part.
+        model: whose weights are kept as well; None: no weights.
     """
 
-    def __init__(self, embed: ClipEmbed, valid: NDArray[np.bool_]) -> None:
+    def __init__(self, embed: ClipEmbed, valid: NDArray[np.bool_], model: nn.Module | None = None) -> None:
+        self.weights = _copied(model) if model is not None else None
         held_out = validation_rows(embed)
         rows = np.flatnonzero(valid if held_out is None else held_out)
         self.rows = rows[np.linspace(0, len(rows) - 1, min(DRIFT_ROWS, len(rows))).astype(int)]  # (n,) evenly spaced
@@ -49,6 +52,27 @@ class Start:
             f"drift/{name}": float(squared_distance(torch.from_numpy(now), torch.from_numpy(then)).mean())
             for name, (now, then) in sides.items()
         }
+
+    def drifts(self, embed: ClipEmbed) -> dict[str, dict[str, float]]:
+        """By column: none before, and what there is now."""
+        after = self.drift(embed)
+        return {"before": dict.fromkeys(after, 0.0), "after": after}
+
+    def mix(
+        self, model: nn.Module, embed: ClipEmbed, alpha: float | None, by: Sequence[Evaluator], console: Console
+    ) -> float:
+        """Give the model (1 - alpha) * start + alpha * its weights; returns alpha. None: the best, see `best_alpha`."""
+        assert self.weights is not None
+        end = _copied(model)
+        if alpha is None:
+            alpha = best_alpha(self.weights, end, model.load_state_dict, embed, by, console)
+        model.load_state_dict(interpolate(self.weights, end, alpha))
+        return alpha
+
+
+def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights as they are now."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def choosers(evaluators: Sequence[Evaluator], dataset: DatasetSpec) -> list[Evaluator]:

@@ -23,13 +23,14 @@ from helip.storage.schemes import register
 from helip.tracking.dashboards import Dashboard, start_dashboard
 from helip.tracking.log import KeptConsole
 from helip.tracking.run import write_run
+from helip.typed import plain
 
 
 class Session:
     """Rank, console, run folder, and the processes started."""
 
     def __init__(self, program: str, settings: SharedSettings, folder: Path) -> None:
-        self.settings, self.stream = settings, settings.stream
+        self.settings, self.stream, self.record = settings, settings.stream, plain(settings)
         self.said: set[str] = set()
         for scheme, storage in settings.paths.storages.items():
             register(scheme, storage())
@@ -39,10 +40,10 @@ class Session:
         self.rank = global_rank()
         width = None if sys.stdout.isatty() else 140  # a file has room for the names of metrics
         log = self.folder / f"{program}.log" if self.rank == 0 else None
-        plain = {"highlight": False, "markup": False, "soft_wrap": True}
-        self.console = KeptConsole(log, quiet=self.rank != 0, width=width, **plain)
+        look = {"highlight": False, "markup": False, "soft_wrap": True}
+        self.console = KeptConsole(log, quiet=self.rank != 0, width=width, **look)
         if self.rank == 0:
-            write_run(self.folder, settings)
+            write_run(self.folder, self.record)
         pl.seed_everything(settings.seed, verbose=False)
 
     def agreed(self, decision: Any) -> Any:
@@ -60,7 +61,7 @@ class Session:
         if self.rank != 0:
             return Dashboard()
         logger = self.settings.logger
-        return start_dashboard(logger.wandb, logger.group, job_type, self.folder, self.settings, self.console)
+        return start_dashboard(logger.wandb, logger.group, job_type, self.folder, self.record, self.console)
 
     @cached_property
     def evaluators(self) -> tuple[Evaluator, ...]:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from helip.artifacts.datasets import DatasetSpec
+from helip.data.loading import loader_workers
 from helip.data.settings import StreamSettings
 from helip.embedding.settings import EncoderSettings
 from helip.errors import HelipError
 from helip.evaluation.settings import EvaluationSettings
 from helip.mining.settings import SearchSettings
 from helip.models.clip import ModelSpec
-from helip.ranks import TrainerSpec, loader_workers
+from helip.ranks import TrainerSpec
 from helip.secrets import without_environment
 from helip.storage.base import Storage
 from helip.tracking.dashboards import WandbSettings

@@ -1,7 +1,5 @@
 """train: continued training with hard pairs, evaluated before and after."""
 
-import math
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,17 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.plans.contract import PlanData, units_per_step
 from helip.errors import HelipError
 from helip.evaluation.best import FILE as BEST
-from helip.evaluation.best import BestCheckpoint, check_choice, check_metric
-from helip.evaluation.clip_embed import ClipEmbed, inside_fit_drive, predict_drive
+from helip.evaluation.best import check_choice, check_metric
+from helip.evaluation.clip_embed import predict_drive
 from helip.evaluation.results import results
 from helip.mining.request import Mined, Rows, training_rows
-from helip.models.checkpoints import export_clip, interpolate, read_checkpoint
-from helip.models.clip import Clip, create_clip
+from helip.models.checkpoints import export_clip, read_checkpoint
+from helip.models.clip import create_clip
 from helip.programs.advice import print_advice
-from helip.programs.compare import benchmark_names, best_column, print_metrics
+from helip.programs.compare import benchmark_names, print_metrics
 from helip.programs.continued import finished, record_of, resumed
 from helip.programs.hard_pairs import ensure_hard_pairs
-from helip.programs.keeping import Start, best_alpha, choosers
+from helip.programs.keeping import Start, choosers
 from helip.programs.requests import mining_request
 from helip.programs.session import Session
 from helip.programs.settings import SharedSettings
@@ -33,19 +31,16 @@ from helip.programs.training import (
     build_module,
     build_stream,
     describe_length,
-    evaluation_callback,
     fit,
     make_loggers,
     own_callbacks,
 )
 from helip.programs.verify import origin
-from helip.tracking.log import StepLog
+from helip.programs.watch import Watch
 from helip.tracking.run import provenance
-from helip.training.averaging import Ema
 from helip.training.module import HelipModule
 from helip.training.optim import OptimSettings
 from helip.training.resume_guard import fixed_record
-from helip.training.seen import SeenRows
 from helip.training.settings import ExportSettings, TrainSettings
 from helip.typed import Leaf, result
 
@@ -91,54 +86,30 @@ def train(settings: TrainingSettings, folder: Path) -> None:
     before = session.evaluate(clip, index)
     if asked.best:
         check_metric(asked.best, before)
-    start = _copied(clip) if alpha != 1 else None
-    began = Start(embed, rows.wanted)
+    start = Start(embed, rows.wanted, None if alpha == 1 else clip.model)
     fixed |= {"hard_pairs": origin(hard) if hard else None}
     module = build_module(clip, settings.helip, settings.optim, steps, asked, fixed, {"dose": advice["dose"]})
-    ema = [Ema(asked.ema)] if asked.ema is not None else []
-
-    def make_embed(trainer: pl.Trainer, _: pl.LightningModule) -> ClipEmbed:
-        return session.embed(clip, index, inside_fit_drive(trainer), trainer.strategy.root_device)
-
-    per_epoch = max(1, math.ceil(rows.usable / stream.batch_size))
-    averaged, max_drop = ema[0].averaged if ema else nullcontext, settings.evaluation.max_drop
-    evaluation = evaluation_callback(session.evaluators, make_embed, asked, per_epoch, before, averaged, max_drop)
-    best = [BestCheckpoint(session.folder / "checkpoints", asked.best)] if asked.best else []
+    watch = Watch(session, clip, index, rows, asked, before)
     board = session.dashboard("train")
     board.uses(mined)
     board.starts_from(before)
-    log_to = settings.logger
-    own = make_loggers(log_to.csv, session.folder, log_to.tensorboard) if session.rank == 0 else []
-    loggers = [*own, *board.loggers()]
-    seen = SeenRows(len(rows.wanted))
-    logged = [StepLog(session.console.print)]
+    log = settings.logger
+    own = make_loggers(log.csv, session.folder, log.tensorboard) if session.rank == 0 else []
     pl.seed_everything(settings.seed, verbose=False)  # what came before depends on what was found on the disk
-    trainer = fit(
-        module,
-        data,
-        settings.trainer,
-        asked,
-        [*logged, *ema, seen, evaluation, *best, *callbacks],
-        loggers,
-        session.folder,
-    )
-    columns = {"before": before, **best_column(best, evaluation.history), "after": evaluation.last}
-    after = began.drift(embed)
-    drift = {"before": dict.fromkeys(after, 0.0), "after": after}
-    if start is not None:
-        end = _copied(clip)
-        if alpha is None:
-            alpha = best_alpha(start, end, clip.model.load_state_dict, embed, by, session.console)
-        clip.model.load_state_dict(interpolate(start, end, alpha))
-        columns[f"alpha {alpha:g}"] = session.evaluate(clip, index)
-        drift[f"alpha {alpha:g}"] = began.drift(embed)
+    callbacks, loggers = [*watch.callbacks, *callbacks], [*own, *board.loggers()]
+    trainer = fit(module, data, settings.trainer, asked, callbacks, loggers, session.folder)
+    columns, drift = watch.columns(), start.drifts(embed)
+    if alpha != 1:
+        share = start.mix(clip.model, embed, alpha, by, session.console)
+        columns[f"alpha {share:g}"] = session.evaluate(clip, index)
+        drift[f"alpha {share:g}"] = start.drift(embed)
     if session.rank == 0:
         about = {
             **record,
             "steps": trainer.global_step,
             "pairs": trainer.global_step * stream.batch_size,
             "targets": trainer.global_step * units_per_step(plan),
-            "seen": seen.counts(),
+            "seen": watch.seen.counts(),
             "usable_rows": rows.usable,
             "advice": advice,
             "drift": drift,
@@ -146,11 +117,6 @@ def train(settings: TrainingSettings, folder: Path) -> None:
         }
         _finish(session, module, trainer, columns, about)
     board.trained(columns)
-
-
-def _copied(clip: Clip) -> dict[str, Any]:
-    """The weights as they are now."""
-    return {name: value.clone() for name, value in clip.model.state_dict().items()}
 
 
 def _check(session: Session, settings: TrainingSettings) -> None:

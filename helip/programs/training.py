@@ -19,6 +19,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from helip.artifacts.shards import ShardIndex
 from helip.data.datamodule import HelipDataModule
+from helip.data.loading import describe_loader, loader_prefetch
 from helip.data.plans.contract import BatchPlan, units_per_step
 from helip.data.reader import SampleReader, random_read_rate
 from helip.data.settings import StreamSettings
@@ -29,7 +30,7 @@ from helip.evaluation.callback import EvaluationCallback
 from helip.evaluation.embed import Evaluator
 from helip.models.clip import Clip
 from helip.models.towers import prepare_towers
-from helip.ranks import TrainerSpec, describe_loader, loader_prefetch
+from helip.ranks import TrainerSpec
 from helip.training.anchor import Anchor
 from helip.training.diverged import StopWhenDiverged
 from helip.training.losses import HelipLoss

@@ -28,7 +28,7 @@ from helip.mining.request import Mined
 from helip.report.gallery import read_gallery
 from helip.secrets import without_secrets
 from helip.tracking.run import provenance
-from helip.typed import operation, plain
+from helip.typed import operation
 
 PATIENCE = 5  # seconds for the server to answer at all
 SENDING = 600.0  # seconds at the end of a run for what has not been sent; it stays on disk
@@ -196,7 +196,7 @@ def start_dashboard(
     group: str | None,
     job_type: str,
     folder: Path,
-    program: Any,
+    record: Mapping[str, Any],
     console: Console,
 ) -> Dashboard:
     """Begin the W&B run of a program; call it on rank 0 only.
@@ -206,7 +206,7 @@ def start_dashboard(
         group: of the study; None: the name of the sweep's folder if the run folder lies in one.
         job_type: mine, train or evaluate.
         folder: of the run; W&B's files go below it.
-        program: settings of the program; recorded without secrets, nested as they are.
+        record: settings of the program as plain values, nested as they are; sent without secrets.
         console: where W&B is said to be off.
 
     Raises:
@@ -222,7 +222,7 @@ def start_dashboard(
         console.print("W&B is off (WANDB_MODE=disabled)")
         return Dashboard()
     said = {**asdict(settings), "group": group or sweep_of(folder)}
-    said["config"] = {**plain(program), "provenance": provenance(), "run_folder": str(folder)}
+    said["config"] = {**record, "provenance": provenance(), "run_folder": str(folder)}
     arguments = without_secrets(said) | {"job_type": job_type, "dir": str(folder)}
     arguments["settings"] = wandb.Settings(**_quiet_settings())
     run = None

@@ -2,13 +2,13 @@
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from helip.artifacts.atomic import write_json
 from helip.secrets import without_secrets
-from helip.typed import plain
 
 PACKAGES = ("torch", "pytorch-lightning", "open_clip_torch", "hydra-core", "webdataset", "faiss-cpu", "numpy", "pillow")
 
@@ -48,8 +48,8 @@ def commit() -> str:
         return "unknown"
 
 
-def write_run(folder: Path, program: Any) -> None:
+def write_run(folder: Path, record: Mapping[str, Any]) -> None:
     """config.json (the settings of a program) and provenance.json, before anything runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", without_secrets(plain(program)))
+    write_json(folder / "config.json", without_secrets(record))
     write_json(folder / "provenance.json", provenance())

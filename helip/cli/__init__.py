@@ -1,14 +1,12 @@
 """The command line: compose the configuration, run one stage, turn an error into one sentence.
 
-With the entry points this is the only module that knows Hydra.
+With the entry points this room alone knows Hydra.
 """
 
 import argparse
-import difflib
 import io
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,29 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
+from helip.cli.places import CONF, ROOT, config_folder, register_resolvers
+from helip.cli.sentences import moved, sentence
 from helip.environment import machine_sentence
 from helip.errors import HelipError
-from helip.overrides import PARTS, readable
+from helip.overrides import readable
 
+__all__ = ["CONF", "ROOT", "NoteSweep", "config_folder", "launch", "register_resolvers", "sentence"]
 Config = dict[str, Any]
-ROOT = Path(__file__).parents[1]
-
-
-def config_folder(package: Path) -> Path:
-    """conf/ of the package in this folder: a wheel brings it inside, in a checkout it lies beside the package."""
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
-CONF = config_folder(Path(__file__).parent)
 # What Lightning's launcher leaves in the environment of the process that starts the others.
 LAUNCHER_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 ONE_SENTENCE, RUN_FOLDER, SWEEP_FOLDER = "HELIP_ONE_SENTENCE", "HELIP_RUN_FOLDER", "HELIP_SWEEP_FOLDER"
@@ -122,13 +112,6 @@ def _print_sweep() -> bool:
     return complete
 
 
-def register_resolvers() -> None:
-    """`${embedded:NAME}`: a file or folder inside the package; `${choose:NAME,{A:1},2}`: A's value, or the last."""
-    folder = Path(__file__).parent / "embedded"
-    OmegaConf.register_new_resolver("embedded", lambda name: str(folder / name), replace=True)
-    OmegaConf.register_new_resolver("choose", lambda name, values, other: values.get(name, other), replace=True)
-
-
 def _task(
     name: str, external: bool, failed: list[str] | None, command: tuple[str, ...]
 ) -> Callable[[DictConfig], None]:
@@ -156,14 +139,14 @@ def _task(
                     traceback.print_exc()  # a fault of ours, or of a library: but the next job runs
                 job = f"job {HydraConfig.get().job.num}: " if multirun else ""
                 kind = "" if expected else f"{type(error).__name__}: "
-                failed.append(f"{job}{kind}{sentence(error, name)}{_moved(cfg)}")
+                failed.append(f"{job}{kind}{sentence(error, name)}{moved(cfg)}")
                 print(f"error: {failed[-1]}", file=sys.stderr)
 
     return task
 
 
 def _as_trained(config: Config) -> Config:
-    from helip.programs.as_trained import as_trained
+    from helip.cli.as_trained import as_trained
 
     return as_trained(config, HydraConfig.get().overrides.task)
 
@@ -236,85 +219,3 @@ def _config_folder(arguments: list[str]) -> list[str]:
     known.add_argument("--config-dir", "-cd")
     folder = known.parse_known_args(arguments)[0].config_dir
     return ["--config-dir", folder] if folder else []
-
-
-def sentence(error: BaseException, name: str) -> str:
-    """What went wrong, in one line; a mistyped key or option is answered with the nearest one."""
-    for cause in _causes(error):
-        if isinstance(cause, HelipError):  # from a loader worker it arrives with the worker's traceback before it
-            return str(cause).rsplit("HelipError: ", 1)[-1].strip()
-    if said := machine_sentence(error):
-        return said
-    text = " ".join(str(error).split())
-    if match := re.search(r"Could not override '[\w./@]+'.*?full_key: ([\w.]+)|Could not override '([\w./@]+)'", text):
-        setting = match[1] or match[2]
-        if setting in (known := _settings(name)):
-            return f"{setting} holds settings of its own and cannot be replaced: +{setting}.NAME=VALUE adds one"
-        return f"there is no setting {setting!r}{_nearest(setting, known)}: --help lists them"
-    if match := re.search(r"Could not find '([\w./-]+)'", text):
-        group, _, option = match[1].rpartition("/")
-        options = [path.stem for path in (CONF / group).glob("*.yaml")]
-        group = next((part for part, own in PARTS.items() if own == group), group)
-        return f"there is no {group}={option}{_nearest(option, options)}; there are {', '.join(sorted(options))}"
-    if "override_grammar" in text:
-        return f"{text.split(' See https:')[0]}: what is no plain word or path must be quoted twice, \"NAME='VALUE'\""
-    if isinstance(error, MissingMandatoryValue):
-        key = getattr(error, "full_key", None) or text.rsplit(" ", 1)[-1]
-        return f"{key} must be given: {key}=VALUE"
-    if text.startswith("Error merging override") and error.__cause__ is not None:
-        return f"{text}: {str(error.__cause__).splitlines()[0]}"
-    return text
-
-
-def _moved(config: DictConfig) -> str:
-    """Under hydra.job.chdir=true, the settings whose files lie where the command was given, not here."""
-    before = Path(HydraConfig.get().runtime.cwd)
-    if before == Path.cwd():
-        return ""
-    named = [
-        f"{name}={value}"
-        for name, value in _leaves(OmegaConf.to_container(config, resolve=True))
-        if isinstance(value, str) and value and (before / value).exists() and not Path(value).exists()
-    ]
-    if not named:
-        return ""
-    return f"; hydra.job.chdir=true moved the program away from {', '.join(named)}: leave it out, or give whole paths"
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from _leaves(value, f"{prefix}{name}.")
-    else:
-        yield prefix.rstrip("."), node
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what caused it; under a debugger, or with OC_CAUSE=1, OmegaConf makes an error its own cause."""
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and not any(cause is one for one in seen):
-        yield cause
-        seen.append(cause)
-        cause = cause.__cause__
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1, 0.4)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
-def _settings(name: str) -> list[str]:
-    """Dotted names of all settings and groups of an entry point."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(hydra.compose(name), resolve=False)
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
-
-    def walk(node: Any, prefix: str) -> Iterator[str]:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                yield f"{prefix}{key}"
-                yield from walk(value, f"{prefix}{key}.")
-
-    return groups + list(walk(config, ""))

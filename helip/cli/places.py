@@ -1,0 +1,24 @@
+"""Where the configuration lies, and the names that it may use for what lies in the package."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+PACKAGE = Path(__file__).parents[1]
+ROOT = PACKAGE.parent
+
+
+def config_folder(package: Path) -> Path:
+    """conf/ of the package in this folder: a wheel brings it inside, in a checkout it lies beside the package."""
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+CONF = config_folder(PACKAGE)
+
+
+def register_resolvers() -> None:
+    """`${embedded:NAME}`: a file or folder inside the package; `${choose:NAME,{A:1},2}`: A's value, or the last."""
+    folder = PACKAGE / "embedded"
+    OmegaConf.register_new_resolver("embedded", lambda name: str(folder / name), replace=True)
+    OmegaConf.register_new_resolver("choose", lambda name, values, other: values.get(name, other), replace=True)

@@ -1,0 +1,100 @@
+"""What went wrong, in one sentence that names the cure."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from helip.cli.places import CONF
+from helip.environment import machine_sentence
+from helip.errors import HelipError
+from helip.overrides import PARTS
+
+
+def sentence(error: BaseException, name: str) -> str:
+    """What went wrong, in one line; a mistyped key or option is answered with the nearest one."""
+    for cause in _causes(error):
+        if isinstance(cause, HelipError):  # from a loader worker it arrives with the worker's traceback before it
+            return str(cause).rsplit("HelipError: ", 1)[-1].strip()
+    if said := machine_sentence(error):
+        return said
+    text = " ".join(str(error).split())
+    if match := re.search(r"Could not override '[\w./@]+'.*?full_key: ([\w.]+)|Could not override '([\w./@]+)'", text):
+        setting = match[1] or match[2]
+        if setting in (known := _settings(name)):
+            return f"{setting} holds settings of its own and cannot be replaced: +{setting}.NAME=VALUE adds one"
+        return f"there is no setting {setting!r}{_nearest(setting, known)}: --help lists them"
+    if match := re.search(r"Could not find '([\w./-]+)'", text):
+        group, _, option = match[1].rpartition("/")
+        options = [path.stem for path in (CONF / group).glob("*.yaml")]
+        group = next((part for part, own in PARTS.items() if own == group), group)
+        return f"there is no {group}={option}{_nearest(option, options)}; there are {', '.join(sorted(options))}"
+    if "override_grammar" in text:
+        return f"{text.split(' See https:')[0]}: what is no plain word or path must be quoted twice, \"NAME='VALUE'\""
+    if isinstance(error, MissingMandatoryValue):
+        key = getattr(error, "full_key", None) or text.rsplit(" ", 1)[-1]
+        return f"{key} must be given: {key}=VALUE"
+    if text.startswith("Error merging override") and error.__cause__ is not None:
+        return f"{text}: {str(error.__cause__).splitlines()[0]}"
+    return text
+
+
+def moved(config: DictConfig) -> str:
+    """Under hydra.job.chdir=true, the settings whose files lie where the command was given, not here."""
+    before = Path(HydraConfig.get().runtime.cwd)
+    if before == Path.cwd():
+        return ""
+    named = [
+        f"{name}={value}"
+        for name, value in _leaves(OmegaConf.to_container(config, resolve=True))
+        if isinstance(value, str) and value and (before / value).exists() and not Path(value).exists()
+    ]
+    if not named:
+        return ""
+    return f"; hydra.job.chdir=true moved the program away from {', '.join(named)}: leave it out, or give whole paths"
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, f"{prefix}{name}.")
+    else:
+        yield prefix.rstrip("."), node
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what caused it; under a debugger, or with OC_CAUSE=1, OmegaConf makes an error its own cause."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and not any(cause is one for one in seen):
+        yield cause
+        seen.append(cause)
+        cause = cause.__cause__
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1, 0.4)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _settings(name: str) -> list[str]:
+    """Dotted names of all settings and groups of an entry point."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(hydra.compose(name), resolve=False)
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield f"{prefix}{key}"
+                yield from walk(value, f"{prefix}{key}.")
+
+    return groups + list(walk(config, ""))

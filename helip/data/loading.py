@@ -1,0 +1,62 @@
+"""How many loader processes, and how many batches ahead: what a machine has room for."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from helip.ranks import TrainerSpec
+
+SHARED_MEMORY = Path("/dev/shm")
+MOST_WORKERS = 16  # at 2 ms of decoding and cropping per 224-px photo (docs/training.md) 8,000 pairs/s
+
+
+def cores() -> int:
+    """Those that this process may use, which a container or a scheduler may have cut."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def loader_workers(workers: int | str, spec: TrainerSpec) -> int:
+    """`auto`: beside a GPU the cores of each rank, at most 16; on the CPU, where the model needs them, one in 16."""
+    if workers != "auto":
+        return int(workers)
+    gpus = spec.accelerator != "cpu" and torch.cuda.is_available()
+    asked = len(spec.devices) if isinstance(spec.devices, list) else spec.devices
+    ranks = asked if isinstance(asked, int) and asked > 0 else torch.cuda.device_count() if gpus else 1
+    share = cores() // max(1, ranks)
+    return max(1, min(MOST_WORKERS, share) if gpus else share // 16)
+
+
+def loader_prefetch(prefetch: int | str, workers: int, batch_bytes: int) -> int:
+    """Batches that each worker keeps ready; `auto`: 4, or fewer where they would take half of the shared memory.
+
+    Args:
+        prefetch: `auto` or a number.
+        workers: processes per rank.
+        batch_bytes: of a step over all ranks, of which there are that many on one machine at most.
+    """
+    if prefetch != "auto":
+        return int(prefetch)
+    fitting = shared_memory() // 2 // max(1, workers * batch_bytes)
+    return max(1, min(4, fitting))
+
+
+def shared_memory() -> int:
+    """Free bytes through which workers hand over batches: of /dev/shm, often small in a container, and of the RAM."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(free, shutil.disk_usage(SHARED_MEMORY).free) if SHARED_MEMORY.is_dir() else free
+
+
+def describe_loader(workers: int, prefetch: int, batch_bytes: int) -> str:
+    """The loader's line before a training, with a warning where its batches cannot fit."""
+    if not workers:
+        return "loader: in the main process (data.workers=0)"
+    size = workers * prefetch * batch_bytes
+    several = "workers" if workers > 1 else "worker"
+    ahead = f"{prefetch} {'batches' if prefetch > 1 else 'batch'} ahead"
+    line = f"loader: {workers} {several} a rank, each {ahead}, {size / 2**30:.2f} GiB in all"
+    if size > shared_memory():
+        line += f"; only {shared_memory() / 2**30:.2f} GiB of shared memory are free: workers will die of it; lower"
+        line += " data.workers or data.prefetch, or give a container more (docker run --shm-size)"
+    return line
