@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -48,6 +49,31 @@ def test_the_wheel_holds_the_configuration_and_the_command(wheel: Path) -> None:
     assert {f"helip/conf/{path}" for path in files} <= names
     assert "helip = helip.__main__:main" in commands
     assert not [name for name in names if name.startswith(("conf/", "tests/", "experiments/"))]
+
+
+def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    source = next(tmp_path.glob("helip-*.tar.gz"))
+    with tarfile.open(source) as file:
+        held = {name.partition("/")[2] for name in file.getnames()}
+    assert {"conf/train.yaml", "train.py", "examples/extend/README.md", "tests/test_wheel.py", "LICENSE"} <= held
+    command = [
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-q",
+        "-w",
+        str(tmp_path),
+        str(source),
+    ]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, timeout=120)
+    with zipfile.ZipFile(wheel) as ours, zipfile.ZipFile(next(tmp_path.glob("helip-*.whl"))) as again:
+        names = {name for name in ours.namelist() if name.startswith("helip/")}
+        assert names == {name for name in again.namelist() if name.startswith("helip/")}
+    assert any(name.startswith("helip/embedded/emoji/") and name.endswith(".tar") for name in names)
 
 
 def test_a_stale_copy_is_never_read(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from helip.artifacts.arrays import open_array, says_nothing
 from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.keys import as_format_2, open_keys
 from helip.artifacts.member_reader import MemberReader, Sample
 from helip.artifacts.members import IMAGE, JSON, TEXT, Members
 from helip.artifacts.places import resolve_shards
@@ -33,7 +34,7 @@ from helip.secrets import without_credentials
 from helip.storage.base import Shard, as_shard
 from helip.storage.schemes import Storages
 
-VERSION = 2  # 1 made rows of the images of one key; see _as_format_2
+VERSION = 2  # 1 made rows of the images of one key; see as_format_2
 ARRAYS = ("shard_bytes", "starts", "offset", "size")
 
 
@@ -215,7 +216,7 @@ class ShardIndex:
                 again = "delete it, the next run scans anew"
                 check_version(meta.get("version"), VERSION, "the shard index", folder, again)
             shard_bytes, starts, offset, size = (open_array(folder / f"{name}.npy") for name in ARRAYS)
-            keys = _open_keys(folder / "keys.arrow")
+            keys = open_keys(folder / "keys.arrow")
             shards = [as_shard(path) for path in meta["shards"]]
             members = Members.of(meta.get("members", {}))
             counts: dict[str, dict[str, int]] = {name: meta.get(name, {}) for name in ("passed_over", "leftovers")}
@@ -232,7 +233,7 @@ class ShardIndex:
             raise HelipError(
                 f"the shard index in {folder} is damaged (its columns differ in length or width): delete the folder"
             )
-        if older and not _as_format_2(starts, size, keys):
+        if older and not as_format_2(starts, size, keys):
             raise HelipError(
                 f"the shard index in {folder} is of format 1, in which images of one key were rows of their own: "
                 "delete it, the next run scans anew"
@@ -282,24 +283,3 @@ class ShardIndex:
 
 def _listed(shards: str | Path | Iterable[str | Path]) -> list[str | Path]:
     return [shards] if isinstance(shards, str | Path) else list(shards)
-
-
-def _as_format_2(starts: np.ndarray, size: np.ndarray, keys: pa.Array) -> bool:
-    """Whether the rows of format 1 (N,) are surely those of today: each has image and .txt, and a key of its own."""
-    if not (size[:, [IMAGE, TEXT]] >= 0).all():
-        return False  # a .text or .caption may have been passed over
-    shard = np.repeat(np.arange(len(starts) - 1), np.diff(starts))  # (N,)
-    code = keys.dictionary_encode().indices.to_numpy()
-    again = (code[1:] == code[:-1]) & (shard[1:] == shard[:-1])
-    return not again.any() and not any(
-        name.startswith("__") for name in keys.dictionary_encode().dictionary.to_pylist()
-    )
-
-
-def _open_keys(path: Path) -> pa.Array:
-    """(N,) strings, memory-mapped. Raises ValueError or OSError where reading a damaged file would end the process."""
-    keys = pa.ipc.open_file(pa.memory_map(str(path))).read_all()["key"].combine_chunks()
-    keys.validate(full=True)  # measured: 0.05 s for 3 M keys
-    if keys.type not in (pa.string(), pa.large_string()) or keys.null_count:
-        raise ValueError(f"{path.name} is damaged: it holds no strings")
-    return keys

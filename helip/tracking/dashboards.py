@@ -5,8 +5,6 @@ it later. Nothing of the environment is recorded: no command line, no git remote
 off), and the configuration without secrets.
 """
 
-import base64
-import io
 import netrc
 import os
 import re
@@ -19,7 +17,6 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-from PIL import Image
 from pytorch_lightning.loggers import Logger, WandbLogger
 from rich.console import Console
 
@@ -27,13 +24,13 @@ from helip.errors import HelipError
 from helip.mining.request import Mined
 from helip.report.gallery import read_gallery
 from helip.secrets import without_secrets
+from helip.tracking.pair_table import pair_table
 from helip.tracking.run import provenance
 from helip.typed import operation
 
 PATIENCE = 5  # seconds for the server to answer at all
 SENDING = 600.0  # seconds at the end of a run for what has not been sent; it stays on disk
 UPLOADED = 256 << 20  # bytes; a larger index is recorded by reference, with its checksums
-TABLE = (12, 4)  # lines of each section and partners of each line in the table of pairs
 STEP = "trainer/global_step"  # Lightning's name of the horizontal axis
 SWEEP = "multirun.yaml"  # what Hydra writes into the folder of a sweep
 ONLINE = ("online", "shared")
@@ -160,35 +157,6 @@ def index_artifact(mined: Mined) -> Any:
         else:
             artifact.add_file(str(path), path.name, policy="immutable", skip_cache=True)
     return artifact
-
-
-def pair_table(content: Mapping[str, Any]) -> Any:
-    """A line for each pair of a gallery: section, both pictures and captions, scores, and what is said of it."""
-    import wandb
-
-    pictures: dict[int, Any] = {}
-
-    def picture(row: int) -> Any:
-        if row not in pictures:
-            uri = content["thumbs"].get(str(row))
-            raw = base64.b64decode(uri.partition(",")[2]) if uri else b""
-            pictures[row] = wandb.Image(Image.open(io.BytesIO(raw))) if raw else None
-        return pictures[row]
-
-    headers: list[Any] = ["section", "place", "target", "target row", "target caption", "partner", "partner row"]
-    headers += ["partner caption", "joint", "image", "text", "note", "mark"]
-    table = wandb.Table(columns=headers)
-    for section in content["sections"]:
-        for place, line in enumerate(section["lines"][: TABLE[0]], 1):
-            target = line["target"]
-            said = content["captions"][str(target)]
-            marks = line["marks"] or [""] * len(line["partners"])
-            pairs = zip(line["partners"], line["scores"], marks, strict=True)
-            for partner, scores, mark in list(pairs)[: TABLE[1]]:
-                other = content["captions"][str(partner)]
-                cells = [section["key"], place, picture(target), target, said, picture(partner), partner, other]
-                table.add_data(*cells, *scores, line["note"], mark)
-    return table
 
 
 def start_dashboard(
