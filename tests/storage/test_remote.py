@@ -19,6 +19,8 @@ from helip.artifacts.places import resolve_shards
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
 from helip.errors import HelipError
+from helip.formats.pixels import Pixels
+from helip.formats.resize import resize
 from helip.secrets import without_credentials, without_secrets
 from helip.storage import remote
 from helip.storage.base import Address
@@ -160,6 +162,14 @@ def test_a_server_without_ranges_sends_a_shard_once_if_the_cache_can_hold_it(
             assert theirs.storages.of(far.shards[0]).read(far.shards[0], 0, wanted) == path.read_bytes()
         else:
             assert len(kept) < 16
+
+
+def test_remote_shards_are_resized_as_local_ones(shards: list[Path], tmp_path: Path) -> None:
+    resize(shards[0].parent, tmp_path / "near", Pixels(32))
+    with serving(shards[0].parent) as server:
+        resize(f"{server.url}/{{00000..00002}}.tar", tmp_path / "far", Pixels(32))
+    near, far = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("near", "far"))
+    assert near == far and len(near) == 7
 
 
 def test_least_recently_used_blocks_go_first(tmp_path: Path) -> None:
