@@ -15,7 +15,7 @@ MAGIC = {
     b"ARROW1": "an arrow file",
     b"PK\x03\x04": "a zip file",
     b"\x89HDF": "an HDF5 file",
-    b"version https": "a pointer of git-lfs, whose file was not fetched (git lfs pull)",
+    b"version https": "a pointer of git-lfs, whose file was not fetched",
 }
 SUFFIXES = {
     ".tar.gz": "a gzip-compressed tar",
@@ -32,13 +32,26 @@ SUFFIXES = {
     ".jsonl": "a JSON list",
     ".txt": "a text file",
 }
+# What `helip convert to-shards` does not read, and what to do first.
+CURES = {
+    ".zip": "unpack it, then `helip convert to-shards FOLDER OUT` makes shards of what it holds",
+    ".zst": "unpack it (zstd -d), then `helip convert to-shards FILE OUT` makes shards of it",
+    ".jsonl": "docs/your_data.md shows what `helip convert to-shards SOURCE OUT` makes shards of",
+}
+CURED_BY_MAGIC = {
+    b"PK\x03\x04": CURES[".zip"],
+    b"\x28\xb5\x2f\xfd": CURES[".zst"],
+    b"\x89HDF": CURES[".jsonl"],
+    b"version https": "fetch it with `git lfs pull`",
+}
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def what_it_is(head: bytes, shard: Shard) -> str:
     """A sentence on a file that is no tar; empty where neither its first bytes nor its name say what it is."""
     kind = next((what for magic, what in MAGIC.items() if head.startswith(magic)), None) or by_name(shard.name)
-    return f"{_plain(shard.name)} is {kind}, no plain tar: {converts(shard)}" if kind else ""
+    cure = next((cure for magic, cure in CURED_BY_MAGIC.items() if head.startswith(magic)), None) or converts(shard)
+    return f"{_plain(shard.name)} is {kind}, no plain tar: {cure}" if kind else ""
 
 
 def by_name(name: str) -> str | None:
@@ -51,12 +64,16 @@ def what_it_holds(folder: Path) -> str:
     names = [PurePosixPath(path.name) for path in sorted(folder.iterdir())][:100_000]
     for suffix in (*SUFFIXES, *PICTURES):
         if count := sum(name.name.lower().endswith(suffix) for name in names):
-            return f"it holds {count} {suffix} file{'s' if count > 1 else ''}; {converts(folder)}"
+            cure = CURES[suffix[-4:]] if suffix.endswith((".zip", ".zst")) else converts(folder)
+            return f"it holds {count} {suffix} file{'s' if count > 1 else ''}; {cure}"
     return ""
 
 
 def converts(source: Shard) -> str:
-    """The command that makes shards of a source."""
+    """The command that makes shards of a source, or what to do before."""
+    name = str(source).lower()
+    if cure := next((cure for suffix, cure in CURES.items() if name.endswith(suffix)), None):
+        return cure
     return f"`helip convert to-shards {_plain(without_credentials(str(source)))} OUT` makes shards of it"
 
 

@@ -47,9 +47,7 @@ def test_what_is_nowhere(named: str, sentence: str) -> None:
         resolve_shards(named)
 
 
-@pytest.mark.parametrize(
-    "name", ["a.tar.gz", "a.tgz", "A.TAR.GZ", "a.parquet", "a.csv", "a.tsv", "a.zip", "a.arrow", "a.json"]
-)
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "A.TAR.GZ", "a.parquet", "a.csv", "a.tsv", "a.arrow", "a.json"])
 def test_other_files_are_named_with_the_command(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     for named in (str(tmp_path / name), f"{tmp_path}/{name[:-2]}*"):
@@ -59,12 +57,39 @@ def test_other_files_are_named_with_the_command(tmp_path: Path, name: str) -> No
         resolve_shards(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "sentence"),
+    [
+        ("a.zip", b"x", r"a\.zip is a zip file.*unpack it, then `helip convert to-shards FOLDER OUT`"),
+        ("a.tar.zst", b"x", r"a\.tar\.zst is a zstd-compressed tar.*unpack it \(zstd -d\)"),
+        ("a.jsonl", b"x", r"a\.jsonl is a JSON list.*docs/your_data\.md shows"),
+        ("a.tar", b"PK\3\4" + bytes(600), r"a\.tar is a zip file, no plain tar: unpack it"),
+        ("a.tar", b"\x89HDF" + bytes(600), r"a\.tar is an HDF5 file, no plain tar: docs/your_data\.md"),
+        (
+            "a.tar",
+            b"version https://git-lfs" + bytes(600),
+            r"a\.tar is a pointer of git-lfs.*: fetch it with `git lfs pull`",
+        ),
+    ],
+)
+def test_what_no_command_reads_says_what_to_do_first(tmp_path: Path, name: str, head: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(head)
+    with pytest.raises(HelipError, match=sentence):
+        ShardIndex.build(str(tmp_path / name))
+
+
+def test_a_folder_of_what_no_command_reads(tmp_path: Path) -> None:
+    for name in ("a.zip", "b.zip"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(HelipError, match=r"it holds 2 \.zip files; unpack it, then"):
+        resolve_shards(str(tmp_path))
+
+
 def test_a_compressed_file_that_is_called_a_tar(tmp_path: Path) -> None:
     good = write_shards(tmp_path, [1])[0]
     for head, kind in (
         (gzip.compress(good.read_bytes()), "gzip"),
         (b"PAR1" + bytes(600), "parquet"),
-        (b"PK\3\4" + bytes(600), "zip"),
     ):
         (tmp_path / "bad.tar").write_bytes(head)
         with pytest.raises(HelipError, match=rf"bad\.tar is a {kind}.* file, no plain tar: `helip convert to-shards"):
