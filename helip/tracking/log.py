@@ -21,19 +21,18 @@ class KeptConsole(Console):
     """A console whose lines and tables stand in a file as well."""
 
     def __init__(self, path: Path | None, **arguments: Any) -> None:
-        """The file is appended to, a line at a time, so that a killed run has what it said; None: no file."""
+        """The file is opened for each line, so that a killed run has what it said; None: no file."""
         super().__init__(**arguments)
-        self.kept: Console | None = None
+        self.kept = path
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a", buffering=1, encoding="utf-8", errors="replace")
-            self.kept = Console(file=file, highlight=False, markup=False, soft_wrap=True, width=WIDTH)
 
     def print(self, *objects: Any, **more: Any) -> None:
         """On the screen, then in the file."""
         super().print(*objects, **more)
         if self.kept is not None:
-            self.kept.print(*objects, **more)
+            with self.kept.open("a", encoding="utf-8", errors="replace") as file:
+                Console(file=file, highlight=False, markup=False, soft_wrap=True, width=WIDTH).print(*objects, **more)
 
 
 class StepLog(pl.Callback):

@@ -3,6 +3,7 @@ import csv
 import pytest
 import torch
 
+from helip.training.resume_guard import OURS
 from helip.training.run_files import MetricsLog, checkpoints_in, run_of, set_aside
 
 pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
@@ -12,7 +13,7 @@ def fill(run, *names):
     for name in names:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         step = int("".join(filter(str.isdigit, name)) or 3)
-        torch.save({"global_step": step}, run / name)
+        torch.save(dict.fromkeys(OURS, {}) | {"global_step": step}, run / name)
 
 
 def files(folder):
