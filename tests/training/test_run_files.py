@@ -13,7 +13,7 @@ def fill(run, *names):
     for name in names:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         step = int("".join(filter(str.isdigit, name)) or 3)
-        torch.save(dict.fromkeys(OURS, {}) | {"global_step": step}, run / name)
+        torch.save({key: {} for key in OURS} | {"global_step": step}, run / name)
 
 
 def files(folder):
