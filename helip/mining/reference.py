@@ -87,8 +87,8 @@ def stands(lowest: NDArray[Any], targets: NDArray[Any], others: NDArray[Any]) ->
         others: (T, R) or (1, R) rows, from 0.
     """
     one, two = lowest[others, 0], lowest[others, 1]
-    alone = one == len(lowest)
-    return alone | (others == np.where(one == targets[:, None], two, one))
+    first = np.where(one == targets[:, None], two, one)
+    return np.asarray((one == len(lowest)) | (others == first), np.bool_)
 
 
 def hard_pairs(

@@ -1,5 +1,6 @@
 """The Triton kernels against the matrices that they replace; run by test_kernels with TRITON_INTERPRET=1."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,10 +125,10 @@ def same_as_reference(image, text, rules, dtype=torch.float16, valid=None, depth
     pairs, settings = open_pairs(image, text, valid=valid, **groups), SearchSettings(depth=depth, **rules)
     plain = ExactSearch(pairs, settings, dtype=torch.float32).search(range(len(image)))
     search = ExactSearch(pairs, settings, dtype=dtype)
-    if valid is not None:
-        bits = np.packbits(np.pad(valid, (0, -len(valid) % 32)), bitorder="little").view(np.int32)
+    if not pairs.partner.all():
+        bits = np.packbits(np.pad(pairs.partner, (0, -len(pairs) % 32)), bitorder="little").view(np.int32)
         search._words = torch.from_numpy(bits)
-        search.pairs = pairs.__class__(*pairs.modalities, valid, pairs.groups, resident_on_cpu(pairs, bits))
+        search.pairs = replace(pairs, resident=resident_on_cpu(pairs, bits))
     found = search.search(range(len(image)))
     for name in ARRAYS:
         assert np.array_equal(getattr(plain, name), getattr(found, name))
@@ -139,7 +140,7 @@ def same_as_reference(image, text, rules, dtype=torch.float16, valid=None, depth
 
 def resident_on_cpu(pairs, bits: np.ndarray) -> Resident:
     image, text = (None if g is None else torch.from_numpy(g).int() for g in pairs.groups)
-    return Resident((image, text), torch.from_numpy(pairs.valid), torch.from_numpy(bits))
+    return Resident((image, text), torch.from_numpy(pairs.partner), torch.from_numpy(bits))
 
 
 @pytest.mark.parametrize("rules", RULES, ids=str)
@@ -154,6 +155,13 @@ def test_rows_that_are_not_valid_are_passed_by(small_blocks):
     valid = np.random.default_rng(0).random(200) > 0.3
     found = same_as_reference(image, text, {}, valid=valid, depth=60)
     assert (found.rows[valid] < 0).any() and (found.rows[~valid] == -1).all() and found.redone == 0
+
+
+def test_of_copies_of_a_pair_the_lowest_is_a_partner(small_blocks):
+    image, text = clustered(203, *WIDTHS, seed=3)
+    same = np.random.default_rng(0).integers(0, 60, 203)
+    found = same_as_reference(image[same], text[same], {"near_duplicate": 1.0}, pair_group=same)
+    assert found.removed["distinct"] > 0
 
 
 @pytest.mark.parametrize(
