@@ -7,7 +7,7 @@ Hard pairs would shift BatchNorm's statistics, and two ranks would differ from o
 from functools import partial
 from typing import Any
 
-from timm.layers import GroupNorm
+from timm.layers.norm import GroupNorm
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, ResNet
 

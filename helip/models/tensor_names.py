@@ -27,7 +27,7 @@ def to_ours(state: Mapping[str, torch.Tensor], rules: list[Rule]) -> dict[str, t
     """A state dict of transformers by open_clip's names. Raises KeyError for a name that it lacks."""
     made: dict[str, torch.Tensor] = {}
     for rule in rules:
-        joined = torch.cat([state[name] for name in rule.theirs]) if len(rule.theirs) > 1 else state[rule.theirs[0]]
+        joined = torch.cat([state[name] for name in rule.theirs]) if len(rule.theirs) != 1 else state[rule.theirs[0]]
         joined = joined.T if rule.turn == "transposed" else joined[None] if rule.turn == "rows" else joined
         whole = sum(rule.parts)
         pieces = joined.split([len(joined) // whole * part for part in rule.parts]) if whole > 1 else [joined]
@@ -39,7 +39,7 @@ def to_theirs(state: Mapping[str, torch.Tensor], rules: list[Rule]) -> dict[str,
     """The reverse of `to_ours`."""
     made: dict[str, torch.Tensor] = {}
     for rule in rules:
-        joined = torch.cat([state[name] for name in rule.ours]) if len(rule.ours) > 1 else state[rule.ours[0]]
+        joined = torch.cat([state[name] for name in rule.ours]) if len(rule.ours) != 1 else state[rule.ours[0]]
         joined = joined.T if rule.turn == "transposed" else joined[0] if rule.turn == "rows" else joined
         pieces = joined.chunk(len(rule.theirs)) if len(rule.theirs) > 1 else [joined]
         made |= {name: piece.contiguous() for name, piece in zip(rule.theirs, pieces, strict=True)}

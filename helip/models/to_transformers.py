@@ -192,7 +192,7 @@ def tokenizer(tokenize: Any) -> Any:
     if isinstance(tokenize, open_clip.tokenizer.SimpleTokenizer):
         ends = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}  # one token, two spellings
         vocabulary = {ends.get(word, word): number for word, number in tokenize.encoder.items()}
-        merges = list(tokenize.bpe_ranks)
+        merges: Any = list(tokenize.bpe_ranks)  # pairs, of which its signature does not know
         return transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=tokenize.context_length)
     if not hasattr(tokenize, "tokenizer"):
         raise NoCounterpart(f"the tokenizer {type(tokenize).__name__}")

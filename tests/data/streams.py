@@ -1,6 +1,6 @@
 """A small stream: shards, an order, mined partners, and a transform whose pixels depend on the seed."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from helip.data.pipeline import StepPositions, TrainingStream
 from helip.data.plans.partners import PartnerPlan
 from helip.data.reader import SampleReader
 from helip.data.units import UnitReader
+from helip.storage.base import Shard
 
 
 def noisy(image: Image.Image) -> torch.Tensor:
@@ -34,7 +35,7 @@ def ring(count: int, k: int = 4) -> np.ndarray:
 
 
 def unit_reader(
-    shards: list[Path],
+    shards: Sequence[Shard],
     partners: Partners | str | None = "mined",
     caption: str = "captions",
     p: int = 1,

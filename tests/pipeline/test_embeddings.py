@@ -256,7 +256,7 @@ def test_unreadable_rows_of_shards_that_nobody_touched_are_not_read_again(
     with monkeypatch.context() as patched:
         patched.setattr("helip.embedding.ensure.read_row", None)
         assert len(repaired_rows(request(Recorded()), broken, wanted, folder)) == 0
-    old = broken.shards[0].stat().st_mtime
+    old = Path(str(broken.shards[0])).stat().st_mtime
     some_unreadable(tmp_path, set())
     os.utime(broken.shards[0], (old, old))
     assert repaired_rows(request(Recorded()), broken, wanted, folder).tolist() == [3]

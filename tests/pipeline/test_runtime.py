@@ -16,6 +16,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from helip import ranks as runtime
+from helip.data.loading import describe_loader, loader_prefetch, loader_workers
 from helip.errors import HelipError
 from helip.mining.estimate import describe_cost, duration
 from helip.programs.continued import resumed
@@ -23,10 +24,7 @@ from helip.ranks import (
     TrainerSpec,
     artefact_lock,
     barrier,
-    describe_loader,
     global_rank,
-    loader_prefetch,
-    loader_workers,
     predict_trainer,
 )
 from helip.training.resume_guard import OURS

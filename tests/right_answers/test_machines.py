@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
-from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from helip.errors import HelipError
 from helip.ranks import TrainerSpec, predict_trainer

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from helip.mining.reference import hard_pairs
 
 RNG = np.random.default_rng(0)
 IMAGE, TEXT = RNG.standard_normal((60, 12)).astype(np.float32), RNG.standard_normal((60, 8)).astype(np.float32)
-RULES = {"near_duplicate": 1.0, "min_similarity": -1.0}
+RULES: dict[str, Any] = {"near_duplicate": 1.0, "min_similarity": -1.0}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.bfloat16])
@@ -24,7 +25,7 @@ def test_tensors_are_embeddings(dtype: torch.dtype, grad: bool) -> None:
     valid = torch.arange(60) % 7 != 0
     found = helip.mine_hard_pairs(image, text, k=5, valid=valid, **RULES)
     plain = [side.detach().double().numpy() for side in (image, text)]
-    assert np.array_equal(found.rows, hard_pairs(*plain, 5, **RULES, valid=valid.numpy())[0])
+    assert np.array_equal(found.rows, hard_pairs(plain[0], plain[1], 5, **RULES, valid=valid.numpy())[0])
 
 
 def test_a_tensor_that_is_no_block_of_memory(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_errors_speak_of_the_arguments(arguments: dict, words: str) -> None:
 @pytest.mark.parametrize("name", ["neardup", "depth", "topk"])
 def test_an_unknown_argument_is_a_type_error_of_this_function(name: str) -> None:
     with pytest.raises(TypeError, match=rf"mine_hard_pairs\(\) got an unexpected keyword argument '{name}'"):
-        helip.mine_hard_pairs(IMAGE, TEXT, **{name: 3})
+        helip.mine_hard_pairs(IMAGE, TEXT, **{name: 3})  # pyright: ignore[reportArgumentType]
 
 
 def test_an_index_is_not_overwritten_unless_asked(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Before: WANDB_MODE=disabled raised AttributeError: _cached_public_api.
 import re
 import threading
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -74,7 +75,7 @@ def test_online_the_index_is_an_input_and_the_training_does_not_wait_for_it(
 def test_a_server_that_refuses_leaves_the_run_on_disk(world: World, environment) -> None:
     begin = wandb.init
 
-    def refuse(mode: str, **arguments):
+    def refuse(mode: Any, **arguments):
         if mode == "online":
             raise wandb.errors.CommError("401 Unauthorized")  # pyright: ignore[reportAttributeAccessIssue]
         return begin(mode=mode, **arguments)

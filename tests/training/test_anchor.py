@@ -39,6 +39,7 @@ def test_value_and_gradient_by_hand():
     term = anchor(model(torch.zeros(3, 1), torch.zeros(3, 1)), torch.zeros(3, 1), torch.zeros(3, 1))
     assert term.item() == pytest.approx(0.5 * (2 + 0) / 2)
     term.backward()
+    assert model.image.grad is not None and model.text.grad is not None
     assert model.image.grad[0] < 0  # down the gradient is back to where it was
     assert anchor.model.image.grad is None and model.text.grad.abs().max() == 0
 
@@ -75,6 +76,7 @@ def test_the_copy_draws_nothing_and_is_no_part_of_the_module(tmp_path):
     assert names == set(anchored(tmp_path, None).state_dict())
     batch = batch_of(0)
     features = module.model(image=batch["image"], text=batch["text"])
+    assert module.anchor is not None
     state = torch.get_rng_state()
     one = module.anchor(features, batch["image"], batch["text"])
     in_parts = module.anchor(features, batch["image"], batch["text"], 4)
