@@ -16,6 +16,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from helip import ranks as runtime
+from helip.data import loading
 from helip.data.loading import describe_loader, loader_prefetch, loader_workers
 from helip.errors import HelipError
 from helip.mining.estimate import describe_cost, duration
@@ -51,7 +52,7 @@ def test_precision_follows_the_hardware(monkeypatch) -> None:
 
 
 def test_workers_share_the_cores_of_a_gpu_machine(monkeypatch) -> None:
-    monkeypatch.setattr(runtime, "cores", lambda: 24)
+    monkeypatch.setattr(loading, "cores", lambda: 24)
     assert loader_workers("auto", TrainerSpec("cpu")) == 1
     assert loader_workers(0, TrainerSpec("gpu", 8)) == 0
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -59,7 +60,7 @@ def test_workers_share_the_cores_of_a_gpu_machine(monkeypatch) -> None:
     assert loader_workers("auto", TrainerSpec("gpu", 8)) == 3
     assert loader_workers("auto", TrainerSpec("gpu")) == 6
     assert loader_workers("auto", TrainerSpec("gpu", 1)) == 16  # more do not help
-    monkeypatch.setattr(runtime, "cores", lambda: 64)
+    monkeypatch.setattr(loading, "cores", lambda: 64)
     assert loader_workers("auto", TrainerSpec("cpu")) == 4
     assert loader_workers("auto", TrainerSpec("cpu", 2)) == 2
 
@@ -67,7 +68,7 @@ def test_workers_share_the_cores_of_a_gpu_machine(monkeypatch) -> None:
 def test_batches_ahead_fit_the_shared_memory(monkeypatch) -> None:
     """4,096 pairs at 224 px are 588 MiB in bytes: of 12 GiB eight workers fill half with one each."""
     batch = 4096 * 3 * 224 * 224
-    monkeypatch.setattr(runtime, "shared_memory", lambda: 12 * 2**30)
+    monkeypatch.setattr(loading, "shared_memory", lambda: 12 * 2**30)
     assert loader_prefetch("auto", 8, 64 * 3 * 64 * 64) == 4
     assert loader_prefetch("auto", 8, batch) == 1 and loader_prefetch("auto", 4, batch) == 2
     assert loader_prefetch(3, 8, batch) == 3
