@@ -29,13 +29,13 @@ class Difference:
     Attributes:
         half: half the width of the interval; None for a single run.
         runs: the differences of the R pairs.
-        queries_alone: half the width that the queries alone give.
+        by_base: base -> mean difference of its runs.
     """
 
     mean: float
     half: float | None
     runs: tuple[float, ...]
-    queries_alone: float
+    by_base: dict[str, float]
 
     @property
     def above(self) -> bool:
@@ -49,10 +49,13 @@ class Difference:
 def paired(one: Sequence[Result], other: Sequence[Result], part: str = "test") -> Difference:
     """Of runs with the same base and seed; `other` may be checkpoints, which have no seed and pair by their base.
 
+    Runs without a counterpart, as an unfinished study has, are left out.
+
     Raises:
-        KeyError: a run of `one` has no counterpart.
+        ValueError: no run of `one` has a counterpart.
     """
     counterpart = {(run["base"], run.get("seed")): run for run in other}
+    one = with_counterpart(one, other)
     changes = np.stack(
         [_hits(run, part) - _hits(_of(counterpart, run), part) for run in one]
     )  # (R, n), in percentage points
@@ -61,7 +64,13 @@ def paired(one: Sequence[Result], other: Sequence[Result], part: str = "test") -
     of_queries = variance(changes.mean(0).tolist()) / changes.shape[1]
     quantile = students_t(max(count, 2))
     half = None if count < 2 else quantile * (variance(by_run.tolist()) / count + of_queries) ** 0.5
-    return Difference(float(by_run.mean()), half, tuple(by_run.tolist()), quantile * of_queries**0.5)
+    return Difference(float(by_run.mean()), half, tuple(by_run.tolist()), _by_base(by_run.tolist(), one))
+
+
+def with_counterpart(one: Sequence[Result], other: Sequence[Result]) -> list[Result]:
+    """The runs of one arm that the other has too, by base and seed, or by base alone."""
+    known = {(run["base"], run.get("seed")) for run in other}
+    return [run for run in one if (run["base"], run["seed"]) in known or (run["base"], None) in known]
 
 
 def _of(counterpart: Mapping[tuple[str, Any], Result], run: Result) -> Result:
@@ -73,10 +82,8 @@ def _hits(run: Result, part: str) -> np.ndarray:
     return 100 * answered(run["parts"][part], QUERIES)
 
 
-def by_base(difference: Difference, runs: Sequence[Result]) -> dict[str, float]:
-    """Mean difference of the runs of each base."""
+def _by_base(changes: Sequence[float], runs: Sequence[Result]) -> dict[str, float]:
     bases = sorted({run["base"] for run in runs})
     return {
-        base: mean(value for value, run in zip(difference.runs, runs, strict=True) if run["base"] == base)
-        for base in bases
+        base: mean(value for value, run in zip(changes, runs, strict=True) if run["base"] == base) for base in bases
     }

@@ -13,7 +13,8 @@ from typing import Any
 import matplotlib
 from matplotlib import pyplot
 
-from experiments.hard_batches.differences import Difference, Result, by_base, paired
+from experiments.hard_batches.arms import SEEDS
+from experiments.hard_batches.differences import Difference, Result, paired
 from helip.artifacts.atomic import atomic_file
 from helip.report.tables import Table
 
@@ -55,16 +56,17 @@ def comparisons(arms: Arms, checkpoints: list[Result]) -> dict[str, list[tuple[s
 
 
 def verdict_table(arms: Arms, checkpoints: list[Result]) -> Table:
-    """Every comparison, and whether the family passes."""
-    rows = []
+    """Every comparison, and whether the family passes; no verdict before all runs are there."""
+    rows, wanted = [], 2 * len(SEEDS)
     for family, found in comparisons(arms, checkpoints).items():
-        passes = all(difference.above for _, difference in found)
+        complete = all(len(difference.runs) == wanted for _, difference in found)
         for name, difference in found:
-            bases = by_base(difference, arms[family])
-            each = ", ".join(f"{value:+.2f}" for value in bases.values())
-            rows.append([f"{family} - {name}", difference.text(), each, "above" if difference.above else "not shown"])
-        rows.append([f"**{family}**", "", "", "**passes**" if passes else "**does not pass**"])
-    return Table("", ["difference", "recall@1 on test (points, 95 %)", "by base", ""], rows)
+            each = ", ".join(f"{value:+.2f}" for value in difference.by_base.values())
+            shown = ("above" if difference.above else "not shown") if len(difference.runs) == wanted else "open"
+            rows.append([f"{family} - {name}", str(len(difference.runs)), difference.text(), each, shown])
+        passes = "passes" if all(difference.above for _, difference in found) else "does not pass"
+        rows.append([f"**{family}**", "", "", "", f"**{passes if complete else f'open: needs {wanted} runs an arm'}**"])
+    return Table("", ["difference", "runs", "recall@1 on test (points, 95 %)", "by base", ""], rows)
 
 
 def arm_table(arms: Arms, checkpoints: list[Result]) -> Table:
@@ -193,7 +195,11 @@ def tables() -> str:
     parts = {
         "Verdicts": verdict_table(arms, checkpoints),
         "All arms of the final stage (means; recall in %)": arm_table(arms, checkpoints),
-        "The response surface, and saturation (points of recall@1 on test)": surface_table(),
+        **(
+            {"The response surface, and saturation (points of recall@1 on test)": surface_table()}
+            if load("surface")
+            else {}
+        ),
         "Trials on val": selection_table(),
     }
     return "\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in parts.items())
@@ -203,7 +209,8 @@ def main() -> None:
     text = tables()
     with atomic_file(HERE / "tables.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    draw(HERE / "surface.png")
+    if load("surface"):
+        draw(HERE / "surface.png")
     print(text, end="")
 
 
