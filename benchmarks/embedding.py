@@ -23,7 +23,7 @@ from benchmarks.rig import environment, spread, write_photos
 from helip.artifacts.atomic import write_json
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.shards import ShardIndex
-from helip.data.crops import split_still
+from helip.data.byte_transforms import split_still
 from helip.data.reader import SampleReader
 from helip.embedding.embedder import Embedder, row_loader
 from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, embedding_dims, to_device

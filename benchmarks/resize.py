@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks.rig import environment, spread
 from helip.artifacts.datasets import resolve_shards
 from helip.artifacts.shards import ShardIndex
-from helip.data.crops import split_still, split_transform
+from helip.data.byte_transforms import split_still, split_transform
 from helip.data.reader import SampleReader
 from helip.data.transforms import ImageTransform, decode_image, draft_size
 from helip.formats.pixels import Pixels, PixelTask, write_smaller

@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from helip.mining import fused, kernels
-from helip.mining.bulk import looped_width, padded_width
+from helip.mining.bounds import looped_width, padded_width
 
 WIDTHS = {"384 + 768": (384, 768), "500 + 333": (500, 333)}  # of the default encoders; one that fills no last step
 SHARED = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # KiB a block may have (CUDA C++ Programming Guide)

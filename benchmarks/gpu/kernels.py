@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.gpu.notes import DEVICE, GPU, WIDTHS, Notes, generated, milliseconds, wait
 from helip.mining import fused, sweep
-from helip.mining.bulk import BulkSource, as_targets, looped_width
+from helip.mining.bounds import RowSource, as_targets, looped_width
 from helip.mining.exact import ExactSearch, fast_dtype
 from helip.mining.flat import Limits
 from helip.mining.fused import Form
@@ -45,7 +45,7 @@ def env(note: Notes) -> None:
 def sides(rows: int, seed: int, dtype: torch.dtype) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Targets and candidates, image and text each, as the kernels take them."""
     pairs = open_pairs(*(array.float().cpu().numpy() for array in generated(rows, seed)))
-    block = BulkSource(pairs, dtype, 1 << 30, torch.device(DEVICE)).rows(slice(None))
+    block = RowSource(pairs, dtype, 1 << 30, torch.device(DEVICE)).rows(slice(None))
     own = [as_targets(side, v.width)[0] for side, v in zip(block, pairs.modalities, strict=True)]
     return own, [side.values for side in block]
 

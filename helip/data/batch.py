@@ -13,7 +13,7 @@ ALIGNED = 16  # bytes; a view of a buffer in another type must begin at a multip
 class Batch(TypedDict):
     """Targets first, then their partners; every entry is one image-text pair of the loss."""
 
-    image: torch.Tensor  # (B, 3, H, W) float32; uint8 until the device has normalised it (helip.data.crops)
+    image: torch.Tensor  # (B, 3, H, W) float32; uint8 until the device has normalised it (helip.data.byte_transforms)
     text: torch.Tensor  # (B, L) int64
     row: torch.Tensor  # (B,) int64, row in the ShardIndex
     target: torch.Tensor  # (B,) int64: own position (a target), its target's position (a hard pair), -1 (filler)

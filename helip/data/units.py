@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from helip.artifacts.shards import ShardIndex
-from helip.data.crops import split_transform
+from helip.data.byte_transforms import split_transform
 from helip.data.plans.contract import TARGET, BatchPlan, Visit, units_per_step
 from helip.data.reader import RawSample, SampleReader, Unreadable, content_digest
 from helip.data.transforms import ImageTransform, decode_image, stream_seed
@@ -48,7 +48,7 @@ class UnitReader:
         reader: random access to the shards.
         plan: who stands where.
         transform: image to tensor; may draw from torch's or Python's global generator. What of it the device does is
-            left to `normalize` (helip.data.crops).
+            left to `normalize` (helip.data.byte_transforms).
         tokenize: list of captions to (n, L) int64.
         seed: of crops and captions.
         on_error: `skip` replaces an unreadable row, `fail` raises.

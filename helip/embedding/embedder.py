@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from helip.artifacts.embeddings import EmbeddingStore
-from helip.data.crops import split_still
+from helip.data.byte_transforms import split_still
 from helip.data.reader import RawSample, SampleReader, Unreadable, content_digest
 from helip.data.transforms import ImageTransform, decode_image
 from helip.embedding.encoders import Encoders

@@ -21,7 +21,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from helip.mining.bulk import BulkSource
+from helip.mining.bounds import RowSource
 from helip.mining.cells import Cells
 from helip.mining.probe import Recall, interval
 from helip.mining.rescore import Ranked
@@ -50,7 +50,7 @@ class ApproximateSearch:
 
     name = "approximate"
 
-    def __init__(self, pairs: Pairs, settings: SearchSettings, cells: Cells, probes: int, source: BulkSource) -> None:
+    def __init__(self, pairs: Pairs, settings: SearchSettings, cells: Cells, probes: int, source: RowSource) -> None:
         self.settings, self.cells, self.probes = settings, cells, probes
         self.pairs = on_device(pairs, source.device)
         self.order, self.source = cells.targets, source

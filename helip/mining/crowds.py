@@ -5,7 +5,7 @@ To each other the rows of a crowd have a higher score than any hard pair, and al
 carries them to the end runs out of room on every row of the crowd. So a target keeps the first few candidates that a
 rule surely forbids, which is what the statistics count, and passes the others by.
 
-Legend: T targets, F survivors of one block in a flat list.
+Legend: T targets, F kept candidates of one block in a flat list.
 """
 
 import torch
@@ -40,7 +40,7 @@ class Crowds:
         self.known = True
 
     def surplus(self, target: torch.Tensor, forbidden: torch.Tensor) -> torch.Tensor:
-        """Which survivors of a block are to be passed by.
+        """Which kept candidates of a block are passed by.
 
         Args:
             target: (F,) positions of the targets, rising.

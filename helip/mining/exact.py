@@ -1,9 +1,9 @@
 # pyright: strict, reportUnknownMemberType=false
 """Exact search: every pair is looked at once, in blocks, and only what may belong to the answer is looked at twice.
 
-A low-precision pass gives an upper bound of every score (see bulk). Each target keeps a running threshold, the K-th
+A low-precision pass gives an upper bound of every score (see bounds). Each target keeps a running threshold, the K-th
 largest *lower* bound so far; a candidate whose upper bound is below it cannot be among the best K and is dropped where
-it stands. The survivors, half as many again as are kept, go to `rescore`, whose float64 values alone decide. Memory is
+it stands. The kept ones, half as many again as K, go to `rescore`, whose float64 values alone decide. Memory is
 bounded by the block, not by N.
 
 Legend: N rows, T targets.
@@ -17,7 +17,7 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from helip.mining.bulk import BulkSource
+from helip.mining.bounds import RowSource
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
 from helip.mining.sweep import FEEDERS, Block, Tick, cuts, full_sums, settle, shape_on, sweep
@@ -49,12 +49,12 @@ class ExactSearch:
         dtype: torch.dtype | None = None,
         device: str = "cpu",
         scratch: Path | None = None,
-        source: BulkSource | None = None,
+        source: RowSource | None = None,
     ) -> None:
         self.settings, self.device = settings, torch.device(device)
         self.pairs = pairs = on_device(pairs, self.device)
         if source is None:
-            source = BulkSource(pairs, dtype or fast_dtype(self.device), settings.memory, self.device, scratch=scratch)
+            source = RowSource(pairs, dtype or fast_dtype(self.device), settings.memory, self.device, scratch=scratch)
         self.source = source
         self.place = np.arange(len(pairs))  # of each row in the source, which may lack rows that are not valid
         if source.order is not None:

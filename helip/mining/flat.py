@@ -1,5 +1,5 @@
 # pyright: strict, reportUnknownMemberType=false
-"""Survivors of a search in flat lists. Legend: T targets, S of them in one call, C candidates, F survivors."""
+"""Kept candidates of a search in flat lists. Legend: T targets, S of them in one call, C candidates, F kept ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from helip.mining.settings import Rules
 
 @dataclass(frozen=True)
 class Flat:
-    """F survivors: (F,) int32 position of the target, (F,) int32 row of the candidate, (F,) float32 bounds.
+    """F kept candidates: (F,) int32 position of the target, (F,) int32 row of the candidate, (F,) float32 bounds.
 
     The lower bound is 0 where a rule may forbid the pair; the upper bound -1 where a pair is to be dropped.
     """

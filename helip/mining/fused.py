@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from helip.mining.bulk import looped_width
+from helip.mining.bounds import looped_width
+from helip.mining.candidates import Candidates
 from helip.mining.flat import Limits, Marked
-from helip.mining.survivors import Survivors
 
 LEAST_CAPABILITY = (8, 0)  # older cards have no tensor-core form that Triton compiles, and less shared memory
 COUNTED, LISTED = {"BR": 16, "BW": 128}, {"BW": 128}  # words that are looked through at once, of as many targets
@@ -86,8 +86,8 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def fused_survivors(
-    found: Survivors,
+def fused_candidates(
+    found: Candidates,
     part: slice,
     own: list[torch.Tensor],
     candidates: list[torch.Tensor],
@@ -109,7 +109,7 @@ def fused_survivors(
         rows: (C,) int64 rows of the candidates.
         place: (S,) int32 place of each target itself among the candidates; outside 0 .. C - 1: not there.
         valid: (C / 32) int32 bits of candidates that take part; None if all do.
-        gap, worst: see `Survivors.add`.
+        gap, worst: see `Candidates.add`.
     """
     total = most = 0
     limits, words, counts = found.limits(part, gap, worst), torch.empty(0), torch.empty(0)
@@ -147,9 +147,9 @@ def mark(
     """(S, C / 32) int32 bits of the pairs that may be hard pairs, see `kernels.mark`.
 
     Args:
-        own: image (S, D_I) and text (S, D_T) of the targets, from `bulk.as_targets`, rows contiguous.
+        own: image (S, D_I) and text (S, D_T) of the targets, from `bounds.as_targets`, rows contiguous.
         candidates: image (C, D_I) and text (C, D_T), of the same dtype.
-        limits: from `Survivors.limits`.
+        limits: from `Candidates.limits`.
         groups: (2, C) int32 of the candidates, where limits have groups.
         widths: d_I and d_T.
         form: that of the device if None.

@@ -2,7 +2,7 @@
 """The fused CUDA pass (Triton): both cosines, the rules and the threshold in one kernel; a bit a pair reaches memory.
 
 `mark` owns a tile of BM targets by BN candidates. It accumulates the image and the text product in registers, forms the
-upper bound of the score (see bulk), and writes one bit for each pair: whether it may be among the best of its target.
+upper bound of the score (see bounds), and writes one bit for each pair: whether it may be among the best of its target.
 The S x C score matrices are never written: TPU-KNN (Chern et al., 2022) shows that this, not arithmetic, keeps search
 from peak. No atomics: `count` adds up the bits of a target, `list_bits` turns them into columns, and `bounds`
 multiplies the few pairs that are left once more, because their bounds are wanted too.

@@ -18,7 +18,7 @@ import torch
 from helip.artifacts.atomic import digest
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex
 from helip.errors import HelipError
-from helip.mining.partial import Partial, Statistics
+from helip.mining.block_store import BlockStore, Statistics
 from helip.mining.plan import Plan, Search, make_plan, measured, open_search, read_plan
 from helip.mining.progress import search_progress
 from helip.mining.settings import Limit, SearchSettings
@@ -158,36 +158,36 @@ def mine(
     meta = meta or {}
     known = {name: meta[name] for name in ("fingerprint", "hash", "content") if name in meta}
     identity = [settings.identity(), settings.unit(device), len(pairs), _sample(pairs), known]
-    partial = Partial(Path(folder), digest(identity), len(pairs), settings.depth)
-    source = make_plan(pairs, partial.folder, settings, device) if rank == 0 else None
+    store = BlockStore(Path(folder), digest(identity), len(pairs), settings.depth)
+    source = make_plan(pairs, store.folder, settings, device) if rank == 0 else None
     barrier()
-    plan = read_plan(partial.folder)
-    search = open_search(pairs, partial.folder, settings, plan, device, source)
-    partial.edges = search.edges(settings.unit(device))
-    _search_blocks(pairs, partial, search, rank, world_size, progress)
+    plan = read_plan(store.folder)
+    search = open_search(pairs, store.folder, settings, plan, device, source)
+    store.edges = search.edges(settings.unit(device))
+    _search_blocks(pairs, store, search, rank, world_size, progress)
     order = search.order
     del search, source  # the rounded rows, before the index is put together
     barrier()
     if rank == 0:
         known: dict[str, Any] = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
         known["groups"] = pairs.group_names
-        partial.assemble({**known, **meta}, order, _statistics(pairs, settings, partial.folder, plan))
+        store.assemble({**known, **meta}, order, _statistics(pairs, settings, store.folder, plan))
     barrier()
     return HardPairIndex.load(folder)
 
 
-def _search_blocks(pairs: Pairs, partial: Partial, search: Search, rank: int, world_size: int, progress: bool) -> None:
-    done = partial.done()
-    mine_now = [block for block in partial.blocks if block % world_size == rank and block not in done]
-    total = sum(search.cost(partial.places(block)) for block in mine_now)
+def _search_blocks(pairs: Pairs, store: BlockStore, search: Search, rank: int, world_size: int, progress: bool) -> None:
+    done = store.done()
+    mine_now = [block for block in store.blocks if block % world_size == rank and block not in done]
+    total = sum(search.cost(store.places(block)) for block in mine_now)
     operations = 2 * (pairs.image.width + pairs.text.width)
     label, writing = f"mining ({search.name})", None
     with search_progress(label, total, operations, progress and rank == 0) as tick, ThreadPoolExecutor(1) as writer:
         for block in mine_now:
-            found = search.search(partial.places(block), tick)
+            found = search.search(store.places(block), tick)
             if writing is not None:
                 writing.result()
-            writing = writer.submit(partial.write, block, found)  # while the next one is searched
+            writing = writer.submit(store.write, block, found)  # while the next one is searched
         if writing is not None:
             writing.result()
 

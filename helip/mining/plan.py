@@ -14,7 +14,7 @@ from helip.artifacts.atomic import atomic_file, write_json
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.mining.approximate import MOST, ApproximateSearch, Work, choose_work
-from helip.mining.bulk import BulkSource
+from helip.mining.bounds import RowSource
 from helip.mining.cells import Cells, build_cells
 from helip.mining.choose import choose
 from helip.mining.estimate import gemm_rate
@@ -60,7 +60,7 @@ class Search(Protocol):
         ...
 
 
-def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str) -> BulkSource | None:
+def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str) -> RowSource | None:
     """Write plan.json, and for shortcuts what they need, into the folder of partial results; nothing if it is there.
 
     Returns:
@@ -86,7 +86,7 @@ def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str)
     return source
 
 
-def _plan_cells(pairs: Pairs, folder: Path, settings: SearchSettings, device: str, plan: Plan) -> BulkSource | None:
+def _plan_cells(pairs: Pairs, folder: Path, settings: SearchSettings, device: str, plan: Plan) -> RowSource | None:
     """Cells, the work they take and the probed rows, into the folder; what was decided into the plan."""
     plan["dtype"] = str(fast_dtype(torch.device(device))).removeprefix("torch.")
     probed = source = None
@@ -113,7 +113,7 @@ def _plan_cells(pairs: Pairs, folder: Path, settings: SearchSettings, device: st
 
 
 def _probe(
-    pairs: Pairs, folder: Path, settings: SearchSettings, device: str, source: BulkSource | None
+    pairs: Pairs, folder: Path, settings: SearchSettings, device: str, source: RowSource | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Some rows and their true hard pairs, (R,) and (R, K); kept for the measurement of the finished index."""
     rows = probe_rows(pairs, settings)
@@ -127,9 +127,9 @@ def _save(path: Path, **arrays: np.ndarray) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _rounded(pairs: Pairs, settings: SearchSettings, cells: Cells, device: str, folder: Path, plan: Plan) -> BulkSource:
+def _rounded(pairs: Pairs, settings: SearchSettings, cells: Cells, device: str, folder: Path, plan: Plan) -> RowSource:
     dtype = getattr(torch, plan["dtype"])
-    return BulkSource(pairs, dtype, settings.memory, torch.device(device), cells.order, folder)
+    return RowSource(pairs, dtype, settings.memory, torch.device(device), cells.order, folder)
 
 
 def read_plan(folder: Path) -> Plan:
@@ -162,7 +162,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def open_search(
-    pairs: Pairs, folder: Path, settings: SearchSettings, plan: Plan, device: str, source: BulkSource | None
+    pairs: Pairs, folder: Path, settings: SearchSettings, plan: Plan, device: str, source: RowSource | None
 ) -> Search:
     """The search that a plan describes; `source` as `make_plan` returned it."""
     if plan["backend"] == "exact":

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from helip.mining.bulk import BulkSource
+from helip.mining.bounds import RowSource
 from helip.mining.exact import fast_dtype
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
@@ -44,7 +44,7 @@ class PoolSearch:
         self.scratch = scratch
         self.dtype = fast_dtype(self.device)
         self.workers = Workers(None if self.device.type == "cpu" else FEEDERS)
-        self._pool: tuple[int, np.ndarray, BulkSource] | None = None
+        self._pool: tuple[int, np.ndarray, RowSource] | None = None
 
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
         """The best partners that consecutive rows find in their pool."""
@@ -66,20 +66,20 @@ class PoolSearch:
         """Pairs that `search` will look at."""
         return len(places) * min(self.settings.pool_size, int(self.pairs.partner.sum()))
 
-    def _drawn(self, number: int) -> tuple[np.ndarray, BulkSource]:
+    def _drawn(self, number: int) -> tuple[np.ndarray, RowSource]:
         """The rows of a pool, rising, and their rounded vectors; the last pool is kept."""
         if self._pool is None or self._pool[0] != number:
             rows = draw_pool(self.pairs, self.settings, number)
-            source = BulkSource(self.pairs, self.dtype, self.settings.memory, self.device, rows, scratch=self.scratch)
+            source = RowSource(self.pairs, self.dtype, self.settings.memory, self.device, rows, scratch=self.scratch)
             self._pool = number, rows, source
         return self._pool[1], self._pool[2]
 
-    def _search(self, targets: np.ndarray, pool: np.ndarray, source: BulkSource, shape: Shape, tick: Tick) -> Ranked:
+    def _search(self, targets: np.ndarray, pool: np.ndarray, source: RowSource, shape: Shape, tick: Tick) -> Ranked:
         def count(done: int) -> None:
             self.workers.check()
             tick(done)
 
-        own = BulkSource(self.pairs, self.dtype, self.settings.memory, self.device, targets).rows(slice(None))
+        own = RowSource(self.pairs, self.dtype, self.settings.memory, self.device, targets).rows(slice(None))
         with feeding(self.device):
             blocks = _blocks(targets, pool, source, self.settings, shape)
             found = sweep(self.pairs, targets, own, blocks, self.settings, count, shape)
@@ -94,7 +94,7 @@ def draw_pool(pairs: Pairs, settings: SearchSettings, number: int) -> np.ndarray
 
 
 def _blocks(
-    targets: np.ndarray, pool: np.ndarray, source: BulkSource, settings: SearchSettings, shape: Shape
+    targets: np.ndarray, pool: np.ndarray, source: RowSource, settings: SearchSettings, shape: Shape
 ) -> Iterator[Block]:
     place = np.searchsorted(pool, targets)
     place[pool[np.minimum(place, len(pool) - 1)] != targets] = -len(pool)  # not in the pool

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from helip.artifacts.hard_pairs import ARRAYS
-from helip.mining.folding import dots
 from helip.mining.quick import near_edges, quick_cosines, take_columns, tolerance, unstable
 from helip.mining.settings import SearchSettings
+from helip.mining.stable_dot import dots
 from helip.mining.vectors import Pairs, Vectors
 
 CHUNK = 256  # pairs whose products are held at once: 0.7 MB of sums at width 1280, which stay in L2 cache

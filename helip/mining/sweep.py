@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from helip.mining.bulk import Rounded, as_targets, padded, ulp_of
-from helip.mining.fused import can_fuse, fused_survivors, give_up
+from helip.mining.bounds import Rounded, as_targets, padded, ulp_of
+from helip.mining.candidates import Candidates
+from helip.mining.fused import can_fuse, fused_candidates, give_up
 from helip.mining.rescore import Ranked, rescore
 from helip.mining.settings import SearchSettings
-from helip.mining.survivors import Survivors
 from helip.mining.vectors import Pairs, free_memory
 
 STEP, LEAST_STEP = 1024, 256  # S
@@ -26,7 +26,7 @@ GPU_STEP, GPU_BLOCK, GPU_FIRST = 8192, 32768, 4096
 PLAIN_BYTES, FUSED_BYTES = 12, 1 << 16  # of memory at the peak: a pair of plain products, a target of a fused pass
 # The library that multiplies compiles a kernel for every new shape, which takes as long as ten small products.
 TARGETS, CANDIDATES = 64, 256  # rows are padded to multiples of these
-RESCORED = 1024  # targets whose survivors are rescored at once
+RESCORED = 1024  # targets whose kept candidates are rescored at once
 Tick = Callable[[int], None]
 
 
@@ -97,10 +97,10 @@ def sweep(
         tick: called with the number of pairs just looked at.
         shape: from `shape_on`.
         single: there is only one block.
-        slack: see `Survivors`.
+        slack: see `Candidates`.
 
     Returns:
-        (T, C') int64 rows, -1 padded, and the positions of targets with too many survivors, whose rows are empty.
+        (T, C') int64 rows, -1 padded, and the positions of targets with too many candidates, whose rows are empty.
     """
     work = _Sweep(pairs, targets, own, settings, shape, single, slack)
     for block in blocks:
@@ -142,7 +142,7 @@ class _Sweep:
         self.sides = [as_targets(padded(side, TARGETS), v.width) for side, v in zip(own, pairs.modalities, strict=True)]
         device, self.dtype = own[0].values.device, own[0].values.dtype
         full_sums(device)
-        self.found = Survivors(targets, pairs, settings, ulp_of(self.dtype), device, single, slack)
+        self.found = Candidates(targets, pairs, settings, ulp_of(self.dtype), device, single, slack)
         self.shape, self.seen = shape, 0
 
     def meet(self, part: slice, block: Block, fused: bool) -> None:
@@ -165,7 +165,7 @@ class _Sweep:
         own, candidates = [side[0][part] for side in self.sides], [side.values for side in block.sides]
         place = block.own[part].int()
         try:
-            through = fused_survivors(
+            through = fused_candidates(
                 self.found, part, own, candidates, block.rows, place, block.valid, gap, block.worst
             )
         except torch.OutOfMemoryError:

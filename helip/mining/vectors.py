@@ -11,7 +11,7 @@ import torch
 
 from helip.errors import HelipError
 from helip.mining.distinct import Copies, copies_of
-from helip.mining.folding import dots, double
+from helip.mining.stable_dot import dots, double
 from helip.mining.workers import Workers
 
 CHUNK = 512  # rows whose norms are taken at once

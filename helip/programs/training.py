@@ -32,14 +32,14 @@ from helip.models.clip import Clip
 from helip.models.towers import prepare_towers
 from helip.ranks import TrainerSpec
 from helip.training.anchor import Anchor
-from helip.training.diverged import StopWhenDiverged
+from helip.training.checkpoint_callback import Checkpoints
 from helip.training.losses import HelipLoss
 from helip.training.module import HelipModule
 from helip.training.monitor import SpeedMonitor
+from helip.training.nan_guard import NanGuard
 from helip.training.optim import OptimSettings
 from helip.training.resume_guard import recorded
 from helip.training.run_files import CHECKPOINTS, MetricsLog, run_of, set_aside
-from helip.training.saving import Checkpoints
 from helip.training.settings import PairSettings, TrainSettings
 from helip.typed import Leaf
 
@@ -146,7 +146,7 @@ def fit(
         max_epochs=-1 if resume else 1,  # the loader is as long as the training; a finished one may go on for longer
         logger=list(loggers),
         callbacks=[
-            StopWhenDiverged(folder / CHECKPOINTS),
+            NanGuard(folder / CHECKPOINTS),
             SpeedMonitor(read_rate(data)),
             *([StepBar()] if asked.get("enable_progress_bar", True) else []),
             *callbacks,

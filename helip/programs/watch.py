@@ -14,8 +14,8 @@ from helip.programs.compare import best_column
 from helip.programs.session import Session
 from helip.programs.training import evaluation_callback
 from helip.tracking.log import StepLog
-from helip.training.averaging import Ema
-from helip.training.seen import SeenRows
+from helip.training.ema import Ema
+from helip.training.row_coverage import RowCoverage
 from helip.training.settings import TrainSettings
 
 
@@ -51,7 +51,7 @@ class Watch:
             session.evaluators, make_embed, asked, per_epoch, before, averaged, max_drop
         )
         self.best = [BestCheckpoint(session.folder / "checkpoints", asked.best)] if asked.best else []
-        self.seen, self.log = SeenRows(len(rows.wanted)), StepLog(session.console.print)
+        self.seen, self.log = RowCoverage(len(rows.wanted)), StepLog(session.console.print)
 
     @property
     def callbacks(self) -> list[pl.Callback]:

@@ -22,9 +22,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from helip.errors import HelipError
+from helip.training.batch_roles import Layout, Pairs, lay_out
 from helip.training.gather import check_process_group, gather_features
 from helip.training.margins import Block, HardNegativeMargin, Margin
-from helip.training.pairs import Layout, Pairs, lay_out
 from helip.training.statistics import batch_statistics, block_sums, kept_negatives
 
 MAX_ENTRIES = 1 << 26  # 8,192 x 8,192: no smaller batch pays the second product

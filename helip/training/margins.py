@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from helip.errors import HelipError
-from helip.training.pairs import Layout, Pairs
+from helip.training.batch_roles import Layout, Pairs
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from helip.training.pairs import known_duplicates
+from helip.training.batch_roles import known_duplicates
 
 SPENT_ROW = 1e-3  # assumption: the positive of such a row has 99.9 % of the probability, and its gradient is as small
 

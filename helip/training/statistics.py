@@ -5,8 +5,8 @@ Legend: B pairs of this rank, R of them in a block, M pairs of the global batch.
 
 import torch
 
+from helip.training.batch_roles import Pairs
 from helip.training.margins import Block
-from helip.training.pairs import Pairs
 
 MEANS = (
     "similarity_positive", "similarity_hard", "similarity_normal", "accuracy_normal", "accuracy_hard",

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.pipeline.conftest import World
+from tests.programs.conftest import World
 from tests.right_answers.conftest import fresh, make_world, model_weights, shards
 
 __all__ = ["fresh", "make_world", "model_weights", "shards"]

@@ -16,8 +16,8 @@ from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import SUMS, check_sums
 from helip.data.reader import SampleReader, Unreadable
 from helip.errors import HelipError
+from helip.mining.block_store import BlockStore
 from helip.mining.miner import mine
-from helip.mining.partial import Partial
 from helip.mining.settings import SearchSettings
 from tests.faults.injected import in_child
 from tests.samples import sample, write_tar
@@ -176,7 +176,7 @@ def test_a_damaged_block_of_an_unfinished_search_is_searched_again(tmp_path: Pat
     generator, settings = np.random.default_rng(0), SearchSettings(depth=3, block_rows=8, backend="exact")
     arrays = generator.random((24, 6)), generator.random((24, 4))
     whole = mine(*arrays, tmp_path / "whole", settings, progress=False)
-    with mock.patch.object(Partial, "assemble", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(BlockStore, "assemble", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         mine(*arrays, tmp_path / "index", settings, progress=False)
     (partial,) = tmp_path.glob("index.partial-*")
     plan, block = partial / "plan.json", partial / "block-00000001.npz"

@@ -21,8 +21,8 @@ from tests.faults.injected import SmallDisk, _resolve, in_child, longest_file
 from tests.faults.recorder import recording
 from tests.faults.test_kills import TRAINING, leftovers, no_wrong_pairs, outcome
 from tests.faults.test_kills import unbroken as unbroken  # a fixture
-from tests.pipeline import conftest
-from tests.pipeline.conftest import Result, World
+from tests.programs import conftest
+from tests.programs.conftest import Result, World
 
 # stage, place, call, bytes that are still free at that call
 FULL: list[tuple[str, str, int, int]] = [
@@ -30,9 +30,9 @@ FULL: list[tuple[str, str, int, int]] = [
     ("embedding, no room for the store", "helip.artifacts.embeddings.new_array", 2, 0),
     ("embedding, no room for its sums", "helip.artifacts.embeddings.write_sums", 1, 0),
     ("mining, plan", "helip.mining.plan.write_json", 1, 0),
-    ("mining, a block", "helip.mining.partial.Partial.write", 2, 0),
-    ("mining, no room for the index", "helip.mining.partial.new_array", 2, 0),
-    ("mining, half assembled", "helip.mining.partial.write_meta", 1, 0),
+    ("mining, a block", "helip.mining.block_store.BlockStore.write", 2, 0),
+    ("mining, no room for the index", "helip.mining.block_store.new_array", 2, 0),
+    ("mining, half assembled", "helip.mining.block_store.write_meta", 1, 0),
     ("training, a checkpoint", "pytorch_lightning.Trainer.save_checkpoint", 2, 8192),
     ("results", "helip.programs.train.write_json", 1, 0),
 ]

@@ -11,7 +11,7 @@ import torch
 
 from tests.faults.injected import dying, in_child
 from tests.faults.recorder import recording, wrong_pairs
-from tests.pipeline.conftest import World
+from tests.programs.conftest import World
 
 TRAINING = [
     "train.max_steps=6", "train.checkpoint_every=2", "train.evaluate=end", "train.resume=auto", "+search.block_rows=8",
@@ -38,8 +38,8 @@ STAGES: list[tuple[str, str, int, Callable[..., bool]]] = [
     ("embedding, in between", "helip.artifacts.embeddings.EmbeddingStore.write", 2, lambda *_: True),
     ("embedding, all but the end", "helip.artifacts.embeddings.write_sums", 1, lambda *_: True),
     ("mining, plan", "helip.mining.miner.read_plan", 1, lambda *_: True),
-    ("mining, in between", "helip.mining.partial.Partial.write", 3, lambda *_: True),
-    ("mining, half assembled", "helip.mining.partial.write_meta", 1, lambda *_: True),
+    ("mining, in between", "helip.mining.block_store.BlockStore.write", 3, lambda *_: True),
+    ("mining, half assembled", "helip.mining.block_store.write_meta", 1, lambda *_: True),
     ("evaluation before", "helip.evaluation.clip_embed.ClipEmbed.part", 1, lambda *_: True),
     ("training, first step", "helip.training.module.HelipModule.training_step", 1, lambda *_: True),
     ("training, in between", "helip.training.module.HelipModule.training_step", 4, lambda *_: True),

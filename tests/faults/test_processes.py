@@ -19,13 +19,13 @@ from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import ARRAYS
 from helip.cli import ROOT
 from helip.embedding.embedder import Embedder
-from helip.mining.partial import Partial
+from helip.mining.block_store import BlockStore
 from helip.programs import train as program
 from helip.training.module import HelipModule
 from tests.faults.injected import ended
 from tests.faults.recorder import recording, wrong_pairs
 from tests.faults.test_kills import no_wrong_pairs
-from tests.pipeline.conftest import Result, World
+from tests.programs.conftest import Result, World
 from tests.samples import sample, write_tar
 
 WORKER_PATIENCE = 30  # seconds from the death of a loader worker to the end of the run
@@ -137,14 +137,14 @@ def test_two_runs_that_mine_the_same_at_once(make_world, tmp_path: Path) -> None
     assert alone.run("mine", "+search.block_rows=8").status == 0
     world = make_world(tmp_path / "both")
     record = tmp_path / "record"
-    write, keep = EmbeddingStore.write, Partial.write
+    write, keep = EmbeddingStore.write, BlockStore.write
 
     def written(self: EmbeddingStore, rows: Any, *arrays: Any) -> None:
         time.sleep(0.4)  # so that the other one surely comes in between
         note({"pid": os.getpid(), "rows": rows.tolist()})
         write(self, rows, *arrays)
 
-    def kept(self: Partial, block: int, ranked: Any) -> None:
+    def kept(self: BlockStore, block: int, ranked: Any) -> None:
         note({"pid": os.getpid(), "block": block})
         keep(self, block, ranked)
 
@@ -157,7 +157,7 @@ def test_two_runs_that_mine_the_same_at_once(make_world, tmp_path: Path) -> None
         if pid == 0:
             status = 99
             try:
-                with mock.patch.object(EmbeddingStore, "write", written), mock.patch.object(Partial, "write", kept):
+                with mock.patch.object(EmbeddingStore, "write", written), mock.patch.object(BlockStore, "write", kept):
                     separate = World(tmp_path / f"runs{number}", world.shards, world.weights, world.overrides)
                     result = separate.run("mine", "+search.block_rows=8", "data.embed_batch_size=8")
                     (tmp_path / f"said{number}").write_text(result.out + result.err)

@@ -22,8 +22,8 @@ from helip.mining.reference import hard_pairs
 from tests.data.streams import batches, ring, unit_reader
 from tests.faults.injected import dying, in_child
 from tests.faults.recorder import recording, wrong_pairs
-from tests.pipeline.conftest import MODEL, World
-from tests.pipeline.test_bad_input import refused
+from tests.programs.conftest import MODEL, World
+from tests.programs.test_bad_input import refused
 from tests.samples import sample, write_shards, write_tar
 
 

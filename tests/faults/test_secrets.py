@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import World
+from tests.programs.conftest import World
 
 SECRETS = {
     "WANDB_API_KEY": "wandb-0123456789abcdef",

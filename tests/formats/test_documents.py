@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.pipeline.conftest import compose
+from tests.programs.conftest import compose
 
 DOCS = Path(__file__).parents[2] / "docs"
 OWN = {"--dataset", "--start_tar", "--end_tar", "--save_path", "--topk", "--mining_method", "--approx"}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from experiments.icons import saturation
 from helip.models.clip import Clip, ModelSpec, create_clip
-from tests.pipeline.conftest import compose
+from tests.programs.conftest import compose
 
 ROOT = Path(__file__).parents[2]
 BASES = ROOT / "experiments/icons"

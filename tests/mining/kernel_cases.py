@@ -11,7 +11,7 @@ from benchmarks.crowds import with_crowd
 from benchmarks.synthetic import clustered
 from helip.artifacts.hard_pairs import ARRAYS
 from helip.mining import fused, sweep
-from helip.mining.bulk import BulkSource, as_targets, looped_width
+from helip.mining.bounds import RowSource, as_targets, looped_width
 from helip.mining.exact import ExactSearch
 from helip.mining.flat import Limits
 from helip.mining.fused import Form
@@ -27,7 +27,7 @@ WIDTHS = (64, 70)  # one whose errors lie beyond the last step, and one whose la
 def rounded(count: int, seed: int, dtype: torch.dtype):
     image, text = clustered(count, *WIDTHS, seed=seed)
     pairs = open_pairs(image, text)
-    block = BulkSource(pairs, dtype, 1 << 30, torch.device("cpu")).rows(slice(None))
+    block = RowSource(pairs, dtype, 1 << 30, torch.device("cpu")).rows(slice(None))
     own = [as_targets(side, v.width)[0] for side, v in zip(block, pairs.modalities, strict=True)]
     return own, [side.values for side in block]
 
@@ -67,7 +67,7 @@ def passing(x, y, limits: Limits, ids: torch.Tensor, loose: float) -> torch.Tens
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"tma{form.tiles['TMA']}-pack{form.tiles['PACK']}")
 def test_kernels_mark_what_plain_matrices_keep(monkeypatch, score, crowd, form):
     """Shapes that fill no last tile, in any direction; image products that are packed are rounded up."""
-    monkeypatch.setattr("helip.mining.bulk.ALIGN", 64)
+    monkeypatch.setattr("helip.mining.bounds.ALIGN", 64)
     own, candidates = rounded(110, 1, torch.float16)
     own = [values[:37] for values in own]
     place = torch.arange(37, dtype=torch.int32) + 5
@@ -114,10 +114,10 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(sweep, "can_fuse", lambda device, dtype: dtype != torch.float32)
     shape = sweep.Shape(targets=64, pairs=1 << 20, candidates=96, first=64)
     monkeypatch.setattr("helip.mining.exact.shape_on", lambda device: shape)
-    monkeypatch.setattr("helip.mining.bulk.ALIGN", 64)
-    monkeypatch.setattr("helip.mining.survivors.LEAST_ROOM", 48)
-    monkeypatch.setattr("helip.mining.survivors.ROOM", 1)
-    monkeypatch.setattr("helip.mining.survivors.COPIES", 12)
+    monkeypatch.setattr("helip.mining.bounds.ALIGN", 64)
+    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", 48)
+    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
+    monkeypatch.setattr("helip.mining.candidates.COPIES", 12)
 
 
 def same_as_reference(image, text, rules, dtype=torch.float16, valid=None, depth=10, **groups: Any):

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from benchmarks.synthetic import clustered
 from helip.mining import miner
-from helip.mining.partial import Partial
+from helip.mining.block_store import BlockStore
 from helip.mining.settings import SearchSettings
 
 RULES = {"depth": 10, "block_rows": 64, "min_recall": 0.9, "pool_size": 500}
@@ -22,14 +22,14 @@ def main() -> None:
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{sys.argv[5]}", rank=rank, world_size=world)
-    write = Partial.write
+    write = BlockStore.write
 
-    def noted(self: Partial, block: int, ranked: object) -> None:
+    def noted(self: BlockStore, block: int, ranked: object) -> None:
         with open(folder.parent / "computed", "a") as log:
             log.write(f"{block}\n")
         write(self, block, ranked)  # type: ignore[arg-type]
 
-    Partial.write = noted  # type: ignore[method-assign]
+    BlockStore.write = noted  # type: ignore[method-assign]
     image, text = clustered(2000, 48, 32, seed=9)
     miner.mine(
         image,

@@ -1,4 +1,4 @@
-"""What `Survivors` makes of upper bounds as wrong as they may be: it forgets no pair, and little more survives.
+"""What `Candidates` makes of upper bounds as wrong as they may be: it forgets no pair, and little more survives.
 
 The contract: a bound u of a cosine c, computed with relative rounding ulp, has
     u (1 - ulp) - 2 (gap (1 + 2 ulp) + 1.01 worst (1 + 8 ulp))  <=  c  <=  u (1 + ulp).
@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from helip.mining.bulk import ulp_of
+from helip.mining.bounds import ulp_of
+from helip.mining.candidates import Candidates
 from helip.mining.exact import ExactSearch
 from helip.mining.settings import SearchSettings
-from helip.mining.survivors import Survivors
 from helip.mining.vectors import open_pairs
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
@@ -59,13 +59,13 @@ def searched(
     single: bool = False,
     slack: int = 0,
     **rules: Any,
-) -> Survivors:
+) -> Candidates:
     """One target, the last row, that has met blocks of C candidates; groups may be among the rules."""
     groups = {name: rules.pop(name) for name in ("image_group", "text_group") if name in rules}
     count = C * len(blocks)
     pairs = open_pairs(np.ones((count + 1, 2)), np.ones((count + 1, 2)), **groups)
     settings = SearchSettings(**{"depth": K, "near_duplicate": 1.0} | rules)
-    found = Survivors(np.array([count]), pairs, settings, ulp_of(dtype), torch.device("cpu"), single, slack)
+    found = Candidates(np.array([count]), pairs, settings, ulp_of(dtype), torch.device("cpu"), single, slack)
     for number, upper in enumerate(blocks):
         columns = torch.arange(C) + C * number
         gap = [torch.tensor([g]) for g in gaps[:2]]
@@ -178,10 +178,10 @@ def test_a_first_block_narrower_than_what_is_kept_makes_no_threshold() -> None:
 
 def part_by_part(single: bool, monkeypatch, room: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     """Four targets, rows 0 to 3 of the C candidates, two at a time; the last one finds all candidates equal."""
-    monkeypatch.setattr("helip.mining.survivors.ROOM", 1)
-    monkeypatch.setattr("helip.mining.survivors.LEAST_ROOM", room)
+    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
+    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", room)
     pairs = open_pairs(np.ones((C, 2)), np.ones((C, 2)))
-    found = Survivors(np.arange(4), pairs, SearchSettings(depth=2), ulp_of(torch.float32), torch.device("cpu"), single)
+    found = Candidates(np.arange(4), pairs, SearchSettings(depth=2), ulp_of(torch.float32), torch.device("cpu"), single)
     for start in (0, 2):
         upper = torch.full((2, C), 0.125)
         upper[:, [0, 5, 9]] = 0.75

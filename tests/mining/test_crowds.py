@@ -45,8 +45,8 @@ def crowded(kind: str, share: float = 0.3) -> tuple[np.ndarray, np.ndarray, dict
 @pytest.mark.parametrize("score", ["joint", "image", "text"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_a_crowd_is_passed_by_and_nothing_else(monkeypatch, kind, score, dtype):
-    monkeypatch.setattr("helip.mining.survivors.LEAST_ROOM", 200)
-    monkeypatch.setattr("helip.mining.survivors.ROOM", 1)
+    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", 200)
+    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
     monkeypatch.setattr("helip.mining.sweep.BLOCK", 256)
     image, text, groups = crowded(kind)
     settings = SearchSettings(depth=10, score=score, **CROWDS[kind])

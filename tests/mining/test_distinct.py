@@ -103,8 +103,8 @@ def test_lists_are_shorter_of_copies_and_not_of_partners():
 
 def test_targets_with_too_many_survivors(monkeypatch):
     """Those are rescored against everyone, which copies are among."""
-    monkeypatch.setattr("helip.mining.survivors.LEAST_ROOM", 13)
-    monkeypatch.setattr("helip.mining.survivors.ROOM", 1)
+    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", 13)
+    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
     image, text, image_group, text_group = copied(3, 1e-2)
     ids, valid = pair_ids(image_group, text_group), np.ones(COUNT, bool)
     pairs = open_pairs(image, text, pair_group=ids)

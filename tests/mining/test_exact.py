@@ -83,8 +83,8 @@ def test_groups_and_invalid_rows():
 
 
 def test_rows_with_too_many_ties_are_redone_in_full_precision(monkeypatch):
-    monkeypatch.setattr("helip.mining.survivors.LEAST_ROOM", 30)
-    monkeypatch.setattr("helip.mining.survivors.ROOM", 1)
+    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", 30)
+    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
     image, text = clustered(600, 16, 16, seed=5)
     image[100:300], text[100:300] = image[100], text[100]
     found = check(image, text, {"near_duplicate": 1.0}, torch.bfloat16, depth=10)

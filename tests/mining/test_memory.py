@@ -6,8 +6,8 @@ import torch
 
 from benchmarks.synthetic import clustered
 from helip.artifacts.hard_pairs import ARRAYS
-from helip.mining import bulk, sweep
-from helip.mining.bulk import BulkSource
+from helip.mining import bounds, sweep
+from helip.mining.bounds import RowSource
 from helip.mining.exact import ExactSearch
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
@@ -68,9 +68,9 @@ def test_rows_that_do_not_fit_the_card_are_rounded_once(monkeypatch, tmp_path, h
     """A card without any free memory: blocks come from pinned memory, or from a file where the host is short too."""
     image, text = clustered(1100, 64, 70, seed=2)
     pairs = open_pairs(image, text)
-    plain = BulkSource(pairs, torch.float16, 1 << 30, torch.device("cpu"))
-    monkeypatch.setattr(bulk, "free_memory", lambda device: 0)
-    monkeypatch.setattr(bulk, "host_memory", lambda: host)
+    plain = RowSource(pairs, torch.float16, 1 << 30, torch.device("cpu"))
+    monkeypatch.setattr(bounds, "free_memory", lambda device: 0)
+    monkeypatch.setattr(bounds, "host_memory", lambda: host)
     pinned: list[bool] = []
     empty = torch.empty
 
@@ -79,11 +79,11 @@ def test_rows_that_do_not_fit_the_card_are_rounded_once(monkeypatch, tmp_path, h
         return empty(*sizes, **more)
 
     monkeypatch.setattr(torch, "empty", counting)
-    source = BulkSource(pairs, torch.float16, 0, torch.device("meta"), scratch=tmp_path)  # "meta" stands for a card
+    source = RowSource(pairs, torch.float16, 0, torch.device("meta"), scratch=tmp_path)  # "meta" stands for a card
     source.device = torch.device("cpu")
     source._error = [torch.from_numpy(error) for error in source._host_error]
     assert not source.kept and any(pinned) == (host > 0)
-    monkeypatch.setattr(bulk, "round_rows", None)  # never again
+    monkeypatch.setattr(bounds, "round_rows", None)  # never again
     for places in (slice(100, 700), np.array([5, 3, 999])):
         for ours, theirs in zip(source.rows(places, 64), plain.rows(places, 64), strict=True):
             width = min(ours.values.shape[1], theirs.values.shape[1])

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from helip.mining.bulk import BulkSource, as_targets, ulp_of
+from helip.mining.bounds import RowSource, as_targets, ulp_of
+from helip.mining.candidates import Candidates
 from helip.mining.reference import hard_pairs
 from helip.mining.settings import SearchSettings
-from helip.mining.survivors import Survivors
 from helip.mining.vectors import Pairs, open_pairs
 
 ROWS = 96
@@ -63,8 +63,8 @@ def rules_of(width: int, flips: tuple[int, int]) -> list[dict[str, Any]]:
 
 
 def blocks(pairs: Pairs, dtype: torch.dtype, parts: list[slice]) -> Iterator[tuple]:
-    """What `sweep` gives to `Survivors.add`, for these candidates."""
-    source = BulkSource(pairs, dtype, 1 << 30, torch.device("cpu"))
+    """What `sweep` gives to `Candidates.add`, for these candidates."""
+    source = RowSource(pairs, dtype, 1 << 30, torch.device("cpu"))
     both = source.rows(slice(None))
     sides = [as_targets(side, v.width) for side, v in zip(both, pairs.modalities, strict=True)]
     for part in parts:
@@ -109,7 +109,7 @@ def check(
     place = truth[0] >= 0
     score[np.nonzero(place)[0], truth[0][place]] = truth[1][place]
     for cut, single in ((ROWS, False), (ROWS // 2, False), (ROWS, True)):  # the first block gives thresholds
-        found = Survivors(np.arange(ROWS), pairs, settings, ulp_of(dtype), torch.device("cpu"), single)
+        found = Candidates(np.arange(ROWS), pairs, settings, ulp_of(dtype), torch.device("cpu"), single)
         for part, upper, gap, worst in blocks(pairs, dtype, [slice(0, cut), slice(cut, ROWS)][: ROWS // cut]):
             own = torch.arange(ROWS) - part.start
             found.add(slice(0, ROWS), torch.arange(part.start, part.stop), own, upper, gap, worst)

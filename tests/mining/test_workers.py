@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from helip.mining.folding import dots
+from helip.mining.stable_dot import dots
 from helip.mining.workers import Stopped, Workers
 
 

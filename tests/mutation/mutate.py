@@ -4,7 +4,7 @@
     python tests/mutation/mutate.py OUT.jsonl --targets order tar --share 0.5
 
 torch is imported once; each mutant is a fork that compiles the changed module and runs the target's tests until the
-first failure. Survivors end up in docs/testing.md, equivalent ones with the reason. Mutants come in a shuffled order
+first failure. Candidates end up in docs/testing.md, equivalent ones with the reason. Mutants come in a shuffled order
 that is always the same, and those in OUT are not run again: a part of a run is a sample, and goes on.
 """
 
@@ -53,7 +53,7 @@ TARGETS = {
     "losses": Target("helip.training.losses", (), LOSSES),
     "margins": Target("helip.training.margins", (), LOSSES),
     "roles": Target(
-        "helip.training.pairs",
+        "helip.training.batch_roles",
         ("Layout.rows", "Layout.duplicates", "lay_out", "known_duplicates", "mined_members"),
         LOSSES,
     ),
@@ -62,11 +62,11 @@ TARGETS = {
         ("unfiltered", "failures", "_select", "rescore"),
         _tests("mining", "rules", "exact", "second_look"),
     ),
-    "scan": Target("helip.mining.scan", (), _tests("mining", "scans", "bulk")),
-    "survivors": Target(
-        "helip.mining.survivors",
-        tuple(f"Survivors.{name}" for name in ("add", "_product", "_first_threshold", "_lower", "_grouped")),
-        _tests("mining", "contract", "bulk", "rules"),
+    "scan": Target("helip.mining.scan", (), _tests("mining", "scans", "bounds")),
+    "candidates": Target(
+        "helip.mining.candidates",
+        tuple(f"Candidates.{name}" for name in ("add", "_product", "_first_threshold", "_lower", "_grouped")),
+        _tests("mining", "contract", "bounds", "rules"),
     ),
 }
 SWAPS: dict[type, type] = {

@@ -12,7 +12,7 @@ import pytest
 from helip.evaluation.suite import build_evaluators, check_parts
 from helip.evaluation.wds import WdsSet
 from tests.evaluation.wds import write_classification
-from tests.pipeline.conftest import Result, World
+from tests.programs.conftest import Result, World
 from tests.samples import sample, write_tar
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from helip.errors import HelipError
 from helip.models.checkpoints import clip_state, load_clip_weights, read_checkpoint
 from helip.training.resume import find_checkpoint
-from tests.pipeline.conftest import World
+from tests.programs.conftest import World
 from tests.training.tiny import tiny_model
 
 HARMLESS: dict[str, Any] = {

@@ -11,7 +11,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from helip.errors import HelipError
 from helip.ranks import TrainerSpec, predict_trainer
-from tests.pipeline.conftest import World
+from tests.programs.conftest import World
 
 CPU = TrainerSpec("cpu", 1, 1, "auto", "32-true")
 TASK = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}

@@ -3,7 +3,7 @@
 import re
 
 from helip.artifacts.atomic import read_json
-from tests.pipeline.conftest import World
+from tests.programs.conftest import World
 
 
 def test_the_log_holds_the_screen_and_a_line_a_logged_step(world: World) -> None:

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 import wandb
 
-from tests.pipeline.conftest import World
+from tests.programs.conftest import World
 
 STEPS = ("logger=wandb", "train.max_steps=1", "train.evaluate=end", "train.skip_finished=false")
 ROOT = Path(__file__).parents[2]

@@ -27,9 +27,11 @@ def on_ranks(monkeypatch, case: str, world: int, image: torch.Tensor, text: torc
 
     monkeypatch.setattr("helip.training.losses.check_process_group", lambda rank, world_size: None)
     monkeypatch.setattr("helip.training.losses.gather_features", lambda *own: (image, text))
-    monkeypatch.setattr("helip.training.pairs.gather_rows", lambda rows: sent.append(rows) or rows.repeat(world, 1))
+    monkeypatch.setattr(
+        "helip.training.batch_roles.gather_rows", lambda rows: sent.append(rows) or rows.repeat(world, 1)
+    )
     run()
-    monkeypatch.setattr("helip.training.pairs.gather_rows", lambda rows: torch.cat(sent))
+    monkeypatch.setattr("helip.training.batch_roles.gather_rows", lambda rows: torch.cat(sent))
     return run()
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from helip.errors import HelipError
+from helip.training.batch_roles import describe_pairs, mined_members
 from helip.training.losses import HelipLoss, HelipSigLipLoss
-from helip.training.pairs import describe_pairs, mined_members
 from tests.reference_losses import helip_loss, siglip_term
 from tests.training.batches import features, roles
 

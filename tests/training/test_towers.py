@@ -5,8 +5,8 @@ import torch
 
 from helip.errors import HelipError
 from helip.models.towers import TowerSettings, prepare_towers
-from helip.training.averaging import Ema
-from helip.training.saving import Checkpoints
+from helip.training.checkpoint_callback import Checkpoints
+from helip.training.ema import Ema
 from tests.training.tiny import batch_of, fit, tiny_model, tiny_module
 
 

@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch.multiprocessing.spawn import spawn
 
+from helip.training.checkpoint_callback import EXIT_SIGTERM, Checkpoints
 from helip.training.run_files import checkpoints_in
-from helip.training.saving import EXIT_SIGTERM, Checkpoints
 from tests.training.tiny import both_ranks, fit, tiny_module
 from tests.training.two_trainers import worker
 

@@ -10,8 +10,8 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
 from helip.errors import HelipError
-from helip.training.diverged import StopWhenDiverged
-from helip.training.saving import Checkpoints
+from helip.training.checkpoint_callback import Checkpoints
+from helip.training.nan_guard import NanGuard
 from tests.training.tiny import batch_of, fit, tiny_module
 
 
@@ -40,7 +40,7 @@ class Diverge(Callback):
 
 def diverged(train, own, folder):
     """The sentence that the training ends with."""
-    callbacks = [Diverge(), StopWhenDiverged(folder), Checkpoints(folder, 2)]
+    callbacks = [Diverge(), NanGuard(folder), Checkpoints(folder, 2)]
     try:
         train(tiny_module(own), folder, 6, callbacks=callbacks)
     except HelipError as error:

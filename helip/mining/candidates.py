@@ -1,0 +1,242 @@
+# pyright: strict, reportUnknownMemberType=false
+"""Candidates that may still be among the best K of their target, and the threshold that thins them.
+
+Legend: T targets, S of them in one call, C candidates of a block, K partners kept, F kept candidates in a flat list.
+"""
+
+from typing import cast
+
+import numpy as np
+import torch
+
+from helip.mining.bounds import ABSENT, ULP_FLOAT32, lacks_errors, lower_bound
+from helip.mining.crowds import Crowds
+from helip.mining.flat import Flat, Limits, Marked
+from helip.mining.scan import above, kth_largest
+from helip.mining.scores import first_threshold, lower_scores, upper_scores
+from helip.mining.settings import SCORES, Rules, SearchSettings
+from helip.mining.vectors import Pairs
+
+ROOM = 16  # candidates kept per target, in units of K; beyond, the target is redone in full precision
+LEAST_ROOM = 1024
+COPIES = 64  # surely forbidden candidates that a target keeps at least, for the statistics
+
+
+class Candidates:
+    """Flat lists of (target, candidate, lower and upper bound of the score), and a threshold per target.
+
+    Args:
+        targets: (T,) int64 rows of the targets.
+        pairs: for groups and validity.
+        settings: rules and depth.
+        ulp: relative rounding of the cosines that `add` is given.
+        device: of those cosines.
+        single: `add` will be called for one block only, so that its thresholds are the last.
+        slack: 0 proves that no true hard pair is dropped; more trusts the order of upper bounds and keeps so many more.
+    """
+
+    def __init__(
+        self,
+        targets: np.ndarray,
+        pairs: Pairs,
+        settings: SearchSettings,
+        ulp: float,
+        device: torch.device,
+        single: bool = False,
+        slack: int = 0,
+    ) -> None:
+        self.single, self.proven = single, slack == 0
+        self.count, self.settings, self.ulp, self.device = len(targets), settings, ulp, device
+        self.widths = pairs.image.width, pairs.text.width
+        self.rows = torch.from_numpy(targets).to(device)
+        self.groups, self.partner = pairs.groups_on(device), pairs.partner_on(device)
+        self.keep = settings.depth + settings.skip_first + slack
+        self.crowds = Crowds(self.count, max(COPIES, self.keep), device)
+        self.room = max(LEAST_ROOM, ROOM * self.keep)
+        self.threshold = torch.zeros(self.count, device=device)  # (T,) lower bound of the K-th best score
+        self.threshold[~torch.from_numpy(pairs.valid[targets]).to(device)] = float("inf")  # nothing for invalid targets
+        self.overflowed = torch.zeros(self.count, dtype=torch.bool, device=device)
+        nothing = torch.empty(0, dtype=torch.int32, device=device)
+        self._parts = [Flat(nothing, nothing, nothing.float(), nothing.float())]
+        self._next, self._started, self._ordered = 0.0, False, single
+
+    def add(
+        self,
+        part: slice,
+        columns: torch.Tensor,
+        own: torch.Tensor,
+        upper: list[torch.Tensor],
+        gap: list[torch.Tensor],
+        worst: list[float],
+    ) -> None:
+        """Take in one block of upper bounds; those of the first block of all also make the first thresholds.
+
+        Args:
+            part: positions of the S targets among the T.
+            columns: (C,) int64 rows of the candidates; no candidate comes twice to the same target.
+            own: (S,) int64 place of each target itself among the columns; outside 0 .. C - 1: not there.
+            upper: image and text, (S, C) in the precision of the bulk pass; used up.
+            gap: image and text, (S,) float32, see `bounds.as_targets`.
+            worst: image and text, largest rounding error of the candidates.
+        """
+        inside = ((own >= 0) & (own < len(columns))).nonzero()[:, 0]
+        for values in upper:
+            values[inside, own[inside]] = ABSENT
+        score = upper_scores(self.settings, self.ulp, *upper)
+        if not self._started and score.shape[1] >= self.keep:
+            same = self._grouped(self.rows[part, None], columns[None, :])
+            how = self.settings, self.ulp, self.keep, self.proven
+            first = first_threshold(*how, score, upper, gap, worst, same)
+            self.threshold[part] = torch.maximum(self.threshold[part], first)
+        target, column = above(score, self.threshold[part] / self._margin(self.ulp))
+        if self.single and len(target) <= 8 * self.keep * (part.stop - part.start):
+            none = torch.empty(0, device=self.device)  # thresholds will not move, so that bounds are of no more use
+            self._parts.append(Flat((target + part.start).int(), columns[column].int(), none, none))
+            return
+        bounds = [x[target, column].float() for x in upper]
+        flat = self._bounded(part, columns, target, column, bounds, gap, worst, self.ulp)
+        if (surplus := flat.upper < 0).any():
+            flat = flat.pick(~surplus)
+        flat = self._cut(part, flat)
+        if self.single:
+            flat = Flat(flat.target, flat.column, flat.lower[:0], flat.upper[:0])
+        self._parts.append(flat)
+
+    def limits(self, part: slice, gap: list[torch.Tensor], worst: list[float]) -> Limits:
+        """What a fused pass drops by: of targets that have met a crowd near-duplicates and copies as well."""
+        low_image, low_text = (max(low, 0.0) * (1 - 2 * ULP_FLOAT32) for low in self.settings.lows)
+        add = [  # what the products lack where they leave out the columns of the errors
+            (1 + g) * w * (1 + 1e-6) + g if lacks_errors(width) else torch.zeros_like(g)
+            for g, w, width in zip(gap, worst, self.widths, strict=True)
+        ]
+        full, never = self.crowds.full[part], torch.full((), float("inf"), device=self.device)
+        near: list[torch.Tensor] = []
+        for g, w, high in zip(gap, worst, self.settings.highs, strict=True):
+            lost = 2 * (g + w * 1.01)  # what a bound may be above its cosine; a kernel may round it to float16
+            near.append(torch.where(full, high + lost + 2.0**-9, never) if high < 1 else never.expand(len(g)))
+        values = torch.stack([self.threshold[part] / self._margin(ULP_FLOAT32), *add, *near])
+        groups = self.groups_of(self.rows[part]).masked_fill_(~full, -1) if self.crowds.known else None
+        return Limits(values, groups, Rules(SCORES.index(self.settings.score), low_image, low_text))
+
+    def groups_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """(2, R) int32 numbers of the groups of images and texts, -1 for none."""
+        none = torch.full_like(rows, -1)
+        return torch.stack([none if g is None else g[rows] for g in self.groups]).int()
+
+    def expect_crowds(self, part: slice, targets: torch.Tensor) -> None:
+        """Keep no more copies of those of the S targets that are under a (S,) mask."""
+        every = torch.zeros_like(self.overflowed)
+        every[part] = targets
+        self.crowds.expect(every)
+
+    def take(
+        self, part: slice, columns: torch.Tensor, gap: list[torch.Tensor], worst: list[float], found: Marked
+    ) -> None:
+        """As `add`, with what a fused pass let through of the block."""
+        if found.over is not None:
+            over = torch.zeros_like(self.overflowed)
+            over[part] = found.over
+            self._overflow(over)
+        bounds = [found.image, found.text]
+        flat = self._bounded(part, columns, found.target, found.column, bounds, gap, worst, ULP_FLOAT32)
+        self._parts.append(
+            flat
+        )  # what is surplus leaves it when thresholds rise, and nothing waits for the device here
+
+    def tighten(self, seen: float) -> None:
+        """Raise thresholds and drop what falls below; to be called after each block with the candidates seen so far.
+
+        That costs as much as a block of candidates, and a threshold falls behind only by the factor that the number of
+        candidates seen has grown by: once per doubling is enough.
+        """
+        self._started = True
+        if seen < self._next:
+            return
+        self._next = 2 * seen
+        flat = self._sorted()
+        table = flat.table(flat.lower, self.count, 0.0)
+        if table.shape[1] >= self.keep:
+            self.threshold = torch.maximum(self.threshold, kth_largest(table, self.keep))
+        flat = flat.pick(flat.upper >= self.threshold[flat.target])
+        self._parts, self._ordered = [self._without_crowds(flat)], True
+        self.crowds.look()
+
+    def candidates(self) -> tuple[np.ndarray, np.ndarray]:
+        """After the last block.
+
+        Returns:
+            (T, C) int64 rows of the kept candidates, -1 padded, and the positions of the targets that had too many,
+            whose rows are empty.
+        """
+        if self.single:
+            self._parts = [self._without_crowds(Flat.join(self._parts))]
+        else:
+            self.tighten(float("inf"))
+        flat = self._sorted()
+        table = flat.table(flat.column.long(), self.count, -1)
+        return table.cpu().numpy(), np.flatnonzero(self.overflowed.cpu().numpy())
+
+    @staticmethod
+    def _margin(ulp: float) -> float:
+        """Of a bound of a product, rounded three times."""
+        return (1 + ulp) ** 4
+
+    def _bounded(
+        self,
+        part: slice,
+        columns: torch.Tensor,
+        target: torch.Tensor,
+        column: torch.Tensor,
+        upper: list[torch.Tensor],
+        gap: list[torch.Tensor],
+        worst: list[float],
+        ulp: float,
+    ) -> Flat:
+        """Candidates of a block with the bounds of their scores; the upper ones of surplus copies are -1."""
+        rows = columns[column]
+        same = self._grouped(self.rows[part][target], rows)
+        low = [lower_bound(x, g[target], w, ulp) for x, g, w in zip(upper, gap, worst, strict=True)]
+        arm = self.settings.score
+        score = upper[0] * upper[1] if arm == "joint" else upper[0 if arm == "image" else 1]
+        best, place = score * self._margin(ulp), (target + part.start).int()
+        rules = [x > high for x, high in zip(low, self.settings.highs, strict=True) if high < 1]
+        rules += [] if same is None else [same]
+        if rules:
+            best = best.masked_fill_(self.crowds.surplus(place, torch.stack(rules).any(dim=0)), -1.0)
+        lower = lower_scores(self.settings, ulp, self.proven, upper, low if self.proven else upper, same)
+        if self.partner is not None:
+            absent = ~self.partner[rows]
+            best, lower = best.masked_fill_(absent, -1.0), lower.masked_fill(absent, 0.0)
+        return Flat(place, rows.int(), lower, best)
+
+    def _grouped(self, target: torch.Tensor, column: torch.Tensor) -> torch.Tensor | None:
+        """Whether rows `target` and `column` (broadcastable) share a group."""
+        known = [g for g in self.groups if g is not None]
+        same = [(g[target] == g[column]) & (g[target] >= 0) for g in known]
+        if not same:
+            return None
+        together = cast(list[torch.Tensor], torch.broadcast_tensors(*same))
+        return torch.stack(together).any(dim=0)
+
+    def _cut(self, part: slice, flat: Flat) -> Flat:
+        """Give up targets with too many candidates in one block, before they fill the memory."""
+        if len(flat.target) <= 8 * self.keep * (part.stop - part.start):
+            return flat
+        return self._without_crowds(flat)
+
+    def _overflow(self, over: torch.Tensor) -> None:
+        self.overflowed |= over
+        self.threshold[over] = float("inf")
+
+    def _without_crowds(self, flat: Flat) -> Flat:
+        """Give up targets that too many candidates survive for."""
+        counts = torch.bincount(flat.target, minlength=self.count)
+        if int(counts.max()) <= self.room:
+            return flat
+        self._overflow(counts > self.room)
+        return flat.pick(~self.overflowed[flat.target])
+
+    def _sorted(self) -> Flat:
+        """Candidates by target."""
+        flat = Flat.join(self._parts)
+        return flat if self._ordered and len(self._parts) == 1 else flat.by_target(self.count)

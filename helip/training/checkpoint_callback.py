@@ -1,0 +1,149 @@
+"""When checkpoints are written, and which are kept."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from helip.errors import HelipError
+from helip.training.nan_guard import check_finite
+from helip.training.run_files import MetricsLog, checkpoints_in
+
+EXIT_SIGTERM = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
+
+
+class Checkpoints(Checkpoint):
+    """Writes step-000500.ckpt every so many steps or minutes, after the last step, and before SIGTERM ends the run.
+
+    One callback for all of them, so that the newest `keep` files are kept whatever caused them. Lightning writes each
+    file under another name first. Decisions are taken by all ranks together; with several ranks a signal or a clock is
+    heeded one step later, so that no step waits for the answer. A step whose loss or weights are not finite ends the
+    run unsaved: its file would push the last good one out.
+
+    Args:
+        folder: for the files.
+        every_steps: optimizer steps between checkpoints.
+        every_minutes: minutes between checkpoints; None: none by time.
+        keep: files to keep, the newest; -1: all.
+    """
+
+    def __init__(self, folder: Path, every_steps: int, every_minutes: float | None = None, keep: int = 2) -> None:
+        super().__init__()
+        if every_steps < 1 or (every_minutes is not None and every_minutes <= 0) or not (keep == -1 or keep > 0):
+            raise HelipError(
+                f"train.checkpoint_every={every_steps}, train.checkpoint_minutes={every_minutes} and"
+                f" train.keep_checkpoints={keep}: give at least 1 step, minutes above 0, and at least 1 file (-1: all)"
+            )
+        self.folder, self.every_steps, self.every_minutes, self.keep = folder, every_steps, every_minutes, keep
+        self._saved = -1
+        self._terminated = False
+        self._clock = 0.0
+        self._before: Any = None
+        self._asked = Asked()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take SIGTERM over from Lightning, whose handler runs a collective wherever the signal happens to arrive."""
+        self._clock, self._asked = time.monotonic(), Asked()
+        self._saved = trainer.global_step if trainer.global_step else -1  # what a resumed run starts from exists
+        self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
+        if trainer.received_sigterm:  # while the loader began: Lightning would end step 1 unsaved, with status 0
+            if trainer.is_global_zero:
+                print("SIGTERM: stopped before the first step", file=sys.stderr, flush=True)
+            raise SystemExit(EXIT_SIGTERM)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give SIGTERM back; a fit that ended well has done so: Lightning restores it before it calls this."""
+        if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
+            signal.signal(signal.SIGTERM, self._before)
+        self._before = None
+
+    def _on_sigterm(self, number: int, frame: Any) -> None:
+        self._terminated = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time; after SIGTERM leave with status 143, the step being complete and on disk."""
+        step = trainer.global_step
+        terminated, late = self._asked.answers(trainer, (self._terminated, self._late()))
+        due = step == trainer.max_steps or step % self.every_steps == 0
+        if (due or late or terminated) and step != self._saved:
+            check_finite(trainer, pl_module, outputs["loss"], self.folder, weights=True)
+            self._save(trainer)
+        if trainer.world_size > 1 and step < trainer.max_steps and not terminated:
+            self._asked.ask(trainer, (self._terminated, self._late()))  # after a save, which sets the clock back
+        if terminated:
+            self._leave(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A signal that came while the last checkpoint was written, say."""
+        if self._terminated:
+            self._leave(trainer)
+
+    def _leave(self, trainer: pl.Trainer) -> None:
+        step = trainer.global_step
+        path = self.folder / f"step-{step:06d}.ckpt"
+        if trainer.is_global_zero:
+            print(f"SIGTERM: stopped after step {step}; train.resume={path} goes on", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_SIGTERM)
+
+    def _late(self) -> bool:
+        return self.every_minutes is not None and time.monotonic() - self._clock >= 60 * self.every_minutes
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        step = trainer.global_step
+        log_ahead(trainer)
+        trainer.save_checkpoint(self.folder / f"step-{step:06d}.ckpt")
+        self._saved, self._clock = step, time.monotonic()
+        if trainer.is_global_zero and self.keep > 0:
+            for path in checkpoints_in(self.folder)[: -self.keep]:
+                path.unlink(missing_ok=True)
+
+
+def log_ahead(trainer: pl.Trainer) -> None:
+    """Write this step's line of metrics.csv, which Lightning writes after the callbacks.
+
+    A run that is ended in between goes on behind this step: nobody would write the line.
+    """
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if every and trainer.global_step % every == 0:
+        values = trainer._logger_connector.metrics["log"]
+        for log in trainer.loggers:
+            if isinstance(log, MetricsLog):
+                log.ahead(values, trainer.global_step - 1, trainer.current_epoch)
+
+
+class Asked:
+    """What any rank wishes, known to all of them at the next step.
+
+    The sum over ranks is asked for after one step and read after the next: by then it is there, where reading it at
+    once would make a GPU drain its queue at every step.
+    """
+
+    def __init__(self) -> None:
+        self._sum: torch.Tensor | None = None
+        self._work: Any = None
+
+    def ask(self, trainer: pl.Trainer, wishes: tuple[bool, ...]) -> None:
+        """All ranks call it after the same steps."""
+        if trainer.world_size > 1:
+            device = trainer.strategy.root_device
+            self._sum = torch.stack(
+                [torch.full((), float(wish), device=device) for wish in wishes]
+            )  # no copy to wait for
+            self._work = torch.distributed.all_reduce(self._sum, async_op=True)
+
+    def answers(self, trainer: pl.Trainer, wishes: tuple[bool, ...]) -> tuple[bool, ...]:
+        """The wishes of all ranks at the last step; of one rank alone, those of now."""
+        if trainer.world_size == 1:
+            return wishes
+        if self._sum is None:
+            return (False,) * len(wishes)
+        self._work.wait()
+        found, self._sum = self._sum, None
+        return tuple(count > 0 for count in found.tolist())

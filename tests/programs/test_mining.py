@@ -1,0 +1,314 @@
+"""mine.py: what is mined, where it goes, and when it is found again."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
+from helip.mining.reference import hard_pairs
+from helip.programs.requests import mining_request
+from tests.programs.conftest import TRAIN, VAL, Result, World, call, settings
+from tests.samples import picture, sample, write_shards, write_tar
+
+
+def indices(world: World, dataset: str = "folder") -> list[Path]:
+    return sorted(path.parent for path in (world.folder / "artifacts" / dataset / "hard_pairs").glob("*/meta.json"))
+
+
+def test_mining_prints_tables_and_draws_a_sheet(world: World, mined: Result) -> None:
+    for part in (
+        "mining folder: 32 rows, about",
+        "What each rule removed",
+        "with 5 hard pairs",
+        "embeddings",
+        "search",
+    ):
+        assert part in mined.out
+    assert f"contact sheet: {mined.folder}/hard_pairs.png" in mined.out
+    assert (mined.folder / "hard_pairs.png").stat().st_size > 10_000
+
+
+def test_the_hard_pairs_are_those_of_brute_force(world: World, mined: Result) -> None:
+    """From the stored embeddings; the evaluation part is neither target nor partner."""
+    (folder,) = [path for path in indices(world) if path.name.startswith("joint")]
+    index = HardPairIndex.load(folder)
+    assert index.rows.shape == (TRAIN + VAL, TRAIN - 1)  # search.depth is 100, cut to what there is
+    (store,) = (world.folder / "artifacts/folder/embeddings").glob("clip-*/meta.json")
+    image, text = (np.load(store.parent / f"{name}.npy")[:TRAIN] for name in ("image", "text"))
+    rows, scores, _, _ = hard_pairs(image, text, TRAIN - 1)
+    assert (np.asarray(index.rows[:TRAIN]) == rows).all()
+    assert np.allclose(index.scores[:TRAIN], scores, atol=1e-6)
+    assert (np.asarray(index.rows[TRAIN:]) == -1).all()
+    shard_index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
+    assert index.meta["fingerprint"] == shard_index.fingerprint
+
+
+def test_the_same_command_finds_the_index(world: World, mined: Result) -> None:
+    (before,) = [path for path in indices(world) if path.name.startswith("joint")]
+    written = (before / "rows.npy").stat().st_mtime_ns
+    again = world.run("mine", "helip.topk=3")  # a smaller topk needs nothing new
+    assert again.status == 0 and "found, nothing was mined" in again.out and "Predicting" not in again.out
+    assert (before / "rows.npy").stat().st_mtime_ns == written
+
+
+def test_other_settings_are_another_index_of_the_same_embeddings(world: World, mined: Result) -> None:
+    embeddings = next((world.folder / "artifacts/folder/embeddings").glob("clip-*/image.npy"))
+    written = embeddings.stat().st_mtime_ns
+    names = set(indices(world))
+    result = world.run("mine", "helip.score=text")
+    (new,) = set(indices(world)) - names
+    assert result.status == 0 and new.name.startswith("text-") and "Predicting" not in result.out
+    assert embeddings.stat().st_mtime_ns == written
+    assert "did not fit" not in result.out
+
+
+def test_an_index_of_other_shards_names_both_fingerprints(fresh: World, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    other = tmp_path / "other"
+    write_shards(other, [12, 10, 10, VAL], first=100)
+    assert fresh.run("mine", f"paths.index={folder}", f"dataset.path={other}").status == 0
+    theirs = json.loads((folder / "meta.json").read_text())["fingerprint"]
+    ours = ShardIndex.build(sorted(fresh.shards.glob("*.tar"))).fingerprint
+    for program in ("mine", "train"):
+        result = fresh.run(program, f"paths.index={folder}")
+        assert result.status == 1
+        (sentence,) = result.errors
+        assert theirs[:8] in sentence and ours[:8] in sentence and str(folder) in sentence
+
+
+def test_an_index_of_ones_own(fresh: World, tmp_path: Path) -> None:
+    """paths.index: the files of the public format, refused under other settings, deepened only by mine.py."""
+    folder = tmp_path / "own"
+    own = f"paths.index={folder}"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    refused = fresh.run("mine", own)
+    assert refused.status == 1 and "thesis.txt, which is no part of what would replace" in refused.err, refused.err
+    assert not list((fresh.folder / "artifacts").rglob("embeddings"))  # before the work, not after it
+    (folder / "thesis.txt").unlink()
+    assert fresh.run("mine", own, "search.depth=6").status == 0
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "SHA256SUMS", "meta.json", "rows.npy", "scores.npy", "scores_image.npy", "scores_text.npy",
+    ]  # fmt: skip
+    bf16 = "trainer.precision=bf16-mixed"
+    other = fresh.run("mine", own, "helip.min_similarity=0.5", bf16)
+    assert other.status == 1
+    assert "min_similarity" in other.errors[0] and "[0.0, 0.0] there, [0.5, 0.5] here" in other.errors[0]
+    assert 'embedding.precision ("32-true" there, "bf16-mixed" here)' in other.errors[0]
+    shallow = fresh.run("train", own, "helip.topk=9", bf16)  # a training has a precision of its own
+    assert shallow.status == 1
+    assert (
+        "stores 6 partners per row, but topk=9" in shallow.errors[0] and "mine.py search.depth=9" in shallow.errors[0]
+    )
+    deeper = fresh.run("mine", own, "helip.topk=9", "search.depth=9")
+    assert deeper.status == 0 and HardPairIndex.load(folder).depth == 9
+
+
+def test_topk_deeper_than_what_is_stored_is_mined_by_itself(fresh: World) -> None:
+    assert fresh.run("mine", "search.depth=4", "helip.topk=4").status == 0
+    (folder,) = indices(fresh)
+    assert HardPairIndex.load(folder).depth == 4
+    result = fresh.run("mine", "search.depth=4", "helip.topk=7")
+    assert result.status == 0 and indices(fresh) == [folder] and HardPairIndex.load(folder).depth == 7
+
+
+def test_above_the_limit_training_names_the_nearest_index(world: World, mined: Result) -> None:
+    result = world.run("train", "mine.auto_limit=10", "helip.near_duplicate=0.9", "helip.min_similarity=0.3")
+    assert result.status == 1
+    (sentence,) = result.errors
+    assert "32 rows are more than mine.auto_limit=10" in sentence and "run mine.py" in sentence
+    assert "/hard_pairs/joint-" in sentence and "/hard_pairs/text-" not in sentence
+    assert "search.near_duplicate ([0.98, 0.98] there, [0.9, 0.9] here)" in sentence
+    assert "search.min_similarity ([0.0, 0.0] there, [0.3, 0.3] here)" in sentence
+
+
+def test_a_damaged_neighbour_is_no_candidate(world: World, mined: Result) -> None:
+    neighbour = world.folder / "artifacts/folder/hard_pairs/joint-00000000"
+    neighbour.mkdir()
+    (neighbour / "meta.json").write_text("{")
+    result = world.run("train", "mine.auto_limit=10", "helip.near_duplicate=0.9")
+    shutil.rmtree(neighbour)
+    assert result.status == 1 and "the nearest index is" in result.errors[0]
+
+
+def shard_of_twelve(folder: Path, bad: int) -> None:
+    """The first `bad` images are zeros of the same length, as a copy that was cut off may leave them."""
+    entries = [(str(n), sample(n)) for n in range(12)]
+    for _, members in entries[:bad]:
+        members["jpg"] = bytes(len(members["jpg"]))
+    write_tar(folder / "0.tar", entries)
+
+
+def test_repaired_rows_are_mined_again(fresh: World, tmp_path: Path) -> None:
+    """The index of the rows that could be read is not that of all; training leaves a folder of one's own alone."""
+    data, own = tmp_path / "data", tmp_path / "own"
+    changes = [f"dataset.path={data}", "dataset.parts.train=':'", "~dataset.parts.val", "dataset.evaluators=[]"]
+    shard_of_twelve(data, 4)
+    assert fresh.run("mine", *changes).status == 0
+    failed = fresh.run("mine", *changes, "data.on_error=fail")
+    assert failed.status == 1 and re.search(r"0\.tar, key 0 \(row 0\).*data\.on_error=skip", failed.errors[0])
+    (folder,) = indices(fresh)
+    older = HardPairIndex.load(folder)
+    assert older.meta["embedded"] == 8 and (older.counts() > 0).sum() == 8
+    shutil.copytree(folder, own)
+    shard_of_twelve(data, 0)
+    refused = fresh.run("train", *changes, f"paths.index={own}")
+    assert refused.status == 1 and "rows can be read now that had no embedding" in refused.errors[0]
+    again = fresh.run("mine", *changes)
+    assert again.status == 0 and "embeddings: 8 rows are there already, 4 to go" in again.out
+    newer = HardPairIndex.load(folder)
+    assert newer.meta["embedded"] == 12 and (newer.counts() > 0).all()
+    assert "found, nothing was mined" in fresh.run("mine", *changes).out
+
+
+def test_hard_pairs_of_a_shard_that_was_replaced_are_mined_again(fresh: World, tmp_path: Path) -> None:
+    """By one of the same sizes, which the fingerprint does not see; the index of before fits no more."""
+    data = tmp_path / "data"
+    changes = [f"dataset.path={data}", "dataset.parts.train=':'", "~dataset.parts.val", "dataset.evaluators=[]"]
+
+    def write(first: int) -> None:
+        samples = [(f"k{n}", {"bmp": picture(first + n, 24, "BMP"), "txt": b"%05d" % (first + n)}) for n in range(12)]
+        write_tar(data / "0.tar", samples)
+
+    write(0)
+    assert fresh.run("mine", *changes).status == 0
+    (folder,) = indices(fresh)
+    before = HardPairIndex.load(folder).meta
+    shutil.copytree(folder, tmp_path / "own")
+    write(40)
+    refused = fresh.run("train", *changes, f"paths.index={tmp_path}/own")
+    assert refused.status == 1 and "or their shards were replaced: run mine.py" in refused.errors[0]
+    again = fresh.run("mine", *changes)
+    assert again.status == 0 and "12 rows could not be read before, or are of shards that were replaced" in again.out
+    after = HardPairIndex.load(folder).meta
+    assert after["fingerprint"] == before["fingerprint"] and after["content"] != before["content"]
+    assert "found, nothing was mined" in fresh.run("mine", *changes).out
+    refused = fresh.run("mine", *changes, f"reuse={tmp_path}/own", "helip.near_duplicate=0.9")
+    assert refused.status == 1 and "was mined on shards that were replaced since" in refused.errors[0]
+
+
+def test_what_names_embeddings() -> None:
+    """The order of caption sources and the precision of the forward; the sources' probabilities do not."""
+
+    def identity(*overrides: str) -> dict:
+        return mining_request(settings("mine", *overrides)).settings()["embedding"]
+
+    first = identity("data.caption={txt: 0.2, llava: 0.8}")
+    assert first["caption"] == ["txt", "llava"] and first == identity("data.caption={txt: 0.7, llava: 0.3}")
+    assert identity("data.caption={llava: 0.8, txt: 0.2}")["caption"] == ["llava", "txt"]
+    plain = identity("trainer=cpu")
+    assert plain["caption"] == "txt" and plain["precision"] == "32-true"
+    assert identity("trainer=cpu", "trainer.precision=bf16-mixed")["precision"] == "bf16-mixed"
+
+
+def test_a_part_of_the_shards_can_be_lost_or_added(make_world, shards: Path, tmp_path: Path) -> None:
+    """Added shards: embeddings of the old ones are taken over, only the new rows are computed."""
+    data = tmp_path / "data"
+    shutil.copytree(shards, data)
+    (data / "00003.tar").unlink()
+    grown = make_world(tmp_path, [f"dataset.path={data}", "dataset.parts.train=':'", "~dataset.parts.val"])
+    assert grown.run("mine", "dataset.evaluators=[]").status == 0
+    shutil.copy(shards / "00003.tar", data)
+    result = grown.run("mine", "dataset.evaluators=[]")
+    assert result.status == 0 and "embeddings: 32 rows are there already, 8 to go" in result.out
+    stores = sorted(
+        (tmp_path / "artifacts/folder/embeddings").glob("*/image.npy"), key=lambda path: path.stat().st_size
+    )
+    one, two = (np.load(path) for path in stores)
+    assert len(one) == TRAIN and len(two) == TRAIN + VAL and (one == two[:TRAIN]).all()
+    assert not (two == 0).all(1).any()
+
+
+def arrays(folder: Path, **changes: np.ndarray) -> list[str]:
+    """Overrides for bare arrays: float16, not normalised."""
+    rng = np.random.default_rng(0)
+    values = {"image": 3 * rng.normal(size=(60, 8)) + 1, "text": rng.normal(size=(60, 5)) + 1} | changes
+    for name, value in values.items():
+        np.save(folder / f"{name}.npy", value.astype(np.float16) if value.dtype == np.float64 else value)
+    sides = [f"encoders.{name}={folder}/{name}.npy" for name in values]
+    return ["dataset=none", "encoders=precomputed", "helip.topk=5", *sides]
+
+
+def test_precomputed_arrays_are_read_in_place(fresh: World, tmp_path: Path) -> None:
+    overrides = arrays(tmp_path)
+    for score in ("joint", "image", "text"):
+        folder = tmp_path / score
+        result = fresh.run("mine", *overrides, f"paths.index={folder}", f"helip.score={score}", data=False)
+        assert result.status == 0, result.err
+        image, text = (np.load(tmp_path / f"{name}.npy") for name in ("image", "text"))
+        rows, scores, _, _ = hard_pairs(image, text, 59, score)
+        index = HardPairIndex.load(folder)
+        assert (np.asarray(index.rows) == rows).all() and np.allclose(index.scores, scores, atol=1e-6)
+        assert "contact sheet" not in result.out
+
+
+def test_changed_arrays_are_other_hard_pairs(fresh: World, tmp_path: Path) -> None:
+    assert fresh.run("mine", *arrays(tmp_path), data=False).status == 0
+    rng = np.random.default_rng(1)
+    assert fresh.run("mine", *arrays(tmp_path, image=rng.normal(size=(60, 8))), data=False).status == 0
+    assert len(indices(fresh, "none")) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"image": np.where(np.arange(480).reshape(60, 8) == 95, np.nan, 1.0)}, "image embedding of row 11 holds NaN"),
+        ({"text": np.arange(60.0)[:, None] * np.ones(3)}, "text embedding of row 0 is zero"),
+        ({"text": np.ones((59, 5))}, "has 60 rows, .*text.npy has 59: they must be the same pairs"),
+        ({"image": np.ones(60)}, r"must hold floats of shape \(N, d\)"),
+        ({"image": np.ones((60, 8), np.int32)}, r"must hold floats of shape \(N, d\)"),
+    ],
+)
+def test_arrays_that_cannot_be_mined(fresh: World, tmp_path: Path, changes: dict, sentence: str) -> None:
+    result = fresh.run("mine", *arrays(tmp_path, **changes), data=False)
+    assert result.status == 1 and len(result.errors) == 1
+    assert re.search(sentence, result.errors[0])
+
+
+def test_files_that_are_no_arrays(fresh: World, tmp_path: Path) -> None:
+    overrides = arrays(tmp_path)
+    (tmp_path / "image.npy").write_text("no array")
+    result = fresh.run("mine", *overrides, data=False)
+    assert result.status == 1 and "image.npy cannot be read as a .npy file" in result.errors[0]
+    (tmp_path / "image.npy").unlink()
+    result = fresh.run("mine", *overrides, data=False)
+    assert result.status == 1 and "there are no embeddings at" in result.errors[0]
+
+
+def test_arrays_beside_shards_must_have_their_rows(fresh: World, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    good = arrays(tmp_path, image=rng.normal(size=(40, 8)), text=rng.normal(size=(40, 5)))[1:]
+    result = fresh.run("mine", *good)
+    assert result.status == 0 and "contact sheet" in result.out
+    result = fresh.run("mine", *arrays(tmp_path)[1:])
+    assert result.status == 1 and "encoders.image has 60 rows, but dataset folder has 40" in result.errors[0]
+
+
+def test_stricter_rules_reuse_an_index_and_looser_ones_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    base = rng.standard_normal((40, 12))
+    for name in ("image", "text"):
+        np.save(tmp_path / f"{name}.npy", np.repeat(base, 3, 0) + 0.3 * rng.standard_normal((120, 12)))
+    arrays = ["dataset=none", "encoders=precomputed", "helip.topk=2", "search.depth=4", f"paths.artifacts={tmp_path}/a"]
+    arrays += [f"encoders.{name}={tmp_path}/{name}.npy" for name in ("image", "text")]
+    stricter = [*arrays, "helip.near_duplicate=0.9"]
+    assert call("mine", tmp_path, *arrays, f"paths.index={tmp_path}/loose").status == 0
+    reused = call("mine", tmp_path, *stricter, f"paths.index={tmp_path}/reused", f"reuse={tmp_path}/loose")
+    assert reused.status == 0 and "rows ran short under the stricter rules and were searched again" in reused.out
+    assert call("mine", tmp_path, *stricter, f"paths.index={tmp_path}/fresh").status == 0
+    for name in ("rows", "scores", "scores_image", "scores_text"):
+        files = [(tmp_path / folder / f"{name}.npy").read_bytes() for folder in ("reused", "fresh", "loose")]
+        assert files[0] == files[1] != files[2]
+    looser = call("mine", tmp_path, *arrays, "helip.near_duplicate=0.99", f"reuse={tmp_path}/loose")
+    assert looser.status == 1 and "looser than the index" in looser.errors[0]
+    meta = json.loads((tmp_path / "loose/meta.json").read_text())
+    (tmp_path / "loose/meta.json").write_text(json.dumps(meta | {"embedded": 119}))
+    fewer = call("mine", tmp_path, *stricter, f"paths.index={tmp_path}/fewer", f"reuse={tmp_path}/loose")
+    assert fewer.status == 1 and "was mined on 119 embedded rows, 120 are now" in fewer.errors[0]
+    other = call("mine", tmp_path, *stricter, f"encoders.image={tmp_path}/text.npy", f"reuse={tmp_path}/loose")
+    assert other.status == 1 and "mined on other shards or embeddings" in other.errors[0]
