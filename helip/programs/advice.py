@@ -1,7 +1,8 @@
 """Know before you train: dose, saturation and what hard pairs would add, from a few forward passes of the checkpoint.
 
-The price: at most 20 batches of training rows, of them with their hard pairs, and of a validation part, each embedded
-once; before a training no more than a tenth of its pairs. Weights, BatchNorm and random states stay as they are.
+The price: at most 20 random batches of training rows, 20 batches of the plan, and 20 random batches of a validation
+part, each row embedded once; before a training no more than a tenth of its pairs. Weights, BatchNorm and random states
+stay as they are.
 
 Legend: N rows, B pairs of a batch, n rows that are embedded.
 """
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from helip.artifacts.datasets import DatasetSpec
-from helip.artifacts.hard_pairs import HardPairIndex
+from helip.data.plans.contract import BatchPlan, planned_step
 from helip.data.plans.dose import dose
 from helip.errors import HelipError
 from helip.evaluation.clip_embed import ClipEmbed
@@ -27,13 +28,13 @@ from helip.training.saturation import Embedded
 
 BATCHES = 20
 MOST_ROWS = 5_120  # embedded of each kind (20 batches of 256), or two batches where those are larger
-TRAINING, HELD_OUT, PARTNERS = 31, 32, 33  # separate streams of random numbers
+TRAINING, HELD_OUT = 31, 32  # separate streams of random numbers
 
 
 def print_advice(
     embed: ClipEmbed,
     valid: NDArray[np.bool_],
-    hard: HardPairIndex | None,
+    plan: BatchPlan | None,
     k: int,
     batch_size: int,
     seed: int,
@@ -45,7 +46,7 @@ def print_advice(
     Args:
         embed: the checkpoint, with the shards.
         valid: (N,) bool, the usable rows of the training part.
-        hard: the mined pairs; None where nothing is mined.
+        plan: that makes batches of mined pairs; None where nothing is mined.
         k: helip.topk.
         batch_size: B.
         seed: of the rows that are looked at.
@@ -61,7 +62,7 @@ def print_advice(
         return about
     most = int(min(BATCHES * batch_size, max(MOST_ROWS, 2 * batch_size), budget // 3))
     with random_states_kept():
-        measured = measure(embed, valid, hard, k, batch_size, seed, most)
+        measured = measure(embed, valid, plan, k, batch_size, seed, most)
     advice = advise(measured)
     for line in report(measured, advice):
         console.print(line)
@@ -71,7 +72,7 @@ def print_advice(
 def measure(
     embed: ClipEmbed,
     valid: NDArray[np.bool_],
-    hard: HardPairIndex | None,
+    plan: BatchPlan | None,
     k: int,
     batch_size: int,
     seed: int,
@@ -80,8 +81,8 @@ def measure(
     """Arguments as `print_advice`; `most` rows of a kind, at least a batch, are embedded."""
     chosen = np.random.default_rng([seed, TRAINING]).permutation(np.flatnonzero(valid))[:most]
     beside = np.empty((0, batch_size), np.int64)
-    if hard is not None:
-        beside = batches_with_partners(hard.topk(k).rows, valid, batch_size, most // batch_size, seed)
+    if plan is not None:
+        beside = np.stack([planned_step(plan, step)[0] for step in range(most // batch_size)])
     pairs, place = embedded(embed, np.union1d(chosen, beside.ravel()), "advice")
     known = place[chosen][place[chosen] >= 0]  # rows that turned out unreadable are left out
     training = pairs.saturation(random_batches(known, batch_size, [seed, TRAINING, 1]))
@@ -134,33 +135,6 @@ def random_batches(places: NDArray[np.int64], batch_size: int, seed: list[int]) 
     generator = np.random.default_rng(seed)
     size = min(batch_size, len(places))
     return [generator.choice(places, size, replace=False) for _ in range(BATCHES)]
-
-
-def batches_with_partners(
-    hard: NDArray[np.int32], valid: NDArray[np.bool_], batch_size: int, count: int, seed: int
-) -> NDArray[np.int64]:
-    """Targets and a random hard pair of each, as `helip.plan=partners` with p = 1 makes batches.
-
-    Args:
-        hard: (N, k) mined rows, -1 padded.
-        valid: (N,) bool, rows that may be targets or partners.
-        count: batches.
-
-    Returns:
-        (count, B') rows; B' is even, and fewer batches where there are not enough targets.
-    """
-    generator = np.random.default_rng([seed, PARTNERS])
-    half = batch_size // 2
-    targets, pairs = generator.permutation(np.flatnonzero(valid)), []
-    for row in targets[: 4 * half * count]:  # some have no hard pair
-        mined = hard[row]
-        live = mined[(mined >= 0) & valid[np.maximum(mined, 0)]]
-        if len(live):
-            pairs.append((row, generator.choice(live)))
-        if len(pairs) == half * count:
-            break
-    whole = len(pairs) // max(1, half)
-    return np.array(pairs[: whole * half], np.int64).reshape(whole, 2 * half)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from helip.models.clip import create_clip
 from helip.programs.advice import print_advice
 from helip.programs.hard_pairs import ensure_hard_pairs, reuse_hard_pairs
 from helip.programs.mining_summary import check_label, print_mining
-from helip.programs.requests import mining_request
+from helip.programs.requests import mining_request, plan_data
 from helip.programs.session import Session
 from helip.programs.settings import SharedSettings
 from helip.programs.verify import VerifySettings, verify
@@ -54,21 +54,23 @@ def mine(settings: MineSettings, folder: Path) -> None:
     else:
         mined = ensure_hard_pairs(request, rows, session.trainer, session.console)
     if settings.advise:
-        _advise(session, rows, mined, request.topk)
+        _advise(session, settings, rows, mined)
         return
     if session.rank == 0:
         report = print_mining(request, rows, mined, session.stream.captions, session.folder, session.console)
         board.mined(mined, report)
 
 
-def _advise(session: Session, rows: Rows, mined: Mined, topk: int) -> None:
-    """Whether a training with these hard pairs would pay."""
+def _advise(session: Session, settings: MineSettings, rows: Rows, mined: Mined) -> None:
+    """Whether a training on batches of these hard pairs would pay."""
     if rows.index is None:
         raise HelipError("advise=true looks at the model on images, which dataset=none has not: name a dataset")
-    clip, device = create_clip(session.settings.model), session.trainer.strategy.root_device
+    how, batch_size, console = settings.helip.plan(), settings.data.batch_size, session.console
+    how.check(batch_size)
+    plan = how.bind(plan_data(settings, rows.index, rows, mined.index, console))
+    clip, device = create_clip(settings.model), session.trainer.strategy.root_device
     embed = session.embed(clip, rows.index, predict_drive(session.trainer), device)
-    batch_size, seed = session.stream.batch_size, session.settings.seed
-    print_advice(embed, rows.wanted, mined.index, topk, batch_size, seed, session.console)
+    print_advice(embed, rows.wanted, plan, settings.helip.topk, batch_size, settings.seed, console)
 
 
 def _bare_rows(arrays: Precomputed, console: Console) -> Rows:

@@ -1,18 +1,24 @@
-"""What is asked of a mining, from the settings of a program."""
+"""What is asked of a mining and of a batch plan, from the settings of a program."""
 
 import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from helip.artifacts.atomic import path_digest
+from helip.artifacts.datasets import shard_weights
+from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.shards import ShardIndex
+from helip.data.plans.contract import PlanData
 from helip.data.reader import LEFT_OUT, CaptionRule
 from helip.embedding.arrays import holds_both
 from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, compile_encoders
 from helip.embedding.ensure import EmbeddingRequest
 from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
-from helip.mining.request import MiningRequest
+from helip.mining.request import MiningRequest, Rows
 from helip.mining.settings import SearchSettings
 from helip.models.clip import ModelSpec, create_clip
 from helip.programs.settings import SharedSettings
@@ -38,6 +44,23 @@ def mining_request(settings: SharedSettings) -> MiningRequest:
         index_folder=Path(settings.paths.index) if settings.paths.index else None,
         exclude_copies=pairs.exclude_copies,
         distinct=pairs.distinct,
+    )
+
+
+def plan_data(
+    settings: SharedSettings, index: ShardIndex, rows: Rows, hard: HardPairIndex | None, console: Console
+) -> PlanData:
+    """What a batch plan may know."""
+    return PlanData(
+        rows.wanted,
+        index.starts,
+        settings.data.batch_size,
+        settings.seed,
+        settings.data.window,
+        shard_weights(index, settings.dataset),
+        hard,
+        settings.artifacts / settings.dataset.name / "partitions",
+        console,
     )
 
 

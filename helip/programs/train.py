@@ -7,10 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from helip.artifacts.atomic import write_json
-from helip.artifacts.datasets import shard_weights
-from helip.artifacts.hard_pairs import HardPairIndex
-from helip.artifacts.shards import ShardIndex
-from helip.data.plans.contract import PlanData, units_per_step
+from helip.data.plans.contract import units_per_step
 from helip.errors import HelipError
 from helip.evaluation.best import FILE as BEST
 from helip.evaluation.best import check_choice, check_metric
@@ -24,7 +21,7 @@ from helip.programs.compare import benchmark_names, print_metrics
 from helip.programs.continued import finished, record_of, resumed
 from helip.programs.hard_pairs import ensure_hard_pairs
 from helip.programs.keeping import Start, choosers
-from helip.programs.requests import mining_request
+from helip.programs.requests import mining_request, plan_data
 from helip.programs.session import Session
 from helip.programs.settings import SharedSettings
 from helip.programs.training import (
@@ -75,14 +72,16 @@ def train(settings: TrainingSettings, folder: Path) -> None:
     asked = resumed(session, settings.train, fixed_record(settings.optim, steps, fixed))
     mined = _hard_pairs(session, settings, rows, how.mines)
     hard = mined.index if mined else None
-    plan = how.bind(_plan_data(session, settings, index, rows, hard))
+    plan = how.bind(plan_data(settings, index, rows, hard, session.console))
     clip = create_clip(settings.model)
     data = build_stream(index, clip, plan, stream, settings.seed, steps)
     session.console.print(describe_length(asked, stream, data, clip, rows.usable, session.trainer.world_size))
     embed = session.embed(clip, index, predict_drive(session.trainer), session.trainer.strategy.root_device)
     budget = asked.advice_budget(steps * stream.batch_size)
     topk, seed = settings.helip.topk, settings.seed
-    advice = print_advice(embed, rows.wanted, hard, topk, stream.batch_size, seed, session.console, budget)
+    advice = print_advice(
+        embed, rows.wanted, plan if how.mines else None, topk, stream.batch_size, seed, session.console, budget
+    )
     before = session.evaluate(clip, index)
     if asked.best:
         check_metric(asked.best, before)
@@ -130,23 +129,6 @@ def _check(session: Session, settings: TrainingSettings) -> None:
         session.console.print(
             f"note: {TOY} is a toy that has seen the embedded emoji alone: model=vit_b_32 for real data"
         )
-
-
-def _plan_data(
-    session: Session, settings: TrainingSettings, index: ShardIndex, rows: Rows, hard: HardPairIndex | None
-) -> PlanData:
-    """What a batch plan may know."""
-    return PlanData(
-        rows.wanted,
-        index.starts,
-        settings.data.batch_size,
-        settings.seed,
-        settings.data.window,
-        shard_weights(index, settings.dataset),
-        hard,
-        settings.artifacts / settings.dataset.name / "partitions",
-        session.console,
-    )
 
 
 def _hard_pairs(session: Session, settings: TrainingSettings, rows: Rows, wanted: bool) -> Mined | None:

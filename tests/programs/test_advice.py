@@ -13,9 +13,11 @@ from torch import nn
 
 from helip.artifacts.datasets import DatasetSpec
 from helip.artifacts.shards import ShardIndex
+from helip.data.order import TargetOrder
+from helip.data.plans.partners import PartnerPlan
 from helip.evaluation.clip_embed import ClipEmbed, predict_drive
 from helip.models.clip import ModelSpec, create_clip
-from helip.programs.advice import batches_with_partners, print_advice
+from helip.programs.advice import embedded, measure, print_advice
 from helip.ranks import TrainerSpec, predict_trainer
 from tests.programs.conftest import MODEL, TRAIN, Result, World
 
@@ -78,15 +80,21 @@ def test_random_states_and_batch_norms_are_left_alone(world: World, tmp_path: Pa
     assert again == found
 
 
-def test_batches_with_partners_by_hand() -> None:
-    hard = np.full((10, 2), -1, np.int32)
-    hard[:8, 0] = np.arange(8) ^ 1  # 0 and 1, 2 and 3, ...; 8 and 9 have none
-    valid = np.ones(10, bool)
-    valid[7] = False  # so 6 has none either
-    batches = batches_with_partners(hard, valid, 4, 3, 0)
-    assert batches.shape == (3, 4)
-    assert (batches[:, 0::2] ^ 1 == batches[:, 1::2]).all() and len(np.unique(batches[:, 0::2])) == 6
-    assert batches_with_partners(hard, valid, 5, 9, 0).shape == (3, 4)
+def test_what_mined_pairs_add_is_measured_on_the_batches_of_the_plan(world: World, tmp_path: Path) -> None:
+    """Against the mean loss of the same batches, taken one row at a time from the order of the plan."""
+    index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
+    clip = create_clip(ModelSpec(MODEL, str(world.weights)))
+    trainer = predict_trainer(TrainerSpec(accelerator="cpu"), progress=False)
+    dataset = DatasetSpec("world", str(world.shards), {"train": "0:3", "val": "3:4"})
+    embed = ClipEmbed(clip, dataset, index, predict_drive(trainer), tmp_path, torch.device("cpu"), 0, workers=0)
+    valid = embed.usable("train")
+    order = TargetOrder(valid, index.starts, seed=0, window=1)
+    found = measure(embed, valid, PartnerPlan(order, None, 8), 5, 8, 0, 16)
+    batches = [[order[8 * step + place][1] for place in range(8)] for step in range(2)]
+    pairs, place = embedded(embed, np.flatnonzero(valid), "by-hand")
+    assert found.with_partners is not None
+    losses = np.concatenate([pairs.losses(place[batch]) for batch in batches])
+    assert found.with_partners.loss == pytest.approx(float(losses.mean()), rel=1e-4)
 
 
 def test_alpha_is_chosen_on_val(world: World, mined: Result) -> None:
