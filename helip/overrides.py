@@ -40,7 +40,7 @@ def readable(arguments: Sequence[str]) -> list[str]:
 
 
 def _group(argument: str) -> str:
-    """`helip.plan=graph` as `plan=graph`, several words of a multirun too; a field, helip.plan.seed=1, as it stands."""
+    """`helip.plan=graph` as `plan=graph`, several words of a multirun too; a field, helip.plan.topk=5, as it stands."""
     key, equals, value = argument.partition("=")
     group = PARTS.get(key.lstrip("+"))
     return f"{group}={value}" if group and equals and value != "null" and WORDS.fullmatch(value) else argument

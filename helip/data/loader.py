@@ -19,7 +19,7 @@ from helip.data.reader import SampleReader
 from helip.data.transforms import ImageTransform
 from helip.data.units import UnitReader
 from helip.data.workers import PatientLoader
-from helip.errors import HelipError
+from helip.errors import HelipError, in_arguments
 
 
 def hard_pair_loader(
@@ -78,10 +78,11 @@ def hard_pair_loader(
     rows = pairs.topk(topk).rows
     targets = shards.valid & (live_counts(rows) > 0)
     # Of a random pool, or a list of others, a partner need not be a target.
-    partners = MinedPartners(rows, targets | (shards.valid & _partners(rows)), p, seed, "drop", 1, targets=targets)
-    order = TargetOrder(partners.eligible, shards.starts, seed, window)
-    plan = PartnerPlan(order, partners, batch_size)
-    positions = StepPositions(first_step, steps, units_per_step(plan, world_size), rank, world_size)
+    with in_arguments():
+        partners = MinedPartners(rows, targets | (shards.valid & _partners(rows)), p, seed, "drop", 1, targets=targets)
+        order = TargetOrder(partners.eligible, shards.starts, seed, window)
+        plan = PartnerPlan(order, partners, batch_size)
+        positions = StepPositions(first_step, steps, units_per_step(plan, world_size), rank, world_size)
     read = UnitReader(SampleReader(shards, caption), plan, transform, tokenize, seed)
     stream = TrainingStream(positions, read)
     finish = _Normalise(read.normalize)

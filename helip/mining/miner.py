@@ -4,7 +4,6 @@ Legend: N rows, d width of a modality, K partners.
 """
 
 import hashlib
-import re
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,15 +16,13 @@ import torch
 
 from helip.artifacts.atomic import digest
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex
-from helip.errors import HelipError
+from helip.errors import HelipError, in_arguments
 from helip.mining.block_store import BlockStore, Statistics
 from helip.mining.plan import Plan, Search, make_plan, measured, open_search, read_plan
 from helip.mining.progress import search_progress
 from helip.mining.settings import Limit, SearchSettings
 from helip.mining.statistics import describe, filter_shares
 from helip.mining.vectors import Pairs, open_pairs
-
-SETTING = re.compile(r"\b(?:helip|search)\.(\w+)")  # as the command line names it
 
 
 def mine_hard_pairs(
@@ -76,7 +73,7 @@ def mine_hard_pairs(
     if unknown := sorted(more.keys() - {one.name for one in fields(SearchSettings)} | more.keys() & {"depth"}):
         raise TypeError(f"mine_hard_pairs() got an unexpected keyword argument {unknown[0]!r}")
     meta: dict[str, Any] = {} if fingerprint is None else {"fingerprint": fingerprint}
-    try:
+    with in_arguments(depth="k"):
         settings = SearchSettings(
             score=score, depth=k, near_duplicate=near_duplicate, min_similarity=min_similarity, backend=backend, **more
         )
@@ -94,8 +91,6 @@ def mine_hard_pairs(
             )
             arrays = {name: np.array(getattr(index, name)) for name in ARRAYS}
             return HardPairIndex(**arrays, meta=index.meta)
-    except HelipError as error:
-        raise HelipError(in_arguments(str(error))) from error
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -104,11 +99,6 @@ def as_array(values: Any) -> np.ndarray:
         return cast(np.ndarray, np.asanyarray(values))  # a memory map stays one
     values = values.detach().cpu()
     return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-
-
-def in_arguments(sentence: str) -> str:
-    """A sentence about settings of the command line in the words of `mine_hard_pairs`."""
-    return SETTING.sub(lambda found: "k" if found[1] == "depth" else found[1], sentence)
 
 
 def mine(

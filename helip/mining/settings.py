@@ -68,10 +68,10 @@ class SearchSettings:
         if not self.own_backend:
             _one_of("search.backend", self.backend, BACKENDS, ", or a dotted name")
         _at_least("search.depth", self.depth, 1)
-        _at_least("search.skip_first", self.skip_first, 0)
+        _at_least("helip.skip_first", self.skip_first, 0)
         _at_least("search.pool_size", self.pool_size, 1)
-        _at_least("search.pool_redraw", self.pool_redraw, 0)
-        _at_least("search.block_rows", self.block_rows, 0)
+        _at_least("pool_redraw", self.pool_redraw, 0)
+        _at_least("block_rows", self.block_rows, 0)
         if not 0 < self.min_recall < 1:
             raise HelipError(f"search.min_recall is {self.min_recall}, but must lie between 0 and 1 (both excluded).")
         object.__setattr__(self, "near_duplicate", _limits("helip.near_duplicate", self.near_duplicate))

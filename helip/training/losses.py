@@ -197,7 +197,8 @@ class HelipSigLipLoss(HelipLoss):
         """Sum over the global batch's pairs, per row; (R, M) similarities of images."""
         if logit_bias is None:
             raise HelipError(
-                "the model has no logit_bias, which SigLIP's loss needs: use a SigLIP model or init_logit_bias"
+                "the model has no logit_bias, which SigLIP's loss needs: use a SigLIP model, or set "
+                "+model.arguments.init_logit_bias=-10"
             )
         negated = -(logit_scale * image_rows + logit_bias)
         is_own = torch.zeros_like(negated, dtype=torch.bool).scatter_(1, pairs.own[:, None], True)

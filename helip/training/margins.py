@@ -57,7 +57,7 @@ class HardNegativeMargin(Margin):
 
     def __init__(self, weight: float = 1.0, symmetric: bool = False) -> None:
         if not weight >= 0:
-            raise HelipError(f"helip.margin_weight is {weight}: give 0 or a positive weight")
+            raise HelipError(f"weight (helip.margin_weight) is {weight}: give 0 or a positive weight")
         self.weight, self.symmetric = float(weight), symmetric
         self.needs_text_rows = symmetric and self.weight > 0
 
@@ -80,7 +80,7 @@ class ConstantMargin(Margin):
 
     def __init__(self, m: float) -> None:
         if not 0 <= m < 2:
-            raise HelipError(f"helip.margin.m is {m}: give a margin from 0, below 2, the range of a cosine")
+            raise HelipError(f"m (helip.margin.m) is {m}: give a margin from 0, below 2, the range of a cosine")
         self.m = float(m)
 
     def offset(self, block: Block) -> torch.Tensor | None:
@@ -101,9 +101,9 @@ class SimilarityMargin(Margin):
 
     def __init__(self, gamma: float, of: str = "text", permuted: bool = False) -> None:
         if not gamma >= 0:
-            raise HelipError(f"helip.margin.gamma is {gamma}: give 0 or a positive factor")
+            raise HelipError(f"gamma (helip.margin.gamma) is {gamma}: give 0 or a positive factor")
         if of not in ("text", "image"):
-            raise HelipError(f"helip.margin.of={of} is not one of text, image")
+            raise HelipError(f"of (helip.margin.of) is {of}, which is not one of text, image")
         self.gamma, self.of, self.permuted = float(gamma), of, permuted
 
     def offset(self, block: Block) -> torch.Tensor | None:

@@ -51,6 +51,7 @@ def test_numbers_that_cannot_be_are_an_error(tmp_path: Path) -> None:
         ({"p": -1}, "p=-1 must be 0 or more"),
         ({"steps": -1}, "steps=-1 must be 0 or more"),
         ({"first_step": -1}, "first_step=-1 must be 0 or more"),
+        ({"batch_size": 3}, r"^batch_size=3 must be a multiple of 2 .*with p=1"),
     ):
         with pytest.raises(HelipError, match=sentence):
             hard_pair_loader(index, pairs, torch.as_tensor, tokenize, **{**arguments, **change})

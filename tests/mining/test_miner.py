@@ -25,8 +25,9 @@ def test_public_function_equals_brute_force():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"k": 0}, "at least 1"),
-        ({"k": 60}, "60 rows allow 1 to 59"),
+        ({"k": 0}, "^k is 0.*at least 1"),
+        ({"skip_first": -1}, "^skip_first is -1.*at least 0"),
+        ({"k": 60}, "^k=60.*60 rows allow 1 to 59"),
         ({"image": np.ones((59, 4))}, "59 image embeddings but 60 text"),
         ({"image": np.full((60, 4), np.nan)}, "image embedding of row 0 holds NaN"),
         ({"text": np.zeros((60, 4))}, "text embedding of row 0 is zero"),
