@@ -1,4 +1,4 @@
-"""Build the icons, 132,000 of them, from one npm package, byte for byte the same every time.
+"""Build the icons, 152,000 of them, from one npm package, byte for byte the same every time.
 
     python -m experiments.icons.build --packages DIR --out data/icons
 
@@ -47,7 +47,13 @@ PACKAGE = Package(
 )
 COLLECTIONS = "collections.json"
 # part -> shards, icons in each. The first shard of train is 2,500 icons, the first eight are 20,000, all are 120,000
-SHARDS = {"train": (48, 2500), "val": (1, 4000), "test": (1, 4000), "unseen": (1, 4000)}
+SHARDS = {
+    "train": (48, 2500),
+    "val": (1, 4000),
+    "test": (1, 4000),
+    "unseen": (1, 4000),
+    "unseen_train": (8, 2500),
+}
 SPARE = 100  # candidates of a shard beyond its size: about one icon in 3,000 cannot be drawn
 
 
@@ -105,7 +111,7 @@ def write_shard(shard: Shard, out: Path, about: dict[str, dict[str, Any]]) -> No
     drawn = draw(shard)
     path = out / f"{shard.number:05d}.tar"
     keys = [f"{shard.number:05d}{place:04d}" for place in range(len(drawn))]
-    near = _near(drawn, keys) if shard.part != "train" else [{}] * len(drawn)
+    near = _near(drawn, keys) if not shard.part.endswith("train") else [{}] * len(drawn)
     with atomic_file(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for (icon, image), key, more in zip(drawn, keys, near, strict=True):
             _add(tar, f"{key}.png", image)
@@ -225,7 +231,7 @@ def main() -> None:
     except HelipError as error:
         raise SystemExit(f"error: {error}") from error
     for part, content in parts.items():
-        print(f"{part:7s} {content['count']:7,d} icons, {content['captions']:7,d} captions")
+        print(f"{part:12s} {content['count']:7,d} icons, {content['captions']:7,d} captions")
 
 
 if __name__ == "__main__":

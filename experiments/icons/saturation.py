@@ -3,8 +3,7 @@
     python -m experiments.icons.saturation CHECKPOINT... --data data/icons > saturation.json
 
 Writes a JSON list with an object for each checkpoint and batch size B. The rows of a batch are drawn without
-replacement; equal captions and images are no negatives of each other, as in training; images are not cropped. `spent`:
-the mean loss is under SPENT * ln B on training and on held-out rows; `overfit`: on training rows only; else `falling`.
+replacement; equal captions and images are no negatives of each other, as in training; images are not cropped.
 
 Legend: n rows, d embedding width, B rows of a batch.
 """
@@ -23,8 +22,8 @@ from helip.data.reader import SampleReader, content_digest
 from helip.embedding.embedder import read_row
 from helip.models.clip import Clip, ModelSpec, create_clip
 from helip.training.losses import HelipLoss
+from helip.training.saturation import kind_of
 
-SPENT = 0.2  # of ln B; an assumption that the published pilot's base (0.7 at B 128: 0.14) meets on its training rows
 CHUNK = 500
 
 
@@ -64,13 +63,6 @@ def losses(
     return found
 
 
-def kind(train: float, held_out: float) -> str:
-    """What shares of ln B say of a checkpoint."""
-    if train >= SPENT:
-        return "falling"
-    return "spent" if held_out < SPENT else "overfit"
-
-
 def measure(
     checkpoint: Path, model: str, data: dict[str, list[Path]], sizes: list[int], batches: int
 ) -> list[dict[str, Any]]:
@@ -85,7 +77,7 @@ def measure(
             values = losses(*embedded[part], scale, size, batches)
             mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(batches))
             found[part] = {"loss": round(mean, 4), "error": round(error, 4), "share": round(mean / math.log(size), 4)}
-        rows.append(found | {"kind": kind(found["train"]["share"], found["val"]["share"])})
+        rows.append(found | {"kind": kind_of(found["train"]["share"], found["val"]["share"])})
     return rows
 
 

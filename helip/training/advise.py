@@ -11,11 +11,9 @@ All thresholds are provisional: they come from pilots of a few seeds each, on sm
 from dataclasses import dataclass
 
 from helip.data.plans.dose import dose
-from helip.training.saturation import SPENT_ROW, Saturation
+from helip.training.saturation import SPENT_ROW, Saturation, kind_of
 
 MOST_DOSE = 0.5  # hard pairs of a row in a random batch, from which more of them change little
-FALLING = 0.30  # of ln B, from which random negatives still teach
-SPENT = 0.10  # of ln B, below which they hardly do
 LEAST_ADDED = 0.02  # of ln B, which mined pairs must add to the loss to be harder than random ones
 MARGIN = "helip.margin=constant helip.margin.m=0.3"
 ALONE = 'helip="off"'
@@ -49,12 +47,8 @@ class Measured:
 
     @property
     def kind(self) -> str:
-        """Of the checkpoint: falling, middle, spent, or overfit, which is spent on its training rows alone."""
-        if self.training.share >= FALLING:
-            return "falling"
-        if self.training.share >= SPENT:
-            return "middle"
-        return "overfit" if self.held_out is not None and self.held_out.share >= SPENT else "spent"
+        """Of the checkpoint, see `kind_of`."""
+        return kind_of(self.training.share, None if self.held_out is None else self.held_out.share)
 
     @property
     def added(self) -> float | None:

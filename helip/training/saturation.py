@@ -13,7 +13,22 @@ from numpy.typing import NDArray
 
 from helip.training.batch_roles import known_duplicates
 
+FALLING = 0.30  # of ln B, from which random negatives still teach
+SPENT = 0.20  # of ln B, below which they hardly do
 SPENT_ROW = 1e-3  # assumption: the positive of such a row has 99.9 % of the probability, and its gradient is as small
+
+
+def kind_of(training: float, held_out: float | None) -> str:
+    """What a checkpoint's losses on random batches, as shares of ln B, say of it.
+
+    Returns:
+        falling, middle, spent, or overfit, which is spent on its training rows alone.
+    """
+    if training >= FALLING:
+        return "falling"
+    if training >= SPENT:
+        return "middle"
+    return "overfit" if held_out is not None and held_out >= SPENT else "spent"
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_spent_rows_are_counted():
     ("training", "held_out", "kind"),
     [
         (0.5, 0.6, "falling"),
-        (0.2, 0.6, "middle"),
+        (0.25, 0.6, "middle"),
         (0.07, 0.49, "overfit"),
         (0.07, 0.08, "spent"),
         (0.07, None, "spent"),
