@@ -6,15 +6,15 @@ A recipe is a tuple of overrides of train.py. Learning rates are those of batch 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Recipe = tuple[str, ...]
 MODEL = "icons_small"
 ICONS = Path(__file__).parents[1] / "icons"
-BASES = {name: ICONS / f"{name}.pt" for name in ("falling", "middle", "spent-1", "spent-2")}
+BASES = {name: ICONS / f"{name}.pt" for name in ("falling", "middle", "spent-1", "spent-2", "falling-120k")}
 BATCH, ROWS = 32, 20_000
 SEEDS = (1, 2, 3, 4, 5)
 SELECTION_SEED = 101
-DATASETS = {20_000: "icons", 2_500: "icons_2k", 120_000: "icons_120k"}
 RATES = (2e-4, 4e-4)
 
 OFF: Recipe = ('helip="off"',)
@@ -74,6 +74,8 @@ class Run:
         base: name of the starting checkpoint.
         rows: of the training part.
         parts: that are measured at the end.
+        dataset: an option of conf/dataset.
+        epochs: passes over the training part.
     """
 
     stage: str
@@ -84,6 +86,8 @@ class Run:
     batch: int = BATCH
     rows: int = ROWS
     parts: tuple[str, ...] = ("test", "unseen", "val")
+    dataset: str = "icons"
+    epochs: float = 2
 
     @property
     def key(self) -> str:
@@ -91,19 +95,25 @@ class Run:
         return f"{self.arm}-{self.base}-b{self.batch}-n{self.rows}-s{self.seed}"
 
     @property
+    def start(self) -> list[str]:
+        """Overrides: the model, its weights, and what train.py itself measures."""
+        if self.dataset == "emoji":
+            return []
+        evaluators = "evaluation.evaluators=[{kind:retrieval,part:val,group:caption}]"
+        return [f"model={MODEL}", f"model.pretrained={BASES[self.base]}", evaluators]
+
+    @property
     def overrides(self) -> list[str]:
         """Of train.py; the learning rate follows the square root of the batch."""
         rate = next(float(part.partition("=")[2]) for part in self.recipe if part.startswith("optim.lr="))
         recipe = [part for part in self.recipe if not part.startswith("optim.lr=")]
         return [
-            f"dataset={DATASETS[self.rows]}",
-            f"model={MODEL}",
-            f"model.pretrained={BASES[self.base]}",
+            f"dataset={self.dataset}",
+            *self.start,
             "encoders=clip",
             "trainer=cpu",
             "data.workers=0",
-            "evaluation.evaluators=[{kind:retrieval,part:val,group:caption}]",
-            "train.epochs=2",
+            f"train.epochs={self.epochs:g}",
             "train.evaluate=end",
             "train.keep_checkpoints=1",
             "train.log_every=50",
@@ -131,24 +141,40 @@ def final(chosen: dict[str, Recipe], controls: dict[str, Recipe]) -> list[Run]:
     ]
 
 
+def _three(chosen: dict[str, Recipe], stage: str, **setting: Any) -> list[Run]:
+    """off, L and M with three seeds."""
+    return [Run(stage, arm, recipe, seed, **setting) for seed in SEEDS[:3] for arm, recipe in chosen.items()]
+
+
 def surface(chosen: dict[str, Recipe]) -> list[Run]:
-    """off, L and M by batch and rows, inner points first; then by saturation."""
-    points = [(64, 20_000), (32, 2_500), (256, 2_500), (256, 20_000), (16, 20_000)]
-    runs = [
-        Run("surface", arm, recipe, seed, batch=batch, rows=rows)
-        for batch, rows in points[:3]
-        for seed in SEEDS[:3]
-        for arm, recipe in chosen.items()
+    """By batch and rows, the inner points."""
+    return [
+        *_three(chosen, "surface", batch=64),
+        *_three(chosen, "surface", batch=32, rows=2_500, dataset="icons_2k"),
+        *_three(chosen, "surface", batch=256, rows=2_500, dataset="icons_2k"),
     ]
-    runs += [
-        Run("saturation", arm, recipe, seed, base)
-        for base in ("falling", "middle")
-        for seed in SEEDS[:3]
-        for arm, recipe in chosen.items()
-    ]
-    return runs + [
-        Run("surface", arm, recipe, seed, batch=batch, rows=rows)
-        for batch, rows in points[3:]
-        for seed in SEEDS[:3]
-        for arm, recipe in chosen.items()
+
+
+def saturation(chosen: dict[str, Recipe]) -> list[Run]:
+    """By base."""
+    return [run for base in ("falling", "middle") for run in _three(chosen, "saturation", base=base)]
+
+
+def advice(chosen: dict[str, Recipe]) -> list[Run]:
+    """Settings that the rule of `advise` has not seen."""
+    many = _three(chosen, "advice", base="falling-120k", batch=64, rows=120_000, dataset="icons_120k", epochs=0.5)
+    return [*_three(chosen, "advice", dataset="icons_unseen"), *many]
+
+
+def outer(chosen: dict[str, Recipe]) -> list[Run]:
+    """The outer points of the surface, cut first."""
+    return [run for batch in (256, 16) for run in _three(chosen, "surface", batch=batch)]
+
+
+def emoji(chosen: dict[str, Recipe]) -> list[Run]:
+    """The embedded data at a dose like CC3M's, the recipes carried over as they are."""
+    return [
+        run
+        for batch in (16, 8)
+        for run in _three(chosen, "emoji", base="emoji", batch=batch, rows=3_232, dataset="emoji", parts=(), epochs=4)
     ]

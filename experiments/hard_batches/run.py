@@ -2,9 +2,10 @@
 
     python -m experiments.hard_batches.run --data data/icons --processes 2
 
-Stages: selection (val alone), final (the arms that val chose and their controls), surface and saturation. A result that
-is there is not run again, so the same command goes on after an interruption. Each training is a process of its own,
-forked from one that has imported everything.
+Stages: selection (val alone), final (the arms that val chose and their controls), surface and saturation, emoji,
+advice (on settings that the rule of `advise` has not seen), and the outer points of the surface. A result that is there
+is not run again, so the same command goes on after an interruption. Each training is a process of its own, forked from
+one that has imported everything.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,11 @@ from experiments.hard_batches.arms import (
     TRIALS,
     Recipe,
     Run,
+    advice,
+    emoji,
     final,
+    outer,
+    saturation,
     selection,
     surface,
 )
@@ -39,6 +44,7 @@ from helip.artifacts.atomic import write_json
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 CHOICE = HERE / "choice.json"
+STAGES = ("selection", "final", "surface", "emoji", "advice", "outer")
 
 
 def result_file(run: Run) -> Path:
@@ -84,6 +90,7 @@ def finish(run: Run, folder: Path, data: Path) -> dict[str, Any]:
         "commit": results["commit"],
         "steps": results["steps"],
         "last_log": {name.removeprefix("train/"): v for name, v in logged.items() if name.startswith("train/")},
+        "metrics": results["metrics"]["after"],
         "parts": {
             part: measure.measure(MODEL, weights, data, part, start_features(run.base, data, part))
             for part in run.parts
@@ -150,8 +157,14 @@ def controls(chosen: dict[str, Recipe]) -> dict[str, Recipe]:
 
 
 def checkpoints(data: Path) -> None:
-    """The starting checkpoints themselves, on all parts."""
+    """The starting checkpoints themselves, on all parts.
+
+    Raises:
+        SystemExit: one of them is not here.
+    """
     for base, weights in BASES.items():
+        if not weights.is_file():
+            raise SystemExit(f"{weights} is missing: experiments/icons/README.md says how it is made")
         file = RESULTS / "checkpoints" / f"{base}.json"
         if not file.is_file():
             parts = {part: measure.measure(MODEL, str(weights), data, part) for part in measure.SHARDS}
@@ -163,7 +176,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data/icons"), help="what experiments/icons/build.py made")
     parser.add_argument("--runs", type=Path, default=Path("runs/hard_batches"), help="folder of the trainings")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--until", choices=("selection", "final", "surface"), default="surface", help="the last stage")
+    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage")
     asked = parser.parse_args()
 
     def go(runs: Sequence[Run]) -> None:
@@ -171,13 +184,17 @@ def main() -> None:
 
     go(selection())
     chosen = choose()
-    if asked.until == "selection":
-        return
     three = {name: chosen[name] for name in ("off", "L", "M")}
-    go(final(three | {"random": chosen["random"]}, controls(chosen)))
+    stages: dict[str, Callable[[], Sequence[Run]]] = {
+        "final": lambda: final(three | {"random": chosen["random"]}, controls(chosen)),
+        "surface": lambda: [*surface(three), *saturation(three)],
+        "emoji": lambda: emoji(three),
+        "advice": lambda: advice(three),
+        "outer": lambda: outer(three),
+    }
     checkpoints(asked.data)
-    if asked.until == "surface":
-        go(surface(three))
+    for stage in STAGES[1 : STAGES.index(asked.until) + 1]:
+        go(stages[stage]())
 
 
 if __name__ == "__main__":
