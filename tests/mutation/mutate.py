@@ -4,7 +4,7 @@
     python tests/mutation/mutate.py OUT.jsonl --targets order tar --share 0.5
 
 torch is imported once; each mutant is a fork that compiles the changed module and runs the target's tests until the
-first failure. Candidates end up in docs/testing.md, equivalent ones with the reason. Mutants come in a shuffled order
+first failure. Survivors are listed in tests/mutation/results.md, each with its reason. Mutants come in a shuffled order
 that is always the same, and those in OUT are not run again: a part of a run is a sample, and goes on.
 """
 
