@@ -66,12 +66,13 @@ class _Rows:
     def add(self, key: str, found: list[Member], arrangement: Arrangement) -> None:
         """The rows of adjacent members of one key."""
         text = printable(key).encode()
-        for row in arrangement.rows:
+        found.append(MISSING)  # at the place -1
+        for image, caption, metadata in arrangement.rows:
             self._text += text
             self._ends.append(len(self._text))
-            image, caption, metadata = (found[place] if place >= 0 else MISSING for place in row)
-            self.offset.extend((image.offset, caption.offset, metadata.offset))
-            self.size.extend((image.size, caption.size, metadata.size))
+            (_, first, size), (_, second, size_2), (_, third, size_3) = found[image], found[caption], found[metadata]
+            self.offset.extend((first, second, third))
+            self.size.extend((size, size_2, size_3))
             self.count += 1
 
     def arrays(self) -> tuple[pa.Array, np.ndarray, np.ndarray]:
@@ -107,20 +108,22 @@ def scan_shard(shard: Shard, members: Members, storages: Storages | None = None)
 
     try:
         for member in walk(data):
-            hasher.update(f"\0{member.name}\0{member.offset}\0{member.size}".encode("utf-8", "surrogateescape"))
-            match = NAME.match(member.name)
+            name, offset, size = member
+            hasher.update(f"\0{name}\0{offset}\0{size}".encode("utf-8", "surrogateescape"))
+            match = NAME.match(name)
             if match is None:
                 continue
-            if member.name.startswith("__") and META.match(member.name):
+            if name.startswith("__") and META.match(name):
                 as_format_1 = False
                 continue
-            if match[1] != key:
+            own, suffix = match.groups()
+            if own != key:
                 close()
-                key = match[1]
+                key = own
             found.append(member)
-            suffixes.append(suffix := match[2].lower())
-            if member.size <= SHORT and members.column(suffix) == TEXT:
-                leftovers.update(_leftover(data[member.offset : member.offset + member.size]))
+            suffixes.append(suffix := suffix.lower())
+            if size <= SHORT and members.column(suffix) == TEXT:
+                leftovers.update(_leftover(data[offset : offset + size]))
     except TarError as error:
         close()
         what = "" if error.offset else what_it_is(data[0:SHORT], shard)

@@ -256,7 +256,7 @@ class ShardIndex:
 
     def shard_of(self, rows: np.ndarray | int) -> np.ndarray:
         """Shard number of each row."""
-        return np.searchsorted(self.starts, rows, side="right") - 1
+        return self.starts.searchsorted(rows, side="right") - 1  # the method: half the time of the function for one row
 
     def key(self, row: int) -> str:
         return self.keys[row].as_py()
