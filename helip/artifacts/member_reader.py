@@ -3,6 +3,7 @@
 
 import io
 import json
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from helip.artifacts.members import IMAGE, JSON, TEXT
 from helip.artifacts.tar import BLOCK, is_header
 from helip.errors import HelipError
 from helip.secrets import without_credentials
-from helip.storage.base import Storage
+from helip.storage.base import Prefetching, Storage, scheme_of
 from helip.storage.schemes import Storages
 
 if TYPE_CHECKING:
@@ -88,6 +89,21 @@ class MemberReader:
                 "damaged; run the command again, or mine.py verify=true"
             )
         return data[BLOCK:]
+
+    @property
+    def ahead(self) -> int:
+        """Rows that may be asked for before they are read; 0 where no shard has a storage that fetches ahead."""
+        storages = [self.storages.of(shard) for shard in {scheme_of(one): one for one in self.index.shards}.values()]
+        return max((storage.ahead for storage in storages if isinstance(storage, Prefetching)), default=0)
+
+    def prefetch(self, row: int, columns: Iterable[int]) -> None:
+        """Have members of a row fetched in the background, where their storage can do that."""
+        shard = self.index.shards[int(self.index.shard_of(row))]
+        storage = self.storages.of(shard)
+        for column in columns if isinstance(storage, Prefetching) else ():
+            start, size = int(self.index.offset[row, column]) - BLOCK, int(self.index.size[row, column])
+            if start >= 0 and 0 < size <= MOST_BYTES:
+                storage.prefetch(shard, start, BLOCK + size)
 
     def metadata(self, row: int) -> dict[str, Any]:
         """The .json member as a dictionary; empty where the sample has none. Raises Unreadable for a damaged one."""

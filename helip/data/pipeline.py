@@ -5,8 +5,10 @@ steps t with t = w modulo workers: no worker count, and no rank count, changes w
 Legend: B pairs of this rank, T_r targets of this rank, p partners per target, k mined rows kept per target.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -45,6 +47,19 @@ class StepPositions(IterableDataset):
             yield from range(start, start + own)
 
 
+def fetched_ahead(numbers: Iterable[int], read: UnitReader) -> Iterator[int]:
+    """The numbers as they come; the bytes of the next ones are fetched meanwhile where shards are remote."""
+    ahead = -(-read.reader.ahead // read.plan.unit)
+    waiting: deque[int] = deque()
+    for number in numbers:
+        if ahead:
+            read.fetch_ahead(number)
+        waiting.append(number)
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting
+
+
 def collate(units: list[Unit]) -> Batch:
     """Targets first, then the partners of each (helip.data.batch)."""
     examples: list[Example] = [unit.target for unit in units]
@@ -76,7 +91,12 @@ class TrainingStream(DataPipeline, IterableDataset):
 
     def __init__(self, positions: StepPositions, read: UnitReader) -> None:
         own = positions.targets // positions.world_size
-        super().__init__(positions, mapped(read), batched(own, collation_fn=collate, partial=False))
+        super().__init__(
+            positions,
+            partial(fetched_ahead, read=read),
+            mapped(read),
+            batched(own, collation_fn=collate, partial=False),
+        )
         self.steps = positions.steps
 
     def __len__(self) -> int:

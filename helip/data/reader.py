@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from helip.artifacts.member_reader import MemberReader, Unreadable, clean_caption, decoded
-from helip.artifacts.members import IMAGE, TEXT
+from helip.artifacts.members import IMAGE, JSON, TEXT
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
 
@@ -78,6 +78,11 @@ class SampleReader(MemberReader):
             raise Unreadable("it has no image")
         captions, weights = self._weighted(row)
         return RawSample(row, image, captions, weights)
+
+    def fetch_ahead(self, row: int) -> None:
+        """Have what `read` will want fetched in the background, where the row's storage can do that."""
+        texts = {TEXT if source == "txt" else JSON for source in self.sources}
+        self.prefetch(row, (IMAGE, *texts))
 
     def captions(self, row: int) -> tuple[str, ...]:
         """The caption of a row, or all of them where the field is a list. Raises Unreadable when there is none."""

@@ -84,9 +84,17 @@ class UnitReader:
             visit = self.plan.target(step, index, attempt)
             target, last = self._try(visit.row, visit.number)
             if target is not None:
-                progress = min(1.0, number / (self.steps * self.units)) if self.steps else 0.0
-                return self._with_slots(target, visit, attempt, progress)
+                return self._with_slots(target, visit, attempt, self._progress(number))
         raise _all_unreadable(last)
+
+    def fetch_ahead(self, number: int) -> None:
+        """Have the bytes of a unit fetched in the background, of the rows that it has if all can be read."""
+        visit = self.plan.target(*divmod(number, self.units))
+        for row in (visit.row, *(row for _, row in self.plan.beside(visit, 0, self._progress(number)))):
+            self.reader.fetch_ahead(row)
+
+    def _progress(self, number: int) -> float:
+        return min(1.0, number / (self.steps * self.units)) if self.steps else 0.0
 
     def _with_slots(self, target: Example, visit: Visit, replaced: int, progress: float) -> Unit:
         slots: list[tuple[int, Example]] = []

@@ -5,7 +5,7 @@ class of one's own that `paths.storages` names.
 """
 
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from helip.secrets import without_credentials
 
@@ -65,6 +65,22 @@ class Storage(Protocol):
         """The files of a pattern with `*`, `?` or `[...]`, or the .tar files of a folder, sorted; the file of a plain
         name; nothing where there is none.
         """
+        ...
+
+
+@runtime_checkable
+class Prefetching(Protocol):
+    """A storage that can fetch bytes in the background, before they are read.
+
+    Attributes:
+        ahead: rows that may be asked for before they are read.
+    """
+
+    @property
+    def ahead(self) -> int: ...
+
+    def prefetch(self, shard: Shard, offset: int, size: int) -> None:
+        """Fetch these bytes soon, in the order of the calls. Returns at once; a failure shows when they are read."""
         ...
 
 

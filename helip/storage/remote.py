@@ -18,12 +18,14 @@ from typing import Any
 
 from helip.errors import HelipError
 from helip.secrets import without_credentials
+from helip.storage.ahead import Ahead
 from helip.storage.base import Address, Shard, scheme_of
 from helip.storage.blocks import BLOCK, KEEP, BlockCache
 
 TRIES, FIRST_WAIT, LONGEST_WAIT = 7, 0.2, 8.0  # seconds; 15 s together
 SILENCE = 30.0  # seconds without a byte after which a request is made again
 FRESH = 30.0  # seconds for which the facts of a shard are taken to hold when it is named again
+AHEAD = 64  # rows that are asked for before they are read, where the cache has room for eight blocks of each
 GIB = 1 << 30
 
 
@@ -74,6 +76,8 @@ class Remote:
         self._systems: dict[tuple[int, str], Any] = {}
         self._pinned: dict[str, Facts] = {}
         self._cache: BlockCache | None = None
+        self._ranged = False  # whether the last answer was a range
+        self._background: Ahead[tuple[Shard, int]] = Ahead(self._fetch_block)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"options": self.options, "cache_settings": self.cache_settings or cache_settings}
@@ -89,16 +93,36 @@ class Remote:
             self._cache = BlockCache(settings.folder, settings.limit)
         return self._cache
 
+    @property
+    def ahead(self) -> int:
+        return min(AHEAD, self.cache.limit // BLOCK // 8)
+
+    def prefetch(self, shard: Shard, offset: int, size: int) -> None:
+        """Does nothing before an answer was a range: a server without ranges would send whole shards at once."""
+        if self._ranged or not scheme_of(shard).startswith("http"):
+            self._system(scheme_of(shard))
+            for number in range(offset // BLOCK, -(-(offset + size) // BLOCK)):
+                self._background.ask((shard, number))
+
+    def _fetch_block(self, block: tuple[Shard, int]) -> None:
+        """Put a block into the cache unless it is there; one attempt, for `read` repeats it."""
+        (shard, number), first = block, block[1] * BLOCK
+        facts = self._pin(shard)
+        what = _named(shard, facts)
+        if first < facts.size and self.cache.get(what, number, 0, 1) is None:
+            self._kept(what, *self._fetched(shard, facts, first, min(first + BLOCK, facts.size), tries=1), first, first)
+
     def read(self, shard: Shard, offset: int, size: int) -> bytes:
         facts = self._pin(shard)
         stop = min(offset + size, facts.size)
         if offset >= stop:
             return b""
-        what = f"{without_credentials(str(shard))}\0{facts.version}"
+        what = _named(shard, facts)
         numbers = range(offset // BLOCK, -(-stop // BLOCK))
         found: dict[int, bytes] = {}
         for number in numbers:
             first = number * BLOCK
+            self._background.wait((shard, number))
             cached = self.cache.get(what, number, max(0, offset - first), min(BLOCK, stop - first))
             if cached is not None and len(cached) == min(BLOCK, stop - first) - max(0, offset - first):
                 found[number] = cached
@@ -147,7 +171,7 @@ class Remote:
 
     def _pin(self, shard: Shard) -> Facts:
         if (facts := self._pinned.get(str(shard))) is None:
-            facts = self._pinned[str(shard)] = self._facts(shard)
+            facts = self._pinned.setdefault(str(shard), self._facts(shard))
         return facts
 
     def _facts(self, shard: Shard) -> Facts:
@@ -157,18 +181,19 @@ class Remote:
             _known[str(shard)] = (time.monotonic(), facts)
         return facts
 
-    def _fetched(self, shard: Shard, facts: Facts, start: int, stop: int) -> tuple[int, bytes]:
+    def _fetched(
+        self, shard: Shard, facts: Facts, start: int, stop: int, tries: int | None = None
+    ) -> tuple[int, bytes]:
         """Where they begin, and the bytes of a range, or of the whole shard where the server knows no ranges."""
 
         def fetch() -> tuple[int, bytes]:
             data = self._range(shard, facts, start, stop)
-            if len(data) == facts.size > stop - start:
-                return 0, data
-            if len(data) != stop - start:
+            if len(data) not in (stop - start, facts.size):
                 raise ConnectionError(f"{len(data):,} of {stop - start:,} bytes came")
-            return start, data
+            self._ranged = len(data) == stop - start
+            return start if self._ranged else 0, data
 
-        return self._tried(shard, fetch)
+        return self._tried(shard, fetch, tries)
 
     def _range(self, shard: Shard, facts: Facts, start: int, stop: int) -> bytes:
         system = self._system(scheme_of(shard))
@@ -183,9 +208,10 @@ class Remote:
             file.seek(start)
             return file.read(stop - start)
 
-    def _tried(self, shard: Shard, action: Any) -> Any:
+    def _tried(self, shard: Shard, action: Any, tries: int | None = None) -> Any:
         """The result of an action, tried again with growing waits where what went wrong may pass."""
-        for attempt in range(TRIES):
+        tries = tries or TRIES
+        for attempt in range(tries):
             try:
                 return action()
             except (FileNotFoundError, HelipError):
@@ -196,7 +222,7 @@ class Remote:
                 last = error
                 if isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403):
                     break
-            if attempt + 1 < TRIES:
+            if attempt + 1 < tries:
                 time.sleep(min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * (0.5 + random.random()))
         reason = without_credentials(f"{type(last).__name__}: {last}").splitlines()[0][:200]
         raise HelipError(
@@ -221,6 +247,11 @@ class Remote:
             except (ImportError, ValueError) as error:
                 raise HelipError(f"{scheme}:// cannot be read here ({error}): pip install 'helip[remote]'") from error
         return self._systems[key]
+
+
+def _named(shard: Shard, facts: Facts) -> str:
+    """A version of a shard in the cache."""
+    return f"{without_credentials(str(shard))}\0{facts.version}"
 
 
 def _facts(info: dict[str, Any]) -> Facts:

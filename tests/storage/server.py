@@ -54,14 +54,16 @@ def handler(server: Server) -> type[BaseHTTPRequestHandler]:
             if not path.is_file():
                 self.send_error(404)
                 return
-            data, state = path.read_bytes(), path.stat()
+            state = path.stat()
             etag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if server.ranges else None
             if body and server.etag and self.headers.get("If-Match", etag) != etag:
                 self.send_error(412)
                 return
-            first, last = (int(asked[1]), min(int(asked[2]), len(data) - 1)) if asked else (0, len(data) - 1)
-            part = data[first : last + 1]
+            first, last = (int(asked[1]), min(int(asked[2]), state.st_size - 1)) if asked else (0, state.st_size - 1)
+            with path.open("rb") as file:
+                file.seek(first)
+                part = file.read(last + 1 - first)
             with server.lock:
                 fault = server.faults.pop(0) if body and server.faults else None
                 server.injected[fault or ""] += 1
@@ -76,7 +78,7 @@ def handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 return
             self.send_response(206 if asked else 200)
             if asked:
-                self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+                self.send_header("Content-Range", f"bytes {first}-{last}/{state.st_size}")
             if server.etag:
                 self.send_header("ETag", etag)
             if not server.ranges:
