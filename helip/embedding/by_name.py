@@ -1,4 +1,4 @@
-"""Encoders by the names that timm, sentence-transformers and open_clip know: encoders=any
+"""Encoders by a name of timm, sentence-transformers or open_clip: encoders=any
 
 A name with a colon is open_clip's: `open_clip:ViT-B-32:laion2b_s34b_b79k`, `open_clip:NAME` for random weights, and
 `hf-hub:ID`, `local-dir:FOLDER`, `hf:FOLDER_OR_ID` as in model.name. Any of them serves either side.
@@ -18,11 +18,11 @@ def image_encoder(model: str, image_size: int | None = None, pretrained: bool | 
 
     Args:
         model: a timm name, or one of open_clip's as above.
-        image_size: pixels, for timm's models; None: what the weights were trained with.
+        image_size: pixels, for timm's models; None: the size of the training of the weights.
         pretrained: of timm's models: False gives random weights, a path loads a local checkpoint.
 
     Raises:
-        HelipError: a name that neither knows, or weights that cannot be fetched.
+        HelipError: an unknown name, or weights that cannot be fetched.
     """
     if clip := _open_clip(model):
         return ClipImageEncoder(clip.model, clip.eval_transform)

@@ -1,4 +1,4 @@
-"""Embeddings of the rows that are wanted: found again, continued, adopted from an older store, or computed."""
+"""Embeddings of the wanted rows: reused, continued, adopted from an older store, or computed."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -21,13 +21,13 @@ from helip.embedding.encoders import Encoders, embedding_dims
 from helip.errors import HelipError
 from helip.ranks import artefact_lock, barrier
 
-LOOKED_AT = 4  # assumption: rows of a shard; one that was replaced has other bytes almost everywhere
-PROBES = 100  # assumption: a dataset of which so many rows in a row cannot be read is not worth an embedding pass
+LOOKED_AT = 4  # assumption: rows compared per shard; a replaced shard differs almost everywhere
+PROBES = 100  # assumption: if so many rows in succession cannot be read, embedding stops
 
 
 @dataclass(frozen=True)
 class EmbeddingRequest:
-    """Which encoders, by what they depend on, and how to read the rows.
+    """Which encoders to use, and how to read the rows.
 
     Attributes:
         identity: JSON-like, with the caption field; equal identities give equal embeddings of equal shards.

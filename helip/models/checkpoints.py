@@ -50,11 +50,11 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def read_checkpoint(path: Path | str, mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint file's dict, on the CPU, read without running code from it (weights_only); .safetensors as well.
+    """The dict of a checkpoint or .safetensors file, on the CPU, read without running code of it (weights_only).
 
     Args:
         path: of the file.
-        mmap: leave the tensors on the disk until they are used.
+        mmap: read tensors from the disk when they are used.
 
     Raises:
         HelipError: if the file is missing, truncated, or holds anything but tensors and plain data.
@@ -79,7 +79,7 @@ def read_checkpoint(path: Path | str, mmap: bool = False) -> dict[str, Any]:
 
 
 def _unreadable(path: Path | str, error: Exception) -> str:
-    """Why torch does not read a file: what lies beside the weights by name, else its own first line."""
+    """Why torch refuses a file: the name of an object beside the weights, else the first line of torch's error."""
     if found := UNSAFE.search(str(error)):
         return (
             f"{path} holds a {found[1] or found[2]} beside its weights, and nothing of a file is run to read it: save "
@@ -91,7 +91,7 @@ def _unreadable(path: Path | str, error: Exception) -> str:
 
 
 def _is_torchscript(path: Path | str) -> bool:
-    """By the file that torch itself knows such archives by."""
+    """Whether the archive holds the file by which torch recognises TorchScript."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -112,7 +112,7 @@ def _is_state(value: Any) -> bool:
 
 
 def described(checkpoint: Mapping[str, Any]) -> str:
-    """What a file of weights is, in words for a sentence."""
+    """What kind of weights a checkpoint holds, in words."""
     state = clip_state(checkpoint)
     if any(name.startswith(("vision_model.", "text_model.")) for name in state):
         return "weights of a transformers CLIP"

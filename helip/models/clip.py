@@ -29,7 +29,7 @@ ImageTransform = Callable[[Image.Image], torch.Tensor]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as the configuration names it.
+    """The model that the configuration names.
 
     Attributes:
         name: open_clip's name, the embedded configs are known as well; local-dir:FOLDER or hf-hub:ID, open_clip's own
@@ -50,7 +50,7 @@ class ModelSpec:
     config: str | None = result(default=None, inner=True)
 
     def identity(self) -> dict[str, Any]:
-        """What the weights depend on: a file or folder counts by its content, a tag by its name."""
+        """What the weights depend on: the content of a file or folder, the name of a tag."""
         name, weights = self.name, self.pretrained
         if weights is not None and Path(weights).is_file():
             weights = path_digest(Path(weights))
@@ -64,7 +64,7 @@ class ModelSpec:
 
     @property
     def folder(self) -> Path | None:
-        """Of a name such as local-dir:FOLDER or hf:FOLDER, a model with its weights on disk."""
+        """The folder of a name such as local-dir:FOLDER or hf:FOLDER; None for other names."""
         if self.name.startswith(LOCAL):
             return Path(self.name.removeprefix(LOCAL))
         folder = Path(self.name.removeprefix(TRANSFORMERS))
@@ -78,7 +78,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Clip:
-    """A model with what feeds it."""
+    """A model with its transforms and tokenizer."""
 
     model: nn.Module
     train_transform: ImageTransform
@@ -128,7 +128,7 @@ def create_clip(spec: ModelSpec) -> Clip:
 
 
 def architecture_of(spec: ModelSpec) -> dict[str, Any]:
-    """open_clip's config of a model, such as its model_configs/*.json hold."""
+    """The open_clip config of a model, in the form of its model_configs/*.json."""
     open_clip.add_model_config(EMBEDDED)
     found = open_clip.get_model_config(_architecture(replace(spec, pretrained=spec.pretrained or ""))[0])
     assert found is not None  # create_clip made a model of it
@@ -151,7 +151,7 @@ def _architecture(spec: ModelSpec) -> tuple[str, dict[str, Any], dict[str, torch
 
 
 def _registered(architecture: Any) -> str:
-    """Make an architecture known to open_clip. Its factory guesses from names: this one holds no word that it knows."""
+    """Register an architecture with open_clip, under a name from which its factory guesses nothing."""
     lacking = [part for part in ("embed_dim", "vision_cfg", "text_cfg") if part not in architecture]
     if lacking:
         raise HelipError(

@@ -29,7 +29,7 @@ class Checkpoint:
     Attributes:
         architecture: an open_clip model config.
         preprocess: arguments of open_clip.create_model_and_transforms.
-        weights: by open_clip's names; None where they were not asked for.
+        weights: by open_clip's names; None if they were not read.
     """
 
     architecture: dict[str, Any]
@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 def read_transformers(source: str, weights: bool = True) -> Checkpoint:
-    """A checkpoint of transformers.
+    """Read a checkpoint of transformers.
 
     Args:
         source: a folder, or an id of the hub; only .safetensors are read.
@@ -73,7 +73,7 @@ def read_transformers(source: str, weights: bool = True) -> Checkpoint:
 
 
 def clip_architecture(config: Any, source: str) -> dict[str, Any]:
-    """OpenAI's architecture by open_clip's names. Raises HelipError for an activation that open_clip has not."""
+    """A CLIP as an open_clip config. Raises HelipError for an activation that open_clip lacks."""
     image, text = config.vision_config, config.text_config
     if {image.hidden_act, text.hidden_act} not in ({"gelu"}, {"quick_gelu"}):
         raise HelipError(
@@ -96,7 +96,7 @@ def clip_architecture(config: Any, source: str) -> dict[str, Any]:
 
 
 def siglip_architecture(config: Any, source: str) -> dict[str, Any]:
-    """SigLIP's by open_clip's names. Raises HelipError for an activation that its towers have not."""
+    """A SigLIP as an open_clip config. Raises HelipError for an activation that open_clip and timm lack."""
     image, text = config.vision_config, config.text_config
     for tower in (image, text):
         if tower.hidden_act not in ACTIVATIONS:
@@ -126,7 +126,7 @@ def _shape(tower: Any) -> dict[str, Any]:
 
 
 def register_tower(tower: Any) -> str:
-    """timm's name for a SigLIP image tower of this shape, known to timm afterwards."""
+    """Register a SigLIP image tower of this shape with timm. Returns its name."""
     shape = {
         "img_size": tower.image_size,
         "patch_size": tower.patch_size,
@@ -152,7 +152,7 @@ def register_tower(tower: Any) -> str:
 
 
 def _preprocess(source: str, kind: str) -> dict[str, Any]:
-    """Of preprocessor_config.json; of its kind where there is none. Raises HelipError for a crop open_clip has not."""
+    """From preprocessor_config.json, or the defaults of its kind. Raises HelipError for a crop that open_clip lacks."""
     from transformers import CLIPImageProcessor
 
     try:

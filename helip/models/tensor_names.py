@@ -1,7 +1,7 @@
-"""Names of one model's weights in open_clip and in transformers, as rules that are read in both directions.
+"""Rules that map the weight names of open_clip to those of transformers, in both directions.
 
-A rule says that tensors of one side, laid one behind the other along their first axis, are those of the other side:
-open_clip keeps query, key and value in one matrix, transformers in three; SigLIP's pooling head is the other way round.
+A rule says that the tensors of one side, concatenated along their first axis, equal those of the other side: open_clip
+stores query, key and value in one matrix, transformers in three; SigLIP's pooling head is stored the other way round.
 """
 
 from collections.abc import Iterator, Mapping

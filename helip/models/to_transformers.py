@@ -1,4 +1,4 @@
-"""An open_clip model as transformers' CLIPModel or SiglipModel, where its towers have a counterpart there."""
+"""Converts an open_clip model to transformers' CLIPModel or SiglipModel, if its towers have a counterpart."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from helip.models.tensor_names import Rule, clip_rules, siglip_rules, to_theirs
 
 
 class NoCounterpart(HelipError):
-    """A tower that transformers has no model for."""
+    """transformers has no model for this tower."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -165,8 +165,8 @@ def _name(tower: Any) -> str:
 def image_processor(model: Any) -> Any:
     """transformers' image processor with the resizing and the normalisation of an open_clip model.
 
-    Its pixels differ by a level of 255, because it resizes by torchvision and open_clip by Pillow; and where an odd
-    number of pixels is cut off, its crop may lie one pixel nearer to the corner.
+    Pixels differ by at most one level of 255, because transformers resizes with torchvision and open_clip with Pillow.
+    If an odd number of pixels is cropped, its crop may lie one pixel nearer to the corner.
     """
     import transformers
 
@@ -186,7 +186,7 @@ def image_processor(model: Any) -> Any:
 
 
 def tokenizer(tokenize: Any) -> Any:
-    """transformers' tokenizer with the words of open_clip's. Behind the end of a text it pads with the end, not 0."""
+    """transformers' tokenizer with the words of open_clip's. It pads with the end token, not with 0."""
     import transformers
 
     if isinstance(tokenize, open_clip.tokenizer.SimpleTokenizer):

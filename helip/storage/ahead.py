@@ -1,4 +1,4 @@
-"""Work that is done before its result is wanted, by a few threads of this process that end when nothing is left."""
+"""Background work by a few threads, which end when the queue is empty."""
 
 import os
 import threading
@@ -13,9 +13,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Ahead(Generic[Key]):
-    """Calls `work(key)` in the background, in the order in which keys are asked for.
+    """Calls `work(key)` in the background, in the order of `ask`.
 
-    An error of `work` is dropped: whoever wants the result does the work again, and meets the error there.
+    An error of `work` is dropped: the caller that needs the result does the work itself and gets the error there.
     """
 
     def __init__(self, work: Callable[[Key], object]) -> None:
@@ -29,7 +29,7 @@ class Ahead(Generic[Key]):
         self._threads = 0
 
     def ask(self, key: Key) -> None:
-        """Have the work done soon; a key that is already waiting is done once."""
+        """Queue a key, unless it is queued already."""
         if self._process != os.getpid():  # threads do not survive a fork
             self._forget()
         with self._lock:
@@ -43,7 +43,7 @@ class Ahead(Generic[Key]):
             threading.Thread(target=self._run, daemon=True).start()
 
     def wait(self, key: Key) -> None:
-        """Return when the work of a key that was asked for is done; at once for any other key."""
+        """Wait until the work for a queued key is done; return at once for any other key."""
         if self._process == os.getpid() and (done := self._pending.get(key)):
             done.wait()
 

@@ -1,7 +1,7 @@
-"""Where the bytes of shards lie: the four questions that HELIP asks of a place, and the address of a shard there.
+"""Storages read the bytes of shards: the interface that they implement, and the address of a remote shard.
 
-Nothing else in HELIP opens a shard. A new scheme is one file `helip/storage/SCHEME.py` with a class `Scheme`, or any
-class of one's own that `paths.storages` names.
+No other room opens a shard. A new scheme is one file `helip/storage/SCHEME.py` with a class `Scheme`, or a class that
+`paths.storages` names.
 """
 
 from pathlib import Path, PurePosixPath
@@ -11,13 +11,13 @@ from helip.secrets import without_credentials
 
 
 class Address(str):
-    """A shard that is no local file, `s3://bucket/00000.tar`; with the two attributes of a Path that messages use."""
+    """The address of a remote shard, `s3://bucket/00000.tar`, with the attributes of a Path that messages use."""
 
     __slots__ = ()
 
     @property
     def name(self) -> str:
-        """The last component without a query, which may hold a signature."""
+        """The last component, without a query, because a query may hold a signature."""
         return PurePosixPath(self.split("?", 1)[0]).name
 
     @property
@@ -33,16 +33,16 @@ Shard = Path | Address
 
 
 class Storage(Protocol):
-    """What a place of shards can do. Copies and pickles of it hold no open file or connection.
+    """Reads shards of one scheme. A copy or pickle of it holds no open file and no connection.
 
     Attributes:
-        window: bytes that a scan of headers reads at once.
+        window: bytes that a scan of tar headers reads at once.
     """
 
     window: int
 
     def read(self, shard: Shard, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset`, fewer where the shard ends before.
+        """`size` bytes from `offset`; fewer if the shard ends before.
 
         Raises:
             HelipError: the shard cannot be opened or reached.
@@ -54,16 +54,16 @@ class Storage(Protocol):
         ...
 
     def stamp(self, shard: Shard) -> int | str:
-        """What differs when the shard was replaced: a time of change, an ETag."""
+        """A value that changes when the shard is replaced: its modification time, or its ETag."""
         ...
 
     def changed(self, shard: Shard) -> float:
-        """When the shard came to be what and where it is, in seconds since the epoch; 0 where the place cannot say."""
+        """Time of the last change in seconds since the epoch; 0 if the storage does not know it."""
         ...
 
     def list(self, pattern: str) -> "list[Shard]":
-        """The files of a pattern with `*`, `?` or `[...]`, or the .tar files of a folder, sorted; the file of a plain
-        name; nothing where there is none.
+        """The shards that a pattern with `*`, `?` or `[...]` matches, or the .tar files of a folder, sorted; or the
+        shard of a plain name. Empty if there is none.
         """
         ...
 
@@ -85,7 +85,7 @@ class Prefetching(Protocol):
 
 
 def as_shard(address: str | Path) -> Shard:
-    """A local path, or an address where a scheme is given."""
+    """An Address if the text has a scheme, else a local path."""
     text = str(address)
     if isinstance(address, Address) or (isinstance(address, str) and "://" in text):
         return Address(text)
@@ -93,5 +93,5 @@ def as_shard(address: str | Path) -> Shard:
 
 
 def scheme_of(shard: str | Path) -> str:
-    """`file` for what has none."""
+    """The scheme in lower case; `file` for a local path."""
     return "file" if isinstance(shard, Path) or "://" not in shard else shard.split("://", 1)[0].lower()

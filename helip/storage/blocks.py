@@ -1,8 +1,9 @@
 """A bounded cache of blocks of remote shards on the local disk, shared by the workers and ranks of a machine.
 
-A block is a file of its own, named by the address, the version and the place: what is there is whole (it takes its name
-last), and another version of a shard has other names. The least recently used go first; a process looks at the sum
-whenever it has written a sixteenth of the limit, so the cache may exceed it by that much for each process.
+Each block is one file, named by the address, the version and the number of the block. A file gets its name after all of
+its bytes are written, so a named block is complete; another version of a shard has other names. The least recently used
+blocks are deleted first. A process checks the total size whenever it has written a sixteenth of the limit, so the cache
+may exceed the limit by a sixteenth per process.
 """
 
 import hashlib
@@ -14,19 +15,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-BLOCK = 1 << 20  # bytes; a pair is 30 to 100 kB, and of a window of shards the neighbours are read soon
-REFRESH = 60.0  # seconds: how exact "recently used" is
-KEEP = 0.8  # of the limit, after blocks were removed
+BLOCK = 1 << 20  # bytes; a pair has 30 to 100 kB, and training reads its neighbours soon
+REFRESH = 60.0  # seconds: resolution of "recently used"
+KEEP = 0.8  # share of the limit that is left after blocks were deleted
 
 
 class BlockCache:
-    """Blocks by (what, number), where `what` says the shard and its version."""
+    """Blocks by (what, number); `what` names a shard and its version."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit, self._written = folder, limit, 0
 
     def get(self, what: str, number: int, start: int, stop: int) -> bytes | None:
-        """The bytes from `start` to before `stop` of a block; None where it is not there."""
+        """Bytes `start` to `stop` (exclusive) of a block; None if the block is not cached."""
         path = self._path(what, number)
         try:
             with open(path, "rb") as file:
@@ -39,7 +40,7 @@ class BlockCache:
             return None
 
     def put(self, what: str, number: int, data: bytes) -> None:
-        """Keep a block; one that cannot be written (a full disk) is fetched again when it is wanted."""
+        """Write a block. If the write fails (a full disk), the block is fetched again when it is needed."""
         path = self._path(what, number)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ class BlockCache:
         return self.folder / name[:2] / f"{name}-{number:x}"
 
     def _shrink(self) -> None:
-        """Remove the blocks that nobody used for longest, if all together are over the limit."""
+        """Delete the least recently used blocks if the total size is over the limit."""
         with suppress(Timeout, OSError), FileLock(self.folder / "lock", timeout=0):
             found: list[tuple[float, int, str]] = []
             for entry in (

@@ -1,4 +1,4 @@
-"""Files of this machine, read by `pread`; few of them are open at once.
+"""Local files, read by `pread`; at most 128 of them are open at once.
 
 Decision: os.pread at the scanned offsets; webdataset 1.0 ships no random access, and the separate `wids` package reads
 far fewer samples per second (benchmarks/loader.py).
@@ -20,11 +20,11 @@ from helip.storage.base import Shard
 class Local:
     """Implements helip.storage.base.Storage with at most 128 open files."""
 
-    window = 8192  # a caption, a .json and the next header lie within it
+    window = 8192  # holds a caption, a .json and the next header
 
     def __init__(self) -> None:
         self._files: OrderedDict[Shard, int] = OrderedDict()
-        self._last: tuple[Shard | None, int] = (None, -1)  # hashing a Path costs more than the look at this
+        self._last: tuple[Shard | None, int] = (None, -1)  # comparing with this is cheaper than hashing a Path
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_files": OrderedDict(), "_last": (None, -1)}  # descriptors stay with the process that opened them
@@ -37,7 +37,7 @@ class Local:
         return os.pread(self._descriptor(shard), size, offset)
 
     def mapped(self, shard: Shard) -> mmap.mmap | bytes:
-        """The whole shard as a memory map, which closes when it is let go; no bytes for an empty one."""
+        """The whole shard as a memory map, which closes when it is garbage-collected; b"" for an empty file."""
         try:
             with open(shard, "rb") as file:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
@@ -45,14 +45,14 @@ class Local:
             raise _gone(shard, error) from error
 
     def size(self, shard: Shard) -> int:
-        """Of the file that is open, if it is."""
+        """Size of the open file; of the path if the file is not open."""
         return (os.fstat(self._files[shard]) if shard in self._files else _state(shard)).st_size
 
     def stamp(self, shard: Shard) -> int:
         return _state(shard).st_mtime_ns
 
     def changed(self, shard: Shard) -> float:
-        state = _state(shard)  # its own time alone may be that of its origin
+        state = _state(shard)  # a copy may keep the mtime of its original
         return max(state.st_mtime, state.st_ctime)
 
     def list(self, pattern: str) -> list[Shard]:

@@ -1,8 +1,8 @@
 """Shards behind an address (s3, http, https; gs, az and hf by the same road), read by ranges through a block cache.
 
-Decision: fsspec's file systems for the protocols (the extra `remote`), a block cache of our own, because theirs are
-neither bounded nor shared by processes. A shard is pinned to the version (ETag, else time and size) that it had when
-this process first looked at it; the servers are asked for that version alone, and another one is an error.
+Decision: fsspec implements the protocols (the extra `remote`); the block cache is ours, because fsspec's caches are
+neither bounded nor shared by processes. A process pins a shard to the version (ETag, else time and size) that it had at
+the first access. Requests ask for that version only, and another version is an error.
 """
 
 import os
@@ -23,15 +23,15 @@ from helip.storage.base import Address, Shard, scheme_of
 from helip.storage.blocks import BLOCK, KEEP, BlockCache
 
 TRIES, FIRST_WAIT, LONGEST_WAIT = 7, 0.2, 8.0  # seconds; 15 s together
-SILENCE = 30.0  # seconds without a byte after which a request is made again
-FRESH = 30.0  # seconds for which the facts of a shard are taken to hold when it is named again
-AHEAD = 64  # rows that are asked for before they are read, where the cache has room for eight blocks of each
+SILENCE = 30.0  # seconds without a byte before a request is repeated
+FRESH = 30.0  # seconds for which the size and version of a shard are not asked for again
+AHEAD = 64  # rows that are fetched before they are read, if the cache has room for eight blocks of each
 GIB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a server says of a shard."""
+    """Size and version of a shard, as its server reports them."""
 
     size: int
     version: str
@@ -47,15 +47,15 @@ class CacheSettings:
     limit: int = 20 * GIB
 
 
-cache_settings = CacheSettings()  # of this process; set by the programs before a shard is opened
+cache_settings = CacheSettings()  # of this process; the programs set it before they open a shard
 _known: dict[str, tuple[float, Facts]] = {}
 
 
 def keep_blocks(folder: Path, limit: int) -> None:
-    """Where this process, and those that it starts, keep blocks of remote shards.
+    """Set where this process, and those that it starts, cache blocks of remote shards.
 
     Raises:
-        HelipError: no room for even a few blocks.
+        HelipError: `limit` is less than 16 blocks.
     """
     if not isinstance(limit, int) or limit < 16 * BLOCK:
         raise HelipError(f"paths.cache_bytes={limit} must be at least {16 * BLOCK:,} bytes")
@@ -65,7 +65,7 @@ def keep_blocks(folder: Path, limit: int) -> None:
 class Remote:
     """Implements helip.storage.base.Storage by fsspec."""
 
-    window = 8 * BLOCK  # a scan asks for this much at once; members larger than that are passed over unread
+    window = 8 * BLOCK  # a scan asks for this much at once and skips members that are larger
 
     def __init__(self, cache: CacheSettings | None = None, **options: Any) -> None:
         """`options` go to fsspec's file system, such as `endpoint_url` of s3."""
@@ -98,14 +98,14 @@ class Remote:
         return min(AHEAD, self.cache.limit // BLOCK // 8)
 
     def prefetch(self, shard: Shard, offset: int, size: int) -> None:
-        """Does nothing before an answer was a range: a server without ranges would send whole shards at once."""
+        """Does nothing until an answer was a range: a server without ranges would send a whole shard per block."""
         if self._ranged or not scheme_of(shard).startswith("http"):
             self._system(scheme_of(shard))
             for number in range(offset // BLOCK, -(-(offset + size) // BLOCK)):
                 self._background.ask((shard, number))
 
     def _fetch_block(self, block: tuple[Shard, int]) -> None:
-        """Put a block into the cache unless it is there; one attempt, for `read` repeats it."""
+        """Put a block into the cache unless it is there. Tries once: `read` tries again."""
         (shard, number), first = block, block[1] * BLOCK
         facts = self._pin(shard)
         what = _named(shard, facts)
@@ -127,15 +127,15 @@ class Remote:
             if cached is not None and len(cached) == min(BLOCK, stop - first) - max(0, offset - first):
                 found[number] = cached
         for first, last in _runs([number for number in numbers if number not in found]):
-            if first not in found:  # else it came with the whole shard
+            if first not in found:  # otherwise it came with the whole shard
                 fetched = self._fetched(shard, facts, first * BLOCK, min((last + 1) * BLOCK, facts.size))
                 found |= self._kept(what, *fetched, offset, stop)
         return b"".join(found[number] for number in numbers)
 
     def _kept(self, what: str, begin: int, data: bytes, offset: int, stop: int) -> dict[int, bytes]:
-        """Cache the blocks of `data`, which begins at `begin`; the parts of them between `offset` and `stop`.
+        """Cache the blocks of `data`, which begins at byte `begin`, and return their parts between `offset` and `stop`.
 
-        Of a whole shard all blocks are kept, for the next miss would send them again, unless the cache cannot hold it.
+        All blocks of a whole shard are cached if they fit, because the next miss would fetch the whole shard again.
         """
         parts: dict[int, bytes] = {}
         fits = len(data) <= KEEP * self.cache.limit
@@ -184,7 +184,7 @@ class Remote:
     def _fetched(
         self, shard: Shard, facts: Facts, start: int, stop: int, tries: int | None = None
     ) -> tuple[int, bytes]:
-        """Where they begin, and the bytes of a range, or of the whole shard where the server knows no ranges."""
+        """First byte and content of a range, or of the whole shard if the server has no range requests."""
 
         def fetch() -> tuple[int, bytes]:
             data = self._range(shard, facts, start, stop)
@@ -209,7 +209,7 @@ class Remote:
             return file.read(stop - start)
 
     def _tried(self, shard: Shard, action: Any, tries: int | None = None) -> Any:
-        """The result of an action, tried again with growing waits where what went wrong may pass."""
+        """The result of an action; temporary errors are retried with growing waits."""
         tries = tries or TRIES
         for attempt in range(tries):
             try:
@@ -227,11 +227,11 @@ class Remote:
         reason = without_credentials(f"{type(last).__name__}: {last}").splitlines()[0][:200]
         raise HelipError(
             f"shard {without_credentials(str(shard))} cannot be reached ({reason}): check the address, the credentials "
-            "and the network; the same command goes on"
+            "and the network, then run the same command again"
         ) from None
 
     def _system(self, scheme: str) -> Any:
-        """fsspec's file system in this process: its event loop does not survive a fork."""
+        """fsspec's file system, one per process because its event loop does not survive a fork."""
         key = (os.getpid(), scheme)
         if key not in self._systems:
             try:
@@ -250,7 +250,7 @@ class Remote:
 
 
 def _named(shard: Shard, facts: Facts) -> str:
-    """A version of a shard in the cache."""
+    """Names one version of a shard in the cache."""
     return f"{without_credentials(str(shard))}\0{facts.version}"
 
 
@@ -263,7 +263,9 @@ def _facts(info: dict[str, Any]) -> Facts:
         when = parsedate_to_datetime(when)
     changed = when.timestamp() if hasattr(when, "timestamp") else float(when or 0)
     if info.get("size") is None:
-        raise HelipError(f"{without_credentials(info['name'])} has a server that does not say its size: copy it first")
+        raise HelipError(
+            f"{without_credentials(info['name'])} is on a server that does not report its size: copy it to a local disk"
+        )
     return Facts(int(info["size"]), str(etag or f"{info['size']}-{changed}"), etag, changed)
 
 

@@ -1,4 +1,4 @@
-"""The storage of each scheme: `file` is Local, a new one is a file beside this or registered by its user."""
+"""Finds the storage of a scheme: Local for `file`, a module beside this one, a registered storage, or fsspec."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -14,15 +14,15 @@ _registered: dict[str, Storage] = {"file": Local()}
 
 
 def register(scheme: str, storage: Storage) -> None:
-    """Shards whose address begins with `scheme://` are read by (copies of) `storage` from now on."""
+    """Read shards whose address begins with `scheme://` by copies of `storage` from now on."""
     _registered[scheme.lower()] = storage
 
 
 def storage_of(scheme: str) -> Storage:
-    """A storage of one's own, which shares no open file with others.
+    """A new storage, which shares no open file with others.
 
     Raises:
-        HelipError: nobody knows the scheme.
+        HelipError: no storage and no file system of fsspec has the scheme.
     """
     if scheme not in _registered:
         register(scheme, _made(scheme))
@@ -30,7 +30,7 @@ def storage_of(scheme: str) -> Storage:
 
 
 def _made(scheme: str) -> Storage:
-    """Of the file helip/storage/SCHEME.py, else of fsspec."""
+    """The storage in helip/storage/SCHEME.py if that file exists, else one of fsspec."""
     module = f"{__package__}.{scheme}"
     if scheme.isidentifier() and find_spec(module) is not None:
         return import_module(module).Scheme()
@@ -40,7 +40,7 @@ def _made(scheme: str) -> Storage:
         raise HelipError(f"{scheme}:// is read by fsspec: pip install 'helip[remote]', or copy the shards") from error
     if scheme not in known_implementations and scheme not in registry:
         raise HelipError(
-            f"nothing here reads {scheme}://: copy the shards to a local disk, or name a storage for the scheme, "
+            f"no storage reads {scheme}://: copy the shards to a local disk, or name a storage for the scheme, "
             f"+paths.storages.{scheme}={{_target_: a.B}}"
         )
     from helip.storage.remote import Remote
@@ -49,7 +49,7 @@ def _made(scheme: str) -> Storage:
 
 
 class Storages:
-    """The storages of shards of any schemes, each made when its first shard is asked for."""
+    """The storages of a set of shards, each created when its first shard is read."""
 
     def __init__(self, known: Mapping[str, Storage] | None = None) -> None:
         self._known: dict[str, Storage] = dict(known or {})
