@@ -55,5 +55,5 @@ def test_formats_are_modules_one_of_them_from_outside(
     convert.main([])
     said = capsys.readouterr().out
     assert "  from-released " in said and "options" not in said
-    with pytest.raises(SystemExit, match=r"^error: helip convert knows no places: there are .*from-released, "):
+    with pytest.raises(SystemExit, match=r"^error: helip convert has no places: name one of .*from-released, "):
         convert.main(["places"])  # a module that is no command

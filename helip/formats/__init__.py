@@ -1,6 +1,5 @@
-"""Ways in and out: files of other programs, read and written.
+"""Import and export of files of other programs; `helip convert` runs the modules of this room.
 
-The room imports artifacts, the readers of data, and errors; the pipeline imports it, and `helip convert`
-joins it with the names of datasets. Whatever is read here was written by somebody else: no pickle is loaded, a file is
-streamed where it may be larger than memory, and pairs are matched by what they are (key, url, caption).
+Imported files are untrusted: no pickle is loaded, files that may be larger than memory are streamed, and pairs are
+matched by key, url or caption.
 """

@@ -1,10 +1,10 @@
-"""helip convert NAME: files of other programs, in and out.
+"""helip convert NAME: import and export of files of other programs.
 
 A format is one module: `helip convert to-parquet` runs helip/formats/to_parquet.py, and `helip convert mine.my_format`
-a module of your own. Its docstring's first line is what the help says, and it has
+runs your own module. The first line of its docstring is its help text, and it defines
 
-    add_arguments(parser)    what follows the name
-    run(arguments)           does it, and returns the lines that are printed
+    add_arguments(parser)    declares the arguments after the name
+    run(arguments)           runs the command and returns the lines to print
 
 Embeddings need no command: encoders=precomputed reads them.
 """
@@ -23,7 +23,7 @@ PACKAGE = "helip.formats"
 
 
 def main(given: Sequence[str]) -> None:
-    """Run one command; exit status 1 and one sentence on standard error for what a user can mend."""
+    """Run one command. An error that the user can correct exits with status 1 and one sentence on standard error."""
     if not given or given[0] in ("-h", "--help"):
         print(overview())
         return
@@ -36,9 +36,9 @@ def main(given: Sequence[str]) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: {error.strerror or error}{where}: make room, or name another place, and run it again")
+        sys.exit(f"error: {error.strerror or error}{where}: free some space or name another folder, then run it again")
     except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on with shards, and starts anew with all else")
+        sys.exit("interrupted: run the same command again; shards and uploads continue, other exports start again")
 
 
 def find(name: str) -> Any:
@@ -51,17 +51,17 @@ def find(name: str) -> Any:
             raise
         module = None
     if not is_command(module):
-        raise HelipError(f"helip convert knows no {name}: there are {', '.join(names())}, or a module of yours, a.b")
+        raise HelipError(f"helip convert has no {name}: name one of {', '.join(names())}, or your own module a.b")
     return module
 
 
 def is_command(module: Any) -> bool:
-    """Whether a module is a format's command."""
+    """Whether a module defines a command."""
     return hasattr(module, "add_arguments") and hasattr(module, "run")
 
 
 def names() -> list[str]:
-    """Of all commands that come with HELIP."""
+    """Names of the commands that HELIP includes."""
     found = sorted(module.name for module in pkgutil.iter_modules(import_module(PACKAGE).__path__))
     modules = [name for name in found if not name.startswith("_") and name != Path(__file__).stem]
     return [name.replace("_", "-") for name in modules if is_command(import_module(f"{PACKAGE}.{name}"))]
@@ -73,14 +73,14 @@ def summary(module: Any) -> str:
 
 
 def overview() -> str:
-    """All commands, a line each."""
+    """The help text: one line per command."""
     commands = names()
     width = max(len(name) for name in commands) + 2
     lines = [f"  {name:<{width}}{summary(find(name))}" for name in commands]
     head = [
         "usage: helip convert NAME ...",
         "",
-        "Files of other programs, in and out; NAME --help says what follows.",
+        "Import and export of files of other programs; NAME --help shows the arguments.",
         "",
     ]
     return "\n".join([*head, *lines])

@@ -1,4 +1,4 @@
-"""Hard pairs of embeddings that you have, without a configuration: helip train paths.index=OUT trains on them."""
+"""Mines hard pairs from your own embeddings, without a configuration: helip train paths.index=OUT trains on them."""
 
 import argparse
 from pathlib import Path
@@ -10,14 +10,13 @@ from helip.artifacts.shards import ShardIndex
 from helip.embedding.arrays import holds_both
 from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
-from helip.formats.options import add_shards, open_shards
-from helip.formats.places import new_folder
+from helip.formats.options import add_shards, new_folder, open_shards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, help=".npy or .npz (N, d) in the order of rows, or clip-retrieval's folder")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--text", type=Path, help="likewise; not needed beside a folder or a .npz file that holds both")
+    parser.add_argument("--text", type=Path, help="likewise; not needed if the folder or .npz file holds both")
     add_shards(parser)
     parser.add_argument("--k", type=int, default=50, help="hard pairs of each row (default: 50)")
     parser.add_argument("--score", choices=("joint", "image", "text"), default="joint")
@@ -30,9 +29,9 @@ def run(arguments: argparse.Namespace) -> list[str]:
     parent.mkdir(parents=True, exist_ok=True)
     text = arguments.text or (arguments.image if holds_both(arguments.image) else None)
     if text is None:
-        raise HelipError(f"--text must be given: {arguments.image} holds one side")
+        raise HelipError(f"--text is missing: {arguments.image} holds only one side")
     shards = open_shards(arguments.shards)
-    with TemporaryDirectory(dir=parent) as scratch:  # where folders are put into the order of rows
+    with TemporaryDirectory(dir=parent) as scratch:  # folders are sorted into row order here
         return _mine(arguments, Precomputed(arguments.image, text, Path(scratch)), shards)
 
 
@@ -41,7 +40,9 @@ def _mine(arguments: argparse.Namespace, given: Precomputed, shards: ShardIndex)
 
     image, words = given.load(shards)
     if len(image) != len(shards):
-        raise HelipError(f"{arguments.image} has {len(image):,} rows, the shards have {len(shards):,}: one for each")
+        raise HelipError(
+            f"{arguments.image} has {len(image):,} rows, the shards have {len(shards):,}: give one embedding per row"
+        )
     usable = np.asarray(shards.valid & given.present(shards))
     limits = {"near_duplicate": arguments.near_duplicate, "min_similarity": arguments.min_similarity}
     index = mine_hard_pairs(image, words, arguments.k, arguments.score, valid=usable, progress=True, **limits)

@@ -2,9 +2,9 @@
 
 Ids become urls, and urls become rows.
 
-Fault 1 of the released scripts: ids are given in the order in which a 128-worker loader meets the urls, but training
-looks them up by the line of a CSV in the order of the shards. Read by url the pairs are right; a file whose ids are
-lines is right when read by row. Where the two orders differ, the pairs themselves must show which reading is meant.
+Fault 1 of the released scripts: ids are numbered in the order in which a 128-worker loader reads the urls, but training
+looks them up by line number in a CSV in shard order. Pairs read by url are right; a file whose ids are line numbers is
+right when read by row. If the two orders differ, a test on the pairs decides how to read them.
 
 Legend: N rows, K listed partners, T listed targets.
 """
@@ -26,22 +26,21 @@ from helip.data.rows import url_of
 from helip.embedding.arrays import open_floats
 from helip.errors import HelipError
 from helip.formats.kinship import SURE, Similarity, by_captions, by_embeddings, kinship
-from helip.formats.options import add_shards, open_shards
-from helip.formats.places import new_folder
+from helip.formats.options import add_shards, new_folder, open_shards
 from helip.formats.released_files import read_hard_samples, read_url_index
-from helip.formats.training_list import read_list
+from helip.formats.shards_to_csv import read_list
 
 Order = Literal["auto", "url", "row"]
-SAMPLE = 2000  # pairs that decide between two readings
-SHOWN = 3  # examples of what does not map
+SAMPLE = 2000  # pairs that are tested
+SHOWN = 3  # examples of entries that cannot be mapped
 
 
 @dataclass
 class Report:
-    """What became of the entries.
+    """Number of entries by outcome.
 
     Attributes:
-        agree: share of the mapped ids that are also the number of their row: 1 where the two orders are one.
+        agree: share of the mapped ids that equal their row number; 1 if the two orders are the same.
     """
 
     targets: int = 0
@@ -91,7 +90,7 @@ def from_released(
     training_list: Path | None = None,
     similarity: Similarity | None = None,
 ) -> Report:
-    """Write the index that the authors' files mean, without scores: they have none.
+    """Write the authors' hard pairs as an index; they have no scores.
 
     Args:
         hard_samples: their .csv, or the dictionary as .json.

@@ -1,7 +1,7 @@
-"""Whether listed pairs are kin at all: hard pairs resemble each other more than the same rows paired at random.
+"""Tests whether listed pairs are related: hard pairs are more similar than the same rows paired at random.
 
-This is the check of fault 1 (docs/from_helip_release.md): an id that is read as the wrong row still is some row, and
-nothing crashes; only the pairs stop having to do with each other.
+This check finds fault 1 (docs/from_helip_release.md): an id that is read as the wrong row is still a valid row, so
+nothing fails; the pairs are just unrelated.
 Legend: P sampled pairs.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from helip.data.reader import SampleReader
 from helip.data.rows import caption_of
 
-SURE = 4.0  # standard errors: one chance in 30,000 for pairs that are not kin, were the differences normal
+SURE = 4.0  # standard errors: probability 1 in 30,000 for unrelated pairs, if the differences are normal
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -33,7 +33,7 @@ def _cosines(vectors: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.nda
 
 
 def by_captions(reader: SampleReader) -> Similarity:
-    """The share of words that two captions have in common (Jaccard); needs nothing but the shards."""
+    """Jaccard similarity of the words of two captions; needs only the shards."""
     words: dict[int, frozenset[str]] = {}
 
     def words_of(row: int) -> frozenset[str]:
@@ -49,14 +49,14 @@ def by_captions(reader: SampleReader) -> Similarity:
 
 
 def kinship(targets: np.ndarray, partners: np.ndarray, similarity: Similarity) -> float:
-    """By how many standard errors pairs are more similar than the same targets with each other's partners.
+    """How many standard errors pairs are more similar than the same targets with shuffled partners.
 
     Args:
         targets: (P,) rows.
         partners: (P,) rows.
 
     Returns:
-        0 for fewer than eight pairs; above SURE: they are kin.
+        Above SURE the pairs are related. 0 for fewer than eight pairs.
     """
     if len(targets) < 8:
         return 0.0

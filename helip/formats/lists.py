@@ -1,4 +1,4 @@
-"""Lists of comma- or tab-separated lines with a header, read line by line, and faults by the number of the line."""
+"""Reads comma- or tab-separated lists with a header line by line, and reports errors with their line number."""
 
 import csv
 import sys
@@ -15,7 +15,7 @@ SHOWN = 5
 
 
 class BadLine(ValueError):
-    """A line that is no entry; those after it can be read."""
+    """A line that cannot be read; the lines after it can."""
 
 
 @dataclass
@@ -23,9 +23,9 @@ class DelimitedList:
     """A list whose first line names the columns.
 
     Attributes:
-        quoting: False where quotation marks are letters like others.
+        quoting: False if quotation marks are ordinary characters.
         suspicious: numbers of lines with a quoted field that holds both a line break and a separator.
-        swallowed: those of them whose field holds whole lines, as an open quotation mark makes it.
+        swallowed: those of them whose field holds whole lines, because a quotation mark was not closed.
     """
 
     path: Path
@@ -35,12 +35,12 @@ class DelimitedList:
     swallowed: list[int] = field(default_factory=list[int])
 
     def entries(self) -> Iterator[tuple[int, dict[str, str] | BadLine]]:
-        """The number of each line in the file, and its fields, or why it has none.
+        """Line number and fields of each line, or the reason why the line cannot be read.
 
         Raises:
-            HelipError: no file, no header, one that repeats a name, or an open quotation mark at the end.
+            HelipError: no file, no header, a repeated column, or a quotation mark that is not closed at the end.
         """
-        csv.field_size_limit(sys.maxsize)  # captions of a megabyte are there
+        csv.field_size_limit(sys.maxsize)  # captions can have a megabyte
         self.suspicious.clear()
         self.swallowed.clear()
         number = 1
@@ -58,11 +58,11 @@ class DelimitedList:
             raise HelipError(f"{self.path} cannot be read ({error.strerror})") from error
         except csv.Error as error:
             raise HelipError(
-                f"{self.path}, line {number}: {error}; where quotation marks are plain letters: --quoting none"
+                f"{self.path}, line {number}: {error}; if quotation marks are ordinary characters, give --quoting none"
             ) from error
 
     def header(self) -> list[str]:
-        """Names of the columns, as this separator parts them; empty where the file is none of text."""
+        """Names of the columns with this separator; empty if the file is not text."""
         try:
             with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
                 return [name.strip() for name in next(self._reader(file), [])]
@@ -70,13 +70,13 @@ class DelimitedList:
             return []
 
     def warnings(self) -> list[str]:
-        """A sentence on the suspicious lines."""
+        """One sentence about the suspicious lines."""
         if not self.suspicious:
             return []
         lines = ", ".join(map(str, self.suspicious[:SHOWN]))
         return [
             f"{self.path.name}: {len(self.suspicious):,} quoted fields hold line breaks and separators, at line "
-            f"{lines}: where quotation marks are plain letters, whole lines were swallowed; --quoting none reads them"
+            f"{lines}: if quotation marks are ordinary characters, whole lines were lost; --quoting none reads them"
         ]
 
     def _reader(self, file: Iterator[str]) -> Any:  # csv.reader, whose type has no public name
@@ -105,6 +105,6 @@ class DelimitedList:
 
 
 def check_separator(separator: str) -> None:
-    """Raises HelipError for what separates no fields of a CSV file."""
+    """Raises HelipError for a separator that a CSV file cannot have."""
     if len(separator) != 1 or separator in '"\r\n':
         raise HelipError(f"a separator is one character such as ',' or a tab, not {separator!r}")

@@ -1,4 +1,4 @@
-"""What a model card says of a run: data, settings, metrics."""
+"""The model card of a run: data, settings, metrics."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ def model_card(run: Path, library: str, usage: str) -> str:
     """Markdown with the front matter that model hubs read.
 
     Args:
-        run: a run folder, or a checkpoint, of which nothing but its name is known.
+        run: a run folder, or a checkpoint file, of which the card shows only the name.
         library: the hub's name of the library that loads it.
         usage: Python.
     """
@@ -40,7 +40,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _flat(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted names of plain values; no path, which says nothing to others and may hold a name."""
+    """Dotted names of plain values. Paths are left out, because they may hold a user name."""
     found: list[tuple[str, Any]] = []
     for name, value in values.items():
         if isinstance(value, dict):

@@ -1,22 +1,29 @@
-"""What several commands of `helip convert` ask for."""
+"""What several commands of `helip convert` ask for: shards, a checkpoint, and where the result goes."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helip.artifacts.shards import ShardIndex
-from helip.models.clip import Clip, ModelSpec, create_clip
+from helip.errors import HelipError
+
+if TYPE_CHECKING:  # processes that write shards need no model
+    from helip.models.clip import Clip
 
 
 def add_shards(parser: argparse.ArgumentParser) -> None:
     """--shards, for `open_shards`."""
     parser.add_argument(
-        "--shards", required=True, help="a folder, a file, or DIR/{00000..00331}.tar, in the order that was mined"
+        "--shards",
+        required=True,
+        help="a folder, a file, or DIR/{00000..00331}.tar, in the order in which they were mined",
     )
 
 
 def open_shards(pattern: str) -> ShardIndex:
-    """The rows of the shards; what is wrong with some is a warning on standard error."""
+    """The index of the shards; problems are printed as warnings on standard error."""
     from helip.artifacts.datasets import incomplete, resolve_shards
 
     index = ShardIndex.build(resolve_shards(pattern))
@@ -26,25 +33,45 @@ def open_shards(pattern: str) -> ShardIndex:
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """A run or checkpoint and its model, for `open_checkpoint`."""
+    """The run or checkpoint and --model, for `open_checkpoint`."""
     parser.add_argument("run", type=Path, help="a run folder (its final weights), or a checkpoint")
-    parser.add_argument("--model", default="emoji_tiny", help="open_clip's name, for weights that do not say it")
+    parser.add_argument("--model", default="emoji_tiny", help="open_clip's name, for weights without a model name")
 
 
-def open_checkpoint(arguments: argparse.Namespace) -> Clip:
-    """The model of `run` with its weights."""
+def open_checkpoint(arguments: argparse.Namespace) -> "Clip":
+    """The model with the weights of `run`."""
+    from helip.models.clip import ModelSpec, create_clip
     from helip.training.trained import checkpoint_model
 
     return create_clip(checkpoint_model(arguments.run, ModelSpec(arguments.model, None)))
 
 
 def separator(text: str) -> str:
-    """One character; `tab` for a tab."""
+    """The character that a --separator means; `tab` means a tab."""
     return "\t" if text in ("\\t", "tab") else text
 
 
 def file_name(text: str) -> str:
-    """The name of a file, without a folder."""
+    """Accepts a file name without a folder."""
     if not text.strip(".") or "/" in text:
         raise argparse.ArgumentTypeError(f"{text!r} names no file: give a name such as cc3m")
     return text
+
+
+def new_folder(out: Path) -> Path:
+    """The absolute path of a new folder; an empty one may exist.
+
+    Raises:
+        HelipError: it is not empty, and the new folder would replace it.
+    """
+    target = Path(os.path.abspath(out))  # "." has no name from which a temporary folder could get its own
+    if target.is_file() or (target.exists() and any(target.iterdir())):
+        raise HelipError(f"{out} is there already: name a new folder, or remove it")
+    return target
+
+
+def a_file(out: Path) -> Path:
+    """The path of a file to write; an older file is replaced. Raises HelipError if it is a folder."""
+    if out.is_dir():
+        raise HelipError(f"{out} is a folder: name a file")
+    return out

@@ -1,4 +1,4 @@
-"""One shard in img2dataset's layout from a slice of the items of a source; the bytes depend on the items alone."""
+"""Writes one shard in img2dataset's layout from some items of a source; the bytes depend only on the items."""
 
 import io
 import json
@@ -19,14 +19,16 @@ from helip.formats.resumable import finished, stats_path
 from helip.formats.sources import Item, LeftOut
 
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
-EXTENSIONS["MPO"] = "jpg"  # of cameras that store a preview behind the photo: a JPEG to all who read the first picture
-SHOWN = 5  # items of a shard that are named among those left out
+EXTENSIONS["MPO"] = (
+    "jpg"  # a JPEG with a preview behind it, as some cameras write; readers of the first picture see a JPEG
+)
+SHOWN = 5  # skipped items per shard that are named
 SUCCESS = "success"
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Items `items` become shard `number`; a key is the shard and the place in it, as img2dataset counts."""
+    """The items of shard `number`; a key is the shard number and the position in it, as in img2dataset."""
 
     folder: Path
     number: int
@@ -36,7 +38,7 @@ class ShardTask:
 
 
 def write_shard(task: ShardTask) -> dict[str, Any]:
-    """Write NNNNN.tar, unless no item is a sample, and NNNNN_stats.json.
+    """Write NNNNN_stats.json, and NNNNN.tar if at least one item is a sample.
 
     Returns:
         The statistics: `count`, `successes`, `status_dict` with a number for each reason, and `left_out` sentences.
@@ -62,9 +64,7 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
             except LeftOut as error:
                 sentence = f"{item.where}: {error}"
                 if task.on_error == "fail" and not error.expected:
-                    raise HelipError(
-                        f"{sentence}; mend the source, or leave such pairs out (--on-error skip)"
-                    ) from error
+                    raise HelipError(f"{sentence}; correct the source, or skip such pairs (--on-error skip)") from error
                 reasons[error.reason] += 1
                 shown += [sentence] if len(shown) < SHOWN else []
     if not reasons[SUCCESS]:
@@ -86,7 +86,12 @@ def _members(key: str, item: Item) -> dict[str, bytes]:
         raise LeftOut("no image")
     image = item.image.read()
     extension = _extension(image)
-    facts = {"key": key, "caption": captions[0], "status": SUCCESS, **item.fields}  # the source's own fields win
+    facts = {
+        "key": key,
+        "caption": captions[0],
+        "status": SUCCESS,
+        **item.fields,
+    }  # fields of the source take precedence
     if len(captions) > 1:
         facts["captions"] = captions
     try:
@@ -97,7 +102,7 @@ def _members(key: str, item: Item) -> dict[str, bytes]:
 
 
 def _extension(image: bytes) -> str:
-    """By what the image is, not by what it is called. Raises LeftOut for one that cannot be decoded."""
+    """Extension by the content of the image, not by its name. Raises LeftOut if it cannot be decoded."""
     if not image:
         raise LeftOut("no image", "its image is empty")
     try:

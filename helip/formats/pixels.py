@@ -1,4 +1,4 @@
-"""One shard with its pictures made smaller; the bytes depend on the shard, the settings and Pillow's version alone."""
+"""Resizes the pictures of one shard; the bytes depend only on the shard, the settings and Pillow's version."""
 
 import io
 import tarfile
@@ -26,23 +26,23 @@ RESIZED, SMALL, BROKEN = "resized", "small enough", "not readable"
 
 @dataclass(frozen=True)
 class Pixels:
-    """How pictures are made smaller.
+    """How pictures are resized.
 
     Attributes:
-        side: pixels of the shorter side; a picture that has no more is kept byte for byte.
-        quality: of the JPEGs, as Pillow counts it.
+        side: pixels of the shorter side; a picture that is not larger is copied byte for byte.
+        quality: JPEG quality, as Pillow defines it.
     """
 
     side: int
     quality: int = 95  # img2dataset's
 
     def described(self) -> dict[str, Any]:
-        """All that the bytes of a smaller picture depend on, JSON-like."""
+        """Everything that the bytes of a resized picture depend on, JSON-like."""
         versions = {"pillow": Image.__version__, "jpeg": features.version("libjpeg_turbo") or features.version("jpg")}
         return {"side": self.side, "quality": self.quality, "subsampling": SUBSAMPLING, "filter": "bicubic", **versions}
 
     def smaller(self, data: bytes) -> bytes | None:
-        """The picture as a JPEG whose shorter side is `side`; None where it has no more pixels. Raises Unreadable."""
+        """The picture as a JPEG whose shorter side is `side`; None if it is not larger. Raises Unreadable."""
         image = decode_image(data)
         shorter = min(image.size)
         if shorter <= self.side:
@@ -57,22 +57,22 @@ class Pixels:
 
 @dataclass(frozen=True)
 class PixelTask:
-    """A shard becomes the shard of the same name in `folder`."""
+    """One shard to resize into `folder`."""
 
     folder: Path
     shard: Shard
     pixels: Pixels
-    storages: Storages  # as the process that asks reads
+    storages: Storages  # of the process that created the task
 
 
 def write_smaller(task: PixelTask) -> dict[str, Any]:
-    """Write NAME.tar and NAME_stats.json: all members in their order, the images of rows smaller.
+    """Write NAME.tar and NAME_stats.json: all members in order, with the images of rows resized.
 
-    A row's image that was made smaller is a JPEG and its suffix ends in jpg or jpeg; all else is copied.
+    A resized image is a JPEG and its suffix ends in jpg or jpeg; all other members are copied.
 
     Returns:
-        The statistics: `successes`, the number of rows with an image, of which `images` says what became of how many;
-        `problem`, why the shard ends early, or null.
+        The statistics: `successes`, the number of rows with an image; `images`, the number by outcome; `problem`, why
+        the shard ends early, or null.
     """
     stem = task.shard.stem
     if there := finished(task.folder, stem):
@@ -99,7 +99,7 @@ def write_smaller(task: PixelTask) -> dict[str, Any]:
 
 
 def _smaller_member(pixels: Pixels, name: str, content: bytes) -> tuple[str, str, bytes]:
-    """What became of an image, its name and its bytes."""
+    """The outcome, name and bytes of an image."""
     try:
         smaller = pixels.smaller(content)
     except Unreadable:
@@ -118,10 +118,10 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def with_images(members: Iterator[Member]) -> Iterator[tuple[Member, bool]]:
-    """Each member of a shard in order, and whether it is the image of a row (not a mask beside it).
+    """Each member of a shard in order, with True if it is the image of a row (and not, for example, its mask).
 
     Raises:
-        TarError: as `members` does, behind all that came before.
+        TarError: the error of `members`, raised after all members before it.
     """
     key, adjacent, suffixes, damage = "", list[Member](), list[str](), None
     while True:

@@ -1,4 +1,4 @@
-"""The files of the authors' released scripts, as they lie on the disk (hard_pair_mining.py of haonan3/HELIP).
+"""Reads and writes the files of the authors' released scripts (hard_pair_mining.py of haonan3/HELIP).
 
 `url_index/NAME_url_index.json` maps a url to an id; `NAME_hard_sample.csv` has a line per target, its id and then those
 of its hard pairs; `NAME_hard_sample_dict.json` (named in their README, never written by their code) maps a target's id

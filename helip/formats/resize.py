@@ -1,8 +1,8 @@
-"""Shards with smaller pictures: a copy in which reading and decoding cost a part, with the same rows and captions.
+"""A copy of shards with smaller pictures, which are faster to read and decode, and with the same rows and captions.
 
-A picture of which a model sees 224 pixels need not be decoded at 512 in every epoch. Keys, rows, captions and .json are
-those of the source, byte for byte; the pixels change a little, so the copy has a fingerprint, embeddings and hard pairs
-of its own.
+A model that sees 224 pixels does not need a picture of 512 pixels decoded in every epoch. Keys, rows, captions and
+.json are copied byte for byte. The pixels change slightly, so the copy has its own fingerprint, embeddings and hard
+pairs.
 """
 
 import argparse
@@ -29,7 +29,7 @@ QUIET = Console(quiet=True)
 
 @dataclass
 class Resized:
-    """What became of the images of the rows: numbers by outcome, and what is wrong with some shards."""
+    """Number of images by outcome, and the problems of damaged shards."""
 
     images: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list[str])
@@ -40,18 +40,18 @@ class Resized:
         counts = ", ".join(f"{self.images[name]:,} {name}" for name in (RESIZED, SMALL, BROKEN))
         lines = [f"{self.images.total():,} images in {self.shards:,} shards: {counts}"]
         if self.images[BROKEN]:
-            lines += [f"warning: {self.images[BROKEN]:,} images cannot be read and are as they were, in their rows"]
-        return lines + [f"warning: {problem}; what is before the damage was kept" for problem in self.problems]
+            lines += [f"warning: {self.images[BROKEN]:,} images cannot be read and were copied unchanged"]
+        return lines + [f"warning: {problem}; members before the damage were kept" for problem in self.problems]
 
 
 def resize(
     source: str | Path | list[str], out: Path, pixels: Pixels, processes: int = 1, console: Console = QUIET
 ) -> Resized:
-    """Write the shards of `source` under their names to `out`, with resize.json, which says what they were made of.
+    """Write the shards of `source` to `out` under the same names, and resize.json, which records their origin.
 
     Args:
         source: as dataset.path; local or remote.
-        out: a new folder; it is there when all shards are. What was interrupted goes on.
+        out: a new folder, which appears when all shards are done; an interrupted run resumes.
 
     Raises:
         HelipError: no shards, two of one name, a setting out of range, or rows that differ from those of the source.
@@ -87,7 +87,7 @@ def resize(
 
 
 def made_of(index: ShardIndex) -> dict[str, object] | None:
-    """The manifest beside shards that were resized themselves; None for others."""
+    """The manifest of a source that was itself resized; None for other sources."""
     place = index.shards[0].parent
     manifest = place / MANIFEST if isinstance(place, Path) else None
     return read_json(manifest) if manifest and manifest.is_file() else None

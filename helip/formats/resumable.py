@@ -1,7 +1,8 @@
-"""Work on shards by processes, in a folder that appears when all of it is done.
+"""Parallel work on shards whose result folder appears when all shards are done.
 
-Until then it lies in `.NAME.partial` beside that folder, and the same command goes on with it. A shard is finished when
-its STEM_stats.json is there; both of its files are written atomically, and neither depends on who wrote it when.
+Until then the shards are in `.NAME.partial` beside that folder, and the same command resumes there. A shard is finished
+when its STEM_stats.json exists. Both files are written atomically, and their bytes do not depend on which process wrote
+them.
 """
 
 import os
@@ -20,30 +21,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from helip.artifacts.atomic import json_text, read_json, write_json
 from helip.errors import HelipError
-from helip.formats.places import new_folder
+from helip.formats.options import new_folder
 
 BEGUN = "begun.json"
-AHEAD = 2  # tasks for each process that wait for it
+AHEAD = 2  # queued tasks per process
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def stamp(files: Iterable[Path]) -> list[list[Any]]:
-    """Names, sizes and times of files or folders: equal ones are taken for unchanged."""
+    """Names, sizes and modification times of files or folders; equal stamps mean unchanged files."""
     states = [(file, file.stat()) for file in files]
     return [[str(file.absolute()), state.st_size, state.st_mtime_ns] for file, state in states]
 
 
 @contextmanager
 def partial_folder(out: Path, made_of: Any, console: Console) -> Iterator[Path]:
-    """The folder to work in, which becomes `out` when the block ends without an error.
+    """A folder to write to, which is renamed to `out` when the block ends without an error.
 
     Args:
-        made_of: JSON-like; what an earlier command began with another one is thrown away.
+        made_of: JSON-like; a partial folder that was begun with another value is deleted.
 
     Raises:
-        HelipError: `out` is there already. A HelipError of the block removes what was begun; whatever else ends it
-            leaves it for the same command.
+        HelipError: `out` exists already. A HelipError inside the block deletes the partial folder; any other error
+            keeps it, so that the same command resumes.
     """
     target = new_folder(out)
     folder = target.with_name(f".{target.name}.partial")
@@ -51,13 +52,13 @@ def partial_folder(out: Path, made_of: Any, console: Console) -> Iterator[Path]:
     if folder.exists():
         if begun.is_file() and begun.read_text(encoding="utf-8") == wanted:
             done = len(list(folder.glob("*_stats.json")))
-            console.print(f"going on in {folder}: {done:,} shards are there")
+            console.print(f"resuming in {folder}: {done:,} shards are done")
         else:
             shutil.rmtree(folder)
     if not begun.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(begun, made_of)
-    for stale in folder.glob(".*.tmp"):  # of a process that was killed
+    for stale in folder.glob(".*.tmp"):  # left by a killed process
         stale.unlink()
     try:
         yield folder
@@ -69,12 +70,12 @@ def partial_folder(out: Path, made_of: Any, console: Console) -> Iterator[Path]:
 
 
 def stats_path(folder: Path, stem: str) -> Path:
-    """The file that says that the shard `stem`.tar is finished."""
+    """The file whose existence marks the shard `stem`.tar as finished."""
     return folder / f"{stem}_stats.json"
 
 
 def finished(folder: Path, stem: str) -> dict[str, Any] | None:
-    """The statistics of a shard; None when it is still to be written."""
+    """The statistics of a shard; None if it is not written yet."""
     path = stats_path(folder, stem)
     return read_json(path) if path.is_file() else None
 
@@ -82,14 +83,14 @@ def finished(folder: Path, stem: str) -> dict[str, Any] | None:
 def run_tasks(
     tasks: Iterable[Task], work: Callable[[Task], Result], processes: int, what: str, console: Console
 ) -> Iterator[Result]:
-    """Results in the order of the tasks, with a progress bar; tasks are drawn as they are needed.
+    """Results in the order of the tasks, with a progress bar; tasks are generated as they are needed.
 
     Args:
-        work: a function of a module, because it is sent to other processes.
-        processes: 1 works in this one.
+        work: a module-level function, because it is pickled.
+        processes: 1 runs the tasks in this process.
 
     Raises:
-        HelipError: a process died; and whatever `work` raises, of the first task that does.
+        OSError: a process was killed. Any error of `work` is raised for the first task that fails.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -101,7 +102,7 @@ def run_tasks(
 
 def _in_processes(tasks: Iterable[Task], work: Callable[[Task], Result], processes: int) -> Iterator[Result]:
     context = get_context("forkserver")
-    context.set_forkserver_preload([work.__module__])  # torch is imported once, not by each process
+    context.set_forkserver_preload([work.__module__])  # import torch once, not in each process
     pool = ProcessPoolExecutor(processes, mp_context=context)
     waiting: deque[Future[Result]] = deque()
     try:

@@ -1,20 +1,155 @@
-"""Shards as a CSV list and extracted images: what wbs_to_csv.py meant to do."""
+"""Shards as a CSV list with extracted images, for open_clip's `--dataset-type csv` and the released fork.
+
+What the released wbs_to_csv.py meant to do, without its faults: the last shard is extracted, an image's name is its row
+(keys repeat across shards), captions are text and not the print of bytes, and a row whose image or caption cannot be
+read has no line, so that nothing has to be replaced while training. Columns beyond the two that open_clip asks for name
+the row, its key and its url; open_clip ignores them.
+
+Legend: L lines of a list.
+"""
 
 import argparse
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from helip.formats.options import add_shards, file_name, open_shards, separator
-from helip.formats.training_list import shards_to_csv
+import numpy as np
+from PIL import Image
+
+from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.shards import ShardIndex
+from helip.artifacts.versions import check_version
+from helip.data.reader import SampleReader, Unreadable
+from helip.data.rows import url_of
+from helip.data.transforms import decode_image
+from helip.errors import HelipError
+from helip.formats.lists import BadLine, DelimitedList, check_separator
+from helip.formats.options import add_shards, file_name, new_folder, open_shards
+from helip.formats.options import separator as one_separator
+
+VERSION = 1
+COLUMNS = ("filepath", "title", "key", "url", "row")
+# What pandas.read_csv takes for a missing value (pandas.io.parsers, STR_NA_VALUES): open_clip would train on "nan".
+NOT_A_VALUE = frozenset(
+    {"#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"}
+    | {"NULL", "NaN", "None", "n/a", "nan", "null"}
+)
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # \r too: csv leaves it unquoted, to pandas it ends a line
+SHOWN = 5  # rows that are named among those left out
+
+
+def shards_to_csv(index: ShardIndex, out: Path, name: str, separator: str = ",", caption: str = "txt") -> list[str]:
+    """Write `out`/NAME.csv, `out`/NAME.json that says what it was made of, and the images below `out`/images.
+
+    The image bytes are those of the shards. A control character becomes a space, and a caption that pandas would take
+    for a missing value ends in a space; tokenizers strip both.
+
+    Args:
+        out: a new folder; the CSV names its absolute path.
+        separator: one character; open_clip's --csv-separator.
+        caption: as data.caption; the first one of a list.
+
+    Returns:
+        Sentences about the rows that have no line.
+
+    Raises:
+        HelipError: `out` is there already, or no row can be read.
+    """
+    target = new_folder(out)
+    check_separator(separator)
+    reader, shown, lines = SampleReader(index, caption), [], 0
+    with atomic_folder(target) as temporary:
+        with open(temporary / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for row in range(len(index)):
+                try:
+                    title = _title(reader.captions(row)[0])
+                    image = reader.image_bytes(row)
+                    suffix = _suffix(image)
+                except Unreadable as error:
+                    if len(shown) < SHOWN:
+                        shown.append(f"{index.where(row)}: {error}")
+                    continue
+                path = Path("images") / f"{int(index.shard_of(row)):05d}" / f"{row:09d}{suffix}"
+                (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+                (temporary / path).write_bytes(image)
+                url = CONTROL.sub(" ", url_of(reader, row) or "")
+                writer.writerow([target / path, title, CONTROL.sub(" ", index.key(row)), url, row])
+                lines += 1
+        if not lines:
+            raise HelipError(f"no row of {index.shards[0].parent} can be read, the first is {shown[0]}")
+        about = {"version": VERSION, "fingerprint": index.fingerprint, "separator": separator, "lines": lines}
+        write_json(temporary / f"{name}.json", about)
+    lost = [f"{len(index) - lines:,} rows cannot be read and have no line, such as:"] if shown else []
+    return [f"{lines:,} lines in {target / name}.csv", *lost, *shown]
+
+
+def _title(caption: str) -> str:
+    clean = CONTROL.sub(" ", caption)
+    return f"{clean} " if clean in NOT_A_VALUE else clean
+
+
+def _suffix(image: bytes) -> str:
+    """Of the file, by what the image is and not by what the shard calls it. Raises Unreadable if it is none."""
+    if not image:
+        raise Unreadable("it has no image")
+    decode_image(image)
+    with Image.open(io.BytesIO(image)) as opened:
+        known = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # MPO: a JPEG with more pictures behind
+        return known.get(opened.format or "", f".{opened.format}".lower())
+
+
+@dataclass(frozen=True)
+class TrainingList:
+    """A list as `shards_to_csv` wrote it; `rows` is (L,) int64."""
+
+    path: Path
+    fingerprint: str
+    separator: str
+    rows: np.ndarray
+
+    def urls(self) -> Iterator[str | None]:
+        """The url of each line."""
+        return (entry["url"] or None for entry in _entries(self.path, self.separator))
+
+
+def read_list(path: Path) -> TrainingList:
+    """Open a list. Raises HelipError when it is not one of ours, is damaged, or has another format."""
+    about = path.with_suffix(".json")
+    try:
+        facts = json.loads(about.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HelipError(f"{path} needs {about.name} beside it: write both with shards-to-csv ({error})") from error
+    check_version(facts.get("version"), VERSION, "the training list", path.parent, "write it anew with shards-to-csv")
+    try:
+        rows = np.array([int(entry["row"]) for entry in _entries(path, facts["separator"])], np.int64)
+    except (ValueError, TypeError, KeyError) as error:
+        raise HelipError(f"{path} is not as shards-to-csv wrote it ({error!r}): write it anew") from error
+    if len(rows) != facts["lines"] or (np.diff(rows) <= 0).any():
+        raise HelipError(f"{path} is not as shards-to-csv wrote it (lines are missing or moved): write it anew")
+    return TrainingList(path, facts["fingerprint"], facts["separator"], rows)
+
+
+def _entries(path: Path, separator: str) -> Iterator[dict[str, str]]:
+    for number, entry in DelimitedList(path, separator).entries():
+        if isinstance(entry, BadLine):
+            raise HelipError(f"{path}, line {number}: {entry}")
+        yield entry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path)
     add_shards(parser)
     parser.add_argument("--name", type=file_name, required=True, help="of the list: OUT/NAME.csv")
-    parser.add_argument("--separator", type=separator, default=",", help="one character, or tab (default: a comma)")
+    parser.add_argument("--separator", type=one_separator, default=",", help="one character, or tab (default: a comma)")
     parser.add_argument("--caption", default="txt", help="the .txt member, or a field of the .json member")
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    asked = arguments
-    return shards_to_csv(open_shards(asked.shards), asked.out, asked.name, asked.separator, asked.caption)
+    shards = open_shards(arguments.shards)
+    return shards_to_csv(shards, arguments.out, arguments.name, arguments.separator, arguments.caption)

@@ -12,8 +12,7 @@ import torch
 from helip.artifacts.atomic import atomic_folder
 from helip.errors import HelipError
 from helip.formats.model_card import model_card
-from helip.formats.options import add_checkpoint, open_checkpoint
-from helip.formats.places import new_folder
+from helip.formats.options import add_checkpoint, new_folder, open_checkpoint
 from helip.models.clip import Clip, architecture_of
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"

@@ -1,6 +1,6 @@
 """An index as the authors' three files, so that their fork of open_clip trains on the pairs that were mined.
 
-Ids are lines of the training list (helip.formats.training_list), because that is what their loader looks up: fault 1
+Ids are lines of the training list (helip.formats.shards_to_csv), because that is what their loader looks up: fault 1
 cannot come back. Their loader draws one of the first 50 ids of a target and, where there are fewer, a random row that
 may lie beyond the last one: a shorter list is therefore repeated until it has 50.
 """
@@ -16,7 +16,7 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.formats.options import file_name
 from helip.formats.released_files import write_hard_samples, write_url_index
-from helip.formats.training_list import read_list
+from helip.formats.shards_to_csv import read_list
 
 DRAWN = 50  # CustomDistributedSampler(topk=50) in their data.py
 

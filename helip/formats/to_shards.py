@@ -1,8 +1,7 @@
 """A CSV or TSV list, an image folder, parquet, Arrow, COCO, Flickr8k, a folder of pairs or a .tar.gz as shards.
 
-Shards are read by offset, with a file handle for each and not one for each image, and a row has one identity. Shard n
-holds the pairs n * per_shard and on of the source, less those left out, so that processes need not wait for each other,
-and the bytes are the same however many there are and however often the command was interrupted.
+Shard n holds the pairs n * per_shard to (n + 1) * per_shard of the source, without those that were skipped. So the
+processes work independently, and the bytes do not depend on their number or on interruptions.
 """
 
 import argparse
@@ -31,12 +30,12 @@ QUIET = Console(quiet=True)
 
 @dataclass
 class Converted:
-    """What became of the pairs of a source.
+    """The result of a conversion.
 
     Attributes:
-        reasons: number of pairs left out, by reason.
-        shown: the first of them, each as a sentence.
-        warnings: what else is to be known of the source.
+        reasons: number of skipped pairs by reason.
+        shown: the first skipped pairs, each as a sentence.
+        warnings: further problems of the source.
     """
 
     kind: str
@@ -71,19 +70,19 @@ def to_shards(
     processes: int = 1,
     console: Console = QUIET,
 ) -> Converted:
-    """Write 00000.tar, 00000_stats.json, ... and conversion.json, which says what they were made of.
+    """Write 00000.tar, 00000_stats.json, ... and conversion.json, which records their origin.
 
     Args:
         path: a file or folder in any layout of helip.formats.sources.
-        out: a new folder; it is there when all shards are. What was interrupted goes on.
-        per_shard: pairs of the source for each shard.
-        on_error: a pair without a caption or a readable image: `fail` names it, `skip` counts it.
+        out: a new folder, which appears when all shards are done; an interrupted run resumes.
+        per_shard: source pairs per shard.
+        on_error: for a pair without a caption or a readable image: `fail` raises, `skip` counts it.
 
     Raises:
         HelipError: an unknown layout, a pair that is no sample with on_error="fail", or no sample at all.
     """
     if per_shard < 1:
-        raise HelipError(f"a shard holds at least one sample, not {per_shard}")
+        raise HelipError(f"--per-shard {per_shard} must be at least 1")
     options = options or Options()
     source = recognise(path, options)
     console.print(f"{path}: taken for {source.kind}")
@@ -106,7 +105,7 @@ def to_shards(
 
 
 def _made_of(source: Source, options: Options, per_shard: int, on_error: str) -> dict[str, Any]:
-    """What a partial result must share with the command that goes on with it."""
+    """A partial result is resumed only by a command with an equal description."""
     given = asdict(options) | {"images": str(options.images) if options.images else None}
     return {
         "version": VERSION,
@@ -137,23 +136,28 @@ def columns(text: str) -> dict[str, str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("source", type=Path, help="a file or a folder; what it holds is recognised")
+    parser.add_argument("source", type=Path, help="a file or a folder in one of the layouts of docs/your_data.md")
     parser.add_argument("out", type=Path, help="a new folder; then: train.py dataset=folder dataset.path=OUT")
     parser.add_argument(
-        "--columns", type=columns, default={}, help="image=NAME,caption=NAME where they are not the usual ones"
+        "--columns", type=columns, default={}, help="image=NAME,caption=NAME if the columns have unusual names"
     )
     parser.add_argument("--images", type=Path, help="what image paths are relative to (default: the list's folder)")
     parser.add_argument("--separator", type=separator, help="of a list: one character, or tab (default: recognised)")
     parser.add_argument(
-        "--quoting", choices=("minimal", "none"), default="minimal", help="none: quotation marks are plain letters"
+        "--quoting",
+        choices=("minimal", "none"),
+        default="minimal",
+        help="none: quotation marks are ordinary characters",
     )
-    parser.add_argument("--per-shard", type=int, default=10_000, help="pairs of the source (default: 10000)")
-    parser.add_argument("--on-error", choices=("fail", "skip"), default="fail", help="a pair that gives no sample")
+    parser.add_argument("--per-shard", type=int, default=10_000, help="source pairs per shard (default: 10000)")
+    parser.add_argument(
+        "--on-error", choices=("fail", "skip"), default="fail", help="what to do with a pair that is no sample"
+    )
     parser.add_argument("--processes", type=int, default=cores, help=f"default: {cores}, one for each core")
 
 
 def run(arguments: argparse.Namespace) -> Sequence[str]:
-    """The command; returns what it has to say."""
+    """Run the command; returns the lines to print."""
     options = Options(arguments.columns, arguments.separator, arguments.quoting, arguments.images)
     console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
     done = to_shards(

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from helip.artifacts.atomic import atomic_folder
 from helip.formats.model_card import model_card
-from helip.formats.options import add_checkpoint, open_checkpoint
-from helip.formats.places import new_folder
+from helip.formats.options import add_checkpoint, new_folder, open_checkpoint
 from helip.models.clip import Clip
 
 USAGE = """from transformers import AutoModel, AutoProcessor

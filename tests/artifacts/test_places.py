@@ -39,7 +39,7 @@ def test_a_name_that_looks_like_a_pattern_is_a_file_where_there_is_one(tmp_path:
     [
         ("/nowhere/*.tar", r"no shards at /nowhere/\*\.tar: docs"),
         ("pipe:cat /a.tar", "is a command"),
-        ("foo://bucket/0.tar", "nothing here reads foo://"),
+        ("foo://bucket/0.tar", "no storage reads foo://"),
     ],
 )
 def test_what_is_nowhere(named: str, sentence: str) -> None:

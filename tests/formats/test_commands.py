@@ -58,7 +58,7 @@ def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["to-parquet", f"{tmp_path}/none", "x", "--shards", str(tmp_path)], "error: no hard-pair index at"),
         (["shards-to-csv", "x", "--shards", f"{tmp_path}/none", "--name", "n"], "error: no shards at"),
         (["to-shards", f"{tmp_path}/none.csv", f"{tmp_path}/x"], r"error: .*none\.csv cannot be read"),
-        (["shards-to-csv", f"{tmp_path}/file/x", *tars, "--name", "n"], r"error: File exists \(.*file\): make room"),
+        (["shards-to-csv", f"{tmp_path}/file/x", *tars, "--name", "n"], r"error: File exists \(.*file\): free some"),
         (["to-parquet", f"{tmp_path}/index", str(tmp_path), *tars], r"error: .* is a folder: name a file"),
         ([*one, *tars], "error: --image and --text judge pairs together"),
     ):
@@ -73,8 +73,8 @@ def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device: make room"),
-        (KeyboardInterrupt(), "interrupted: the same command goes on with shards"),
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device: free some space"),
+        (KeyboardInterrupt(), "interrupted: run the same command again"),
     ],
 )
 def test_what_ends_a_command_is_one_sentence(
@@ -85,7 +85,7 @@ def test_what_ends_a_command_is_one_sentence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("helip.formats.training_list.decode_image", fail)
+    monkeypatch.setattr("helip.formats.shards_to_csv.decode_image", fail)
     with pytest.raises(SystemExit, match=sentence):
         main(["shards-to-csv", f"{tmp_path}/x", "--shards", f"{tmp_path}/tars", "--name", "n"])
     assert [path.name for path in tmp_path.iterdir()] == ["tars"]

@@ -12,9 +12,9 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
 from helip.data.rows import url_of
 from helip.errors import HelipError
+from helip.formats.shards_to_csv import read_list, shards_to_csv
 from helip.formats.sources import Options
 from helip.formats.to_shards import to_shards
-from helip.formats.training_list import read_list, shards_to_csv
 from tests.samples import picture, sample, write_shards, write_tar
 
 CAPTIONS = [
@@ -70,7 +70,7 @@ def test_a_list_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("helip.formats.training_list.write_json", fail)
+        patched.setattr("helip.formats.shards_to_csv.write_json", fail)
         with pytest.raises(KeyboardInterrupt):
             shards_to_csv(index, tmp_path / "out", "toy")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tars"]
@@ -231,7 +231,7 @@ def test_lists_with_other_columns(tmp_path: Path) -> None:
     options = Options({"image": "poster", "caption": "saying"})
     with pytest.raises(HelipError, match="out is there already"):
         to_shards(tmp_path / "list.tsv", tmp_path / "out", options)
-    with pytest.raises(HelipError, match="a shard holds at least one"):
+    with pytest.raises(HelipError, match="--per-shard 0 must be at least 1"):
         to_shards(tmp_path / "list.tsv", tmp_path / "zero", options, per_shard=0)
     with pytest.raises(HelipError, match=r"a separator is one character such as ',' or a tab, not '\"'"):
         to_shards(tmp_path / "list.tsv", tmp_path / "quote", Options(separator='"'))

@@ -21,8 +21,8 @@ from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.from_released import from_released
 from helip.formats.kinship import by_captions, by_embeddings, kinship
+from helip.formats.shards_to_csv import shards_to_csv
 from helip.formats.to_released import to_released
-from helip.formats.training_list import shards_to_csv
 from tests.formats.released import TOPICS, files, hard_pairs, loader_order, topical_shards, write_theirs
 from tests.samples import sample, write_shards, write_tar
 

@@ -12,7 +12,8 @@ from PIL import Image
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
-from helip.formats.tables import write_pairs, write_tuples
+from helip.formats.to_parquet import write_pairs
+from helip.formats.to_sentence_transformers import write_tuples
 from tests.samples import picture, sample, write_shards, write_tar
 
 

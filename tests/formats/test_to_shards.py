@@ -128,6 +128,15 @@ def saved_arrow(root: Path) -> Path:
     return root / "saved"
 
 
+def caption_lists(root: Path) -> Path:
+    """Images as {bytes, path} and a list of captions for each, in two arrow files of one split."""
+    images = [{"bytes": picture(n), "path": f"{n}.png"} for n in range(7)]
+    features = datasets.Features({"image": datasets.Image(), "captions": datasets.List(datasets.Value("string"))})
+    content = {"image": images, "captions": [[text, f"again {text}"] for text in CAPTIONS]}
+    datasets.Dataset.from_dict(content, features=features).save_to_disk(root / "saved", num_shards=2)
+    return root / "saved"
+
+
 def plain_parquet(root: Path) -> Path:
     root.mkdir(parents=True)
     table = {"jpg": [picture(n) for n in range(7)], "txt": CAPTIONS, "score": np.arange(7.0)}
@@ -250,6 +259,16 @@ def test_the_datasets_library_reads_an_image_folder_likewise(tmp_path: Path) -> 
     theirs: Any = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "in"), cache_dir=str(tmp_path / "cache"))
     rows = theirs["train"].cast_column("image", datasets.Image(decode=False))
     assert read_back(tmp_path / "out") == [([row["text"]], Path(row["image"]["path"]).read_bytes()) for row in rows]
+
+
+def test_caption_lists_of_the_datasets_library_are_kept(tmp_path: Path) -> None:
+    source = caption_lists(tmp_path / "in")
+    assert len(list(source.glob("*.arrow"))) == 2
+    to_shards(source, tmp_path / "out")
+    theirs = datasets.load_from_disk(str(source)).cast_column("image", datasets.Image(decode=False))
+    expected = [(row["captions"], row["image"]["bytes"]) for row in theirs]
+    assert read_back(tmp_path / "out") == expected
+    assert next(captions for captions, _ in expected) == [CAPTIONS[0], f"again {CAPTIONS[0]}"]
 
 
 def test_bad_pairs_are_counted_by_reason(tmp_path: Path) -> None:
@@ -380,7 +399,7 @@ def test_killed_and_continued_gives_the_same_bytes(tmp_path: Path) -> None:
     to_shards(source, tmp_path / "whole", per_shard=1)
     partial = tmp_path / ".out.partial"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(source), str(out)])
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while len(list(partial.glob("*_stats.json"))) < 3 and time.monotonic() < until:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

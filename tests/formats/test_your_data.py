@@ -1,6 +1,7 @@
 """docs/your_data.md: every block runs as it stands, and what it makes can be mined and trained on."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -59,11 +60,12 @@ def test_every_block_of_the_document_runs(
             shards = ShardIndex.build(sorted(Path(f"OUT{number}").glob("*.tar")))
             assert shards.valid.all() and len(shards) == (1 if "own.csv" in arguments else 7)
             continue
-        places = {"OUT": "OUT0", "EXPORTED": f"EXPORTED-{name}"}
+        places = {"OUT": "OUT0", "EXPORTED": f"EXPORTED-{name}", "s3://bucket/pairs": f"file://{tmp_path}/bucket/pairs"}
         arguments = [places.get(word, word) for word in arguments]
         main([name, *arguments])
     assert len(kinds) == len(set(kinds)) == 9
     assert HardPairIndex.load(Path("INDEX")).depth == 3
+    assert HardPairIndex.load(Path("bucket/pairs")).depth == 3
     assert pq.read_table("tuples.parquet").num_rows == 7
     assert transformers.AutoModel.from_pretrained("EXPORTED-to-transformers").config.projection_dim == 24
     for export in ("to-transformers", "to-open-clip-dir"):
@@ -71,14 +73,37 @@ def test_every_block_of_the_document_runs(
         assert "fingerprint of the shards `abcd`" in card and "| `helip.topk` | `3` |" in card and "## Metrics" in card
 
 
-def helip(*arguments: str) -> str:
+def helip(*arguments: str, folder: Path = DOCUMENT.parents[1]) -> str:
     command = [sys.executable, "-m", "helip", *arguments]
-    done = subprocess.run(command, cwd=DOCUMENT.parents[1], capture_output=True, text=True, timeout=600)
+    environment = os.environ | {"PYTHONPATH": str(DOCUMENT.parents[1])}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
-TINY = ("trainer=cpu", "helip.topk=3", "data.batch_size=4", "data.workers=0", "train.max_steps=5", "train.log_every=1")
+SMALL = ("trainer=cpu", "helip.topk=3", "data.batch_size=4", "data.workers=0")
+TINY = (*SMALL, "train.max_steps=5", "train.log_every=1")
+# What stands for the user's own in a program's line, and what makes it small.
+NAMES = {"FOLDER_OR_ID": "theirs", "TIMM_NAME": "test_vit", "NAME_OR_FOLDER": "open_clip:emoji_tiny"}
+PROGRAMS = re.findall(r"^    helip ((?:train|mine) .+)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_every_program_of_the_document_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources(tmp_path)
+    written(tmp_path / "theirs", clip_config())
+    monkeypatch.chdir(tmp_path)
+    main(["to-shards", "pairs", "OUT", "--processes", "1"])
+    main(["from-embeddings", "image.npy", "INDEX", "--text", "text.npy", "--shards", "OUT", "--k", "3"])
+    assert len(PROGRAMS) == 4
+    for number, line in enumerate(PROGRAMS):
+        for name, value in NAMES.items():
+            line = line.replace(name, value)
+        small = TINY if line.startswith("train") else SMALL
+        model = () if "model.name=" in line else ("model=emoji_tiny",)
+        encoders = ("encoders.image.pretrained=false",) if "encoders=" in line else ("encoders=clip",)
+        helip(*line.split(), *model, *encoders, *small, f"hydra.run.dir=run{number}", folder=tmp_path)
+        assert line.startswith("mine") or (tmp_path / f"run{number}/final.pt").is_file()
 
 
 @pytest.mark.slow

@@ -186,6 +186,13 @@ def test_siglip_there_and_back(tmp_path: Path) -> None:
     again = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+    image, text = inputs(60)
+    expected = their_logits(model, image, text)
+    for found in (
+        their_logits(again, image, text),
+        logits(create_clip(ModelSpec(f"hf:{tmp_path}/out", None)), image, text),
+    ):
+        assert torch.allclose(found, expected, atol=CLOSE, rtol=CLOSE)
     words = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert words("a photo of the red cat").input_ids == clip.tokenize(["a photo of the red cat"])[0, :6].tolist()
     with pytest.raises(HelipError, match=r"came from transformers.*helip convert to-transformers exports it"):

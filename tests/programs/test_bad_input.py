@@ -33,7 +33,7 @@ def test_no_shards_at_the_path(fresh: World, tmp_path: Path, program: str) -> No
 def test_a_pattern_with_missing_shards(fresh: World, shards: Path) -> None:
     pattern = f"dataset.path='{shards}/{{00002..00006}}.tar'"
     refused(fresh.run("mine", pattern), r"3 of the 5 shards of .* are missing, the first is 00004\.tar")
-    refused(fresh.run("mine", "dataset.path='foo://bucket/{0..3}.tar'"), "nothing here reads foo://: copy the shards")
+    refused(fresh.run("mine", "dataset.path='foo://bucket/{0..3}.tar'"), "no storage reads foo://: copy the shards")
     refused(
         fresh.run("mine", "dataset=cc3m", "paths.data=/nowhere", data=False),
         r"no shards at /nowhere/cc3m/\{00000\.\.00331\}",

@@ -85,7 +85,7 @@ def same_as_local(far_world: World, data: Path, tmp_path: Path) -> Iterator[Call
 
     def check(folder: Path, place: str) -> None:
         index, weights = trained(far_world, folder, place)
-        assert index.keys() == near_index.keys() and {"rows.npy", "joint.npy"} <= index.keys()
+        assert index.keys() == near_index.keys() and {"rows.npy", "scores.npy"} <= index.keys()
         assert index == near_index
         assert weights.keys() == near_weights.keys()
         assert all(torch.equal(weights[name], near_weights[name]) for name in weights if torch.is_tensor(weights[name]))

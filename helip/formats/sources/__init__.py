@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
+from helip.artifacts import members
 from helip.errors import HelipError
+from helip.formats.lists import BadLine
 
 IMAGE_COLUMNS = ("filepath", "image", "image_path", "file_name", "filename", "path", "img_path", "img", "jpg", "png")
 CAPTION_COLUMNS = ("title", "caption", "text", "captions", "txt", "comment", "description", "sentence", "sentences")
+IMAGES, CAPTIONS, METADATA = (*members.IMAGES, "avif"), members.CAPTIONS, ("json",)  # suffixes, the preferred first
+Found = TypeVar("Found")
 CURES = "give --columns image=NAME,caption=NAME"
 
 
@@ -111,6 +115,18 @@ class Source(Protocol):
         ...
 
 
+@dataclass
+class ListedSource:
+    """A source whose pairs are listed in one file."""
+
+    path: Path
+    warnings: list[str] = field(default_factory=list[str], kw_only=True)
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path]
+
+
 def recognise(path: Path, options: Options) -> Source:
     """What a path holds.
 
@@ -147,3 +163,39 @@ def column(names: Sequence[str], options: Options, what: Literal["image", "capti
 def as_captions(value: Any) -> Sequence[Any]:
     """One caption or several, as a list."""
     return value if isinstance(value, list | tuple) else [value]
+
+
+def chosen(files: Mapping[str, Found]) -> tuple[Found | None, Found | None, Found | None]:
+    """Image, caption and metadata among the files of one sample.
+
+    Args:
+        files: by extension without its dot, in small letters.
+    """
+    image, caption, metadata = (
+        next((files[name] for name in names if name in files), None) for names in (IMAGES, CAPTIONS, METADATA)
+    )
+    return image, caption, metadata
+
+
+def passed_over(files: Mapping[str, Found]) -> int:
+    """Images and captions that stand beside the chosen ones."""
+    return sum(max(0, sum(name in files for name in names) - 1) for names in (IMAGES, CAPTIONS))
+
+
+def malformed(where: str, line: BadLine) -> Item:
+    """A line of a list that cannot be read."""
+    return Item(where, None, problem=LeftOut("a malformed line", str(line)))
+
+
+def damaged_text(where: str, error: Exception) -> Item:
+    """A sample whose caption or .json cannot be read."""
+    detail = f"its text or .json cannot be read ({type(error).__name__})"
+    return Item(where, None, problem=LeftOut("a caption that cannot be read", detail))
+
+
+def place_of_images(path: Path, first: str, places: Sequence[Path], options: Options) -> Path:
+    """The folder from which the list `path` names its images. Raises HelipError when the first is in none of them."""
+    for place in [options.images] if options.images else places:
+        if (place / first).is_file():
+            return place
+    raise HelipError(f"{first}, the first image of {path}, is in no folder near it: give --images FOLDER")

@@ -16,8 +16,7 @@ from helip.artifacts.members import NAME
 from helip.artifacts.shard_scan import printable
 from helip.artifacts.tar import Member, TarError, scan_tar
 from helip.errors import HelipError
-from helip.formats.members import chosen, passed_over
-from helip.formats.sources import Item, LeftOut, Options, as_captions
+from helip.formats.sources import Item, Options, as_captions, chosen, damaged_text, passed_over
 
 OPENERS: dict[str, Any] = {
     ".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".tbz2": bz2.open, ".xz": lzma.open, ".txz": lzma.open,
@@ -87,8 +86,7 @@ class ArchiveSource:
             fields = fields if isinstance(fields, dict) else {}
             texts = [content(text).decode("utf-8")] if text and self.caption is None else None
         except ValueError as error:
-            problem = LeftOut("a caption that cannot be read", f"its text or .json is damaged ({type(error).__name__})")
-            return Item(where, None, problem=problem)
+            return damaged_text(where, error)
         captions = as_captions(texts or fields.get(self.caption or "caption"))
         return Item(where, TarSlice(tar, image.offset, image.size) if image else None, captions, fields)
 

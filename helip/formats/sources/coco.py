@@ -2,30 +2,24 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from helip.errors import HelipError
-from helip.formats.sources import ImageFile, Item, Options
+from helip.formats.sources import ImageFile, Item, ListedSource, Options, place_of_images
 
 
 @dataclass
-class CocoSource:
+class CocoSource(ListedSource):
     """A pair for each image, in the order of `images`; captions in the order of `annotations`."""
 
-    path: Path
     content: dict[str, Any]
     photos: Path
-    warnings: list[str] = field(default_factory=list[str])
 
     @property
     def kind(self) -> str:
         return f"COCO captions with the images in {self.photos}: captions of one image join"
-
-    @property
-    def files(self) -> list[Path]:
-        return [self.path]
 
     def items(self, scratch: Path) -> Iterator[Item]:
         captions: dict[Any, list[str]] = {}
@@ -50,11 +44,7 @@ def recognise(path: Path, options: Options) -> CocoSource | None:
         return None
     if first is None or not any("caption" in annotation for annotation in annotations):
         raise HelipError(f"{path} is COCO's json, but has no captions: give captions_*.json")
-    places = [options.images] if options.images else _places(path)
-    there = next((place for place in places if (place / first).is_file()), None)
-    if there is None:
-        raise HelipError(f"{first}, the first image of {path}, is in no folder near it: give --images FOLDER")
-    return CocoSource(path, content, there)
+    return CocoSource(path, content, place_of_images(path, first, _places(path), options))
 
 
 def _places(path: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from helip.errors import HelipError
 from helip.formats.lists import SEPARATORS, BadLine, DelimitedList, check_separator
-from helip.formats.sources import CURES, ImageFile, Item, LeftOut, Options, column
+from helip.formats.sources import CURES, ImageFile, Item, LeftOut, Options, column, malformed
 from helip.formats.sources.flickr import is_caption_file
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".tab")
@@ -36,7 +36,7 @@ class ListSource:
         for number, entry in self.listed.entries():
             where = f"{self.listed.path}, line {number}"
             if isinstance(entry, BadLine):
-                yield Item(where, None, problem=LeftOut("a malformed line", str(entry)))
+                yield malformed(where, entry)
             elif number in self.listed.swallowed[-1:]:
                 detail = "a quoted field holds whole lines; where quotation marks are plain letters: --quoting none"
                 yield Item(where, None, problem=LeftOut("a quoted field that swallows lines", detail))

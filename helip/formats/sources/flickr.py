@@ -6,12 +6,12 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from helip.errors import HelipError
 from helip.formats.lists import BadLine, DelimitedList
-from helip.formats.sources import ImageFile, Item, LeftOut, Options
+from helip.formats.sources import ImageFile, Item, ListedSource, Options, malformed, place_of_images
 
 HEADERS: dict[str, tuple[list[str], str]] = {
     "captions.txt": (["image", "caption"], ","),
@@ -23,12 +23,10 @@ TOKEN = re.compile(r"(.+?)#(\d+)\t(.*)")
 
 
 @dataclass
-class FlickrSource:
+class FlickrSource(ListedSource):
     """A photo with all of its captions is one pair, where its first caption stands."""
 
-    path: Path
     photos: Path
-    warnings: list[str] = field(default_factory=list[str])
 
     @property
     def kind(self) -> str:
@@ -36,18 +34,13 @@ class FlickrSource:
             f"Flickr8k's or Flickr30k's {self.path.name} with the photos in {self.photos}: captions of one photo join"
         )
 
-    @property
-    def files(self) -> list[Path]:
-        return [self.path]
-
     def items(self, scratch: Path) -> Iterator[Item]:
         captions: dict[str, list[str]] = {}
         lines: dict[str, int] = {}
         bad: list[Item] = []
         for number, found in self._lines():
             if isinstance(found, BadLine):
-                where = f"{self.path}, line {number}"
-                bad.append(Item(where, None, problem=LeftOut("a malformed line", str(found))))
+                bad.append(malformed(f"{self.path}, line {number}", found))
                 continue
             name, caption = found
             captions.setdefault(name, []).append(caption)
@@ -90,8 +83,4 @@ def recognise(path: Path, options: Options) -> FlickrSource | None:
     first = next((found[0] for _, found in source._lines() if not isinstance(found, BadLine)), None)
     if first is None:
         raise HelipError(f"{path} has no line with a photo and its caption: it is not the list that its name says")
-    places = [options.images] if options.images else [path.parent / name for name in PHOTOS]
-    there = [place for place in places if (place / first).is_file()]
-    if not there:
-        raise HelipError(f"{first}, the first photo of {path}, is in no folder beside it: give --images FOLDER")
-    return FlickrSource(path, there[0])
+    return FlickrSource(path, place_of_images(path, first, [path.parent / name for name in PHOTOS], options))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +11,28 @@ import pyarrow.parquet as pq
 
 from helip.errors import HelipError
 from helip.formats.lists import BadLine, DelimitedList
-from helip.formats.sources import CURES, ImageFile, Item, LeftOut, Options, as_captions, column
+from helip.formats.sources import CURES, ImageFile, Item, ListedSource, Options, as_captions, column, malformed
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 @dataclass
-class ImageFolderSource:
+class ImageFolderSource(ListedSource):
     """A pair for each line of the metadata."""
 
-    path: Path
     image: str
     caption: str
     root: Path
-    warnings: list[str] = field(default_factory=list[str])
 
     @property
     def kind(self) -> str:
         return f"an image folder with {self.path.name}: images in {self.image!r}, captions in {self.caption!r}"
 
-    @property
-    def files(self) -> list[Path]:
-        return [self.path]
-
     def items(self, scratch: Path) -> Iterator[Item]:
         for number, entry in _entries(self.path):
             where = f"{self.path}, line {number}"
             if isinstance(entry, BadLine):
-                yield Item(where, None, problem=LeftOut("a malformed line", str(entry)))
+                yield malformed(where, entry)
                 continue
             name = entry.get(self.image)
             image = ImageFile(self.root / name) if isinstance(name, str) and name else None

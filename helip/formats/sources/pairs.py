@@ -8,8 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from helip.formats.members import chosen, passed_over
-from helip.formats.sources import ImageFile, Item, LeftOut, Options, as_captions
+from helip.formats.sources import ImageFile, Item, LeftOut, Options, as_captions, chosen, damaged_text, passed_over
 
 LOOKED_AT = 10_000  # files among which one pair must be, so that a folder of something else is told quickly
 
@@ -50,8 +49,7 @@ def _item(stem: Path, image: Path | None, text: Path | None, metadata: Path | No
         fields = _object(metadata) if metadata else {}
         captions = [text.read_text(encoding="utf-8-sig")] if text and named is None else fields.get(named or "caption")
     except (OSError, ValueError) as error:
-        problem = LeftOut("a caption that cannot be read", f"its text or .json cannot be read ({type(error).__name__})")
-        return Item(where, None, problem=problem)
+        return damaged_text(where, error)
     if (status := fields.get("status", "success")) != "success":
         return Item(where, None, problem=LeftOut(str(status), f"img2dataset says {status}", expected=True))
     return Item(where, ImageFile(image) if image else None, as_captions(captions), {"url": stem.name, **fields})
