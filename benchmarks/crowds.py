@@ -1,8 +1,8 @@
 """What a crowd of copies costs: one placeholder picture under many captions, as crawled data has it.
 
-A crowd's rows are near-duplicates of each other, and all of them have a higher score than a true hard pair: a search
-that keeps what the rules will forbid runs out of room on each of them. Each round mines without a crowd and with
-crowds, in turn; the figures are medians over rounds of the CPU seconds of all threads, set-up left out.
+A crowd's rows are near-duplicates of each other, and their scores are above those of true hard pairs: a search that
+keeps forbidden pairs runs out of room on each of these rows. Each round mines without a crowd and with crowds, in turn.
+The figures are medians over rounds of the CPU seconds of all threads, without the set-up.
 
     python -m benchmarks.crowds --rows 24000 --shares 0.01 0.125 --rounds 3
 """

@@ -20,6 +20,7 @@ class StreamSettings:
     workers: Any = operation()
     prefetch: int | str = operation()
     embed_batch_size: int = operation()
+    embed_draft: bool = result(default=False)
     drop_captions: list[str] = result(default_factory=lambda: list(LEFT_OUT))
 
     def __post_init__(self) -> None:

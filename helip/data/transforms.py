@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import RandomResizedCrop, Resize
 
 from helip.data.reader import Unreadable
 
@@ -63,6 +63,18 @@ def draft_size(transform: object) -> int:
         return 0
     smallest = min(first.scale) * min(*first.ratio, *(1 / ratio for ratio in first.ratio))  # area x aspect of a crop
     return math.ceil(1.5 * max(first.size) / math.sqrt(smallest))
+
+
+def still_draft_size(transform: object) -> int:
+    """Sides of a draft that are enough for an evaluation transform: 1.5 pixels per pixel of its resized picture.
+
+    0 (no draft) where the transform does not begin with torchvision's Resize.
+    """
+    first = next(iter(getattr(transform, "transforms", [])), None)
+    if not isinstance(first, Resize):
+        return 0
+    sides = [first.size] if isinstance(first.size, int) else first.size
+    return math.ceil(1.5 * max(sides))
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

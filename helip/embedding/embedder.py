@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.data.byte_transforms import split_still
 from helip.data.reader import RawSample, SampleReader, Unreadable, content_digest
-from helip.data.transforms import ImageTransform, decode_image
+from helip.data.transforms import ImageTransform, decode_image, still_draft_size
 from helip.embedding.encoders import Encoders
 from helip.errors import HelipError
 
@@ -35,15 +35,15 @@ class DecodedRow:
     content: tuple[np.int64, np.int64] = (np.int64(0), np.int64(0))  # digests of image and caption
 
 
-def read_row(reader: SampleReader, row: int, on_error: str = "skip") -> tuple[RawSample, Image.Image]:
-    """A sample and its decoded image.
+def read_row(reader: SampleReader, row: int, on_error: str = "skip", draft: int = 0) -> tuple[RawSample, Image.Image]:
+    """A sample and its decoded image; `draft` as for `decode_image`.
 
     Raises:
         Unreadable: there is none, with the place of the row; under on_error=`fail` it is a HelipError.
     """
     try:
         raw = reader.read(row)
-        return raw, decode_image(raw.image)
+        return raw, decode_image(raw.image, draft)
     except Unreadable as error:
         reason = f"{reader.index.where(row)}: {error}"
         if on_error == "fail":
@@ -57,10 +57,13 @@ class RowDataset(Dataset):
     Args:
         rows: the rows to read, in the order of reading.
         on_error: `skip` returns the reason in place of a sample that is unreadable, `fail` raises.
+        draft: sides that are enough for a JPEG, see `decode_image`.
     """
 
-    def __init__(self, reader: SampleReader, rows: np.ndarray, transform: ImageTransform, on_error: str) -> None:
-        self.reader, self.rows, self.transform, self.on_error = reader, rows, transform, on_error
+    def __init__(
+        self, reader: SampleReader, rows: np.ndarray, transform: ImageTransform, on_error: str, draft: int = 0
+    ) -> None:
+        self.reader, self.rows, self.transform, self.on_error, self.draft = reader, rows, transform, on_error, draft
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,7 +71,7 @@ class RowDataset(Dataset):
     def __getitem__(self, position: int) -> DecodedRow:
         row = int(self.rows[position])
         try:
-            raw, image = read_row(self.reader, row, self.on_error)
+            raw, image = read_row(self.reader, row, self.on_error, self.draft)
         except Unreadable as error:
             return DecodedRow(row, None, str(error))
         content = (content_digest(raw.image) & NON_NEGATIVE, content_digest(raw.captions[0]) & NON_NEGATIVE)
@@ -154,14 +157,23 @@ class PictureEmbedder(pl.LightningModule):
 
 
 def row_loader(
-    encoders: Encoders, reader: SampleReader, rows: np.ndarray, batch_size: int, workers: int, on_error: str
+    encoders: Encoders,
+    reader: SampleReader,
+    rows: np.ndarray,
+    batch_size: int,
+    workers: int,
+    on_error: str,
+    draft: bool = False,
 ) -> DataLoader:
     """A loader of decoded rows for the predict loop, which splits it over ranks.
 
-    Images come as bytes where the transform ends in ToTensor and Normalize: `Embedder` does those, bit for bit.
+    Images come as bytes where the transform ends in ToTensor and Normalize: `Embedder` does those, bit for bit. With
+    `draft` a large JPEG is decoded at a fraction of its size where the transform shrinks it anyway.
     """
+    transform = encoders.image.transform
+    sides = still_draft_size(transform) if draft else 0
     return DataLoader(
-        RowDataset(reader, rows, split_still(encoders.image.transform)[0], on_error),
+        RowDataset(reader, rows, split_still(transform)[0], on_error, sides),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=RowCollate(encoders),

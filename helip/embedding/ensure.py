@@ -32,6 +32,7 @@ class EmbeddingRequest:
     Attributes:
         identity: JSON-like, with the caption field; equal identities give equal embeddings of equal shards.
         create: loads the weights; called only when something must be computed.
+        draft: large JPEGs are decoded at a fraction of their size; part of `identity`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class EmbeddingRequest:
     on_error: str = "skip"
     batch_size: int = 256
     workers: int = 1
+    draft: bool = False
 
     def hash(self, index: ShardIndex) -> str:
         """Names the embeddings."""
@@ -192,7 +194,9 @@ def _compute(
         if not store.valid.any():
             _probe(reader, rows)
         rows = own_rows(rows, trainer.global_rank, trainer.world_size)
-        loader = row_loader(encoders, reader, rows, request.batch_size, request.workers, request.on_error)
+        loader = row_loader(
+            encoders, reader, rows, request.batch_size, request.workers, request.on_error, request.draft
+        )
         trainer.predict(embedder, loader, return_predictions=False)
         console.print(describe_speed(embedder.seconds, len(rows)))
     store.flush()

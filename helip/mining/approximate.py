@@ -1,15 +1,15 @@
 # pyright: strict, reportUnknownMemberType=false
 """Approximate search: targets meet only the members of the cells nearest to their own.
 
-Within those cells the product of both cosines ranks, with every rule, and `rescore` decides. A true hard pair is missed
-if its cell is not looked at, so one exact search of some hundred probe rows tells the recall of *every* number of cells
-at once, and of every number of strays. The least work whose confidence interval lies above `min_recall` is taken, and
-the finished index is measured on the same rows.
+Within those cells the search ranks by the product of both cosines, under all rules, and `rescore` decides. It misses a
+true hard pair only if it does not look at the pair's cell. So one exact search of some hundred probe rows gives the
+recall for *every* number of cells and of strays at once. The search does the least work whose confidence interval lies
+above `min_recall`, and measures the finished index on the same rows.
 
-Unlike the exact search this one trusts the order of its low-precision scores, but for a few places: the proof of a
-margin would double the candidates to rescore on dense synthetic clusters (118 instead of 61 for 50). A matrix product
-may round differently for other shapes, so a cell is always searched whole, by one thread: the result does not depend on
-ranks, threads or interruptions.
+Unlike the exact search this one trusts the order of its low-precision scores and keeps a few places more. A proof would
+double the candidates to rescore on dense synthetic clusters (118 instead of 61 for 50). Matrix products of other shapes
+may round differently, so one thread always searches a whole cell: the result does not depend on ranks, threads or
+interruptions.
 
 Legend: N rows, n cells, R probed rows.
 """
@@ -30,7 +30,7 @@ from helip.mining.sweep import CANDIDATES, FEEDERS, TARGETS, Block, Tick, cuts, 
 from helip.mining.vectors import Pairs, on_device
 from helip.mining.workers import Workers, feeding
 
-BLOCK = 8192  # candidates met at once: most targets then meet all of theirs at once, and no threshold is moved twice
+BLOCK = 8192  # candidates in a product: most targets then have one block, and their thresholds are set once
 SLACK = 2  # candidates kept beyond K, and ties of bfloat16: recall within the cells 0.9999 on real pairs, measured
 TOGETHER = 1024  # strays searched at once
 STRAYS = (0.0, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)  # shares of the rows that are tried

@@ -1,7 +1,7 @@
-"""Unfinished searches on disk: one file per block of targets, so that what is finished is never computed again.
+"""Unfinished searches on disk: one file per block of targets, so that a finished block is never searched again.
 
-A plan, written once, fixes how rows are cut into blocks and which backend searches them; any number of ranks may then
-do any of the blocks, be killed and come back. A block's file appears whole or not at all.
+A plan, written once, fixes the blocks and the backend. Any number of ranks may then search any blocks, be killed and
+start again. A block's file is written atomically.
 
 Legend: N rows, B rows of a block, K partners.
 """

@@ -12,7 +12,7 @@ import torch
 from helip.mining.bounds import ABSENT, ULP_FLOAT32, lacks_errors, lower_bound
 from helip.mining.crowds import Crowds
 from helip.mining.flat import Flat, Limits, Marked
-from helip.mining.scan import above, kth_largest
+from helip.mining.scan import Room, above, kth_largest
 from helip.mining.scores import first_threshold, lower_scores, upper_scores
 from helip.mining.settings import SCORES, Rules, SearchSettings
 from helip.mining.vectors import Pairs
@@ -58,6 +58,7 @@ class Candidates:
         self.overflowed = torch.zeros(self.count, dtype=torch.bool, device=device)
         nothing = torch.empty(0, dtype=torch.int32, device=device)
         self._parts = [Flat(nothing, nothing, nothing.float(), nothing.float())]
+        self._room = Room()
         self._next, self._started, self._ordered = 0.0, False, single
 
     def add(
@@ -79,31 +80,38 @@ class Candidates:
             gap: image and text, (S,) float32, see `bounds.as_targets`.
             worst: image and text, largest rounding error of the candidates.
         """
-        inside = ((own >= 0) & (own < len(columns))).nonzero()[:, 0]
-        for values in upper:
-            values[inside, own[inside]] = ABSENT
-        score = upper_scores(self.settings, self.ulp, *upper)
-        if not self._started and score.shape[1] >= self.keep:
+        inside = (own >= 0) & (own < len(columns))
+        at = torch.arange(len(own), device=self.device), own.clamp(0, len(columns) - 1)
+        for values in upper:  # a list of those inside would have to be waited for on a GPU
+            values[at] = torch.where(inside, ABSENT, values[at])
+        first = not self._started and len(columns) >= self.keep
+        room = self._room.like(upper[0], upper[0].shape)
+        score = upper_scores(self.settings, self.ulp, *upper, room, signs=first)
+        if first:
             same = self._grouped(self.rows[part, None], columns[None, :])
             how = self.settings, self.ulp, self.keep, self.proven
-            first = first_threshold(*how, score, upper, gap, worst, same)
-            self.threshold[part] = torch.maximum(self.threshold[part], first)
-        target, column = above(score, self.threshold[part] / self._margin(self.ulp))
+            least = first_threshold(*how, score, upper, gap, worst, same)
+            self.threshold[part] = torch.maximum(self.threshold[part], least)
+        stored = 1 - (1 if self.proven else 3) * self.ulp  # a product is rounded once more where it is stored
+        target, column = above(score, self.threshold[part] * (stored / self._margin(self.ulp)))
         if self.single and len(target) <= 8 * self.keep * (part.stop - part.start):
             none = torch.empty(0, device=self.device)  # thresholds will not move, so that bounds are of no more use
             self._parts.append(Flat((target + part.start).int(), columns[column].int(), none, none))
             return
-        bounds = [x[target, column].float() for x in upper]
+        place = target * score.shape[1] + column  # one index is faster than two
+        bounds = [x.reshape(-1)[place].float() for x in upper]
         flat = self._bounded(part, columns, target, column, bounds, gap, worst, self.ulp)
-        if (surplus := flat.upper < 0).any():
-            flat = flat.pick(~surplus)
-        flat = self._cut(part, flat)
+        many = 8 * self.keep * (part.stop - part.start)
+        if self.single or len(target) > many or self.device.type == "cpu":
+            flat = self._without_surplus(flat)
+            if len(flat.target) > many:  # targets with too many are given up before they fill the memory
+                flat = self._without_crowds(flat)
         if self.single:
             flat = Flat(flat.target, flat.column, flat.lower[:0], flat.upper[:0])
         self._parts.append(flat)
 
     def limits(self, part: slice, gap: list[torch.Tensor], worst: list[float]) -> Limits:
-        """What a fused pass drops by: of targets that have met a crowd near-duplicates and copies as well."""
+        """The limits of a fused pass; for targets that have met a crowd also those of near-duplicates and copies."""
         low_image, low_text = (max(low, 0.0) * (1 - 2 * ULP_FLOAT32) for low in self.settings.lows)
         add = [  # what the products lack where they leave out the columns of the errors
             (1 + g) * w * (1 + 1e-6) + g if lacks_errors(width) else torch.zeros_like(g)
@@ -139,20 +147,20 @@ class Candidates:
             self._overflow(over)
         bounds = [found.image, found.text]
         flat = self._bounded(part, columns, found.target, found.column, bounds, gap, worst, ULP_FLOAT32)
-        self._parts.append(
-            flat
-        )  # what is surplus leaves it when thresholds rise, and nothing waits for the device here
+        self._parts.append(flat)  # what is surplus leaves when thresholds rise: nothing waits for the device here
 
     def tighten(self, seen: float) -> None:
         """Raise thresholds and drop what falls below; to be called after each block with the candidates seen so far.
 
-        That costs as much as a block of candidates, and a threshold falls behind only by the factor that the number of
-        candidates seen has grown by: once per doubling is enough.
+        It runs once per doubling of the candidates seen: it costs as much as a block, and a threshold changes little
+        in between.
         """
         self._started = True
         if seen < self._next:
             return
         self._next = 2 * seen
+        if self.device.type != "cpu":
+            self._parts, self._ordered = [self._without_surplus(Flat.join(self._parts))], False
         flat = self._sorted()
         table = flat.table(flat.lower, self.count, 0.0)
         if table.shape[1] >= self.keep:
@@ -176,10 +184,12 @@ class Candidates:
         table = flat.table(flat.column.long(), self.count, -1)
         return table.cpu().numpy(), np.flatnonzero(self.overflowed.cpu().numpy())
 
-    @staticmethod
-    def _margin(ulp: float) -> float:
-        """Of a bound of a product, rounded three times."""
-        return (1 + ulp) ** 4
+    def _margin(self, ulp: float) -> float:
+        """How far a float32 product of two rounded bounds may be below that of the bounds, as a factor.
+
+        Where nothing is proven this margin is all that stands for the rounding of the rows, and is wider.
+        """
+        return (1 + ulp) ** (2 if self.proven else 4) * (1 + 4 * ULP_FLOAT32)
 
     def _bounded(
         self,
@@ -204,9 +214,11 @@ class Candidates:
         if rules:
             best = best.masked_fill_(self.crowds.surplus(place, torch.stack(rules).any(dim=0)), -1.0)
         lower = lower_scores(self.settings, ulp, self.proven, upper, low if self.proven else upper, same)
+        out = upper[0] <= 0 if arm == "joint" else None  # two negative bounds have a positive product
         if self.partner is not None:
-            absent = ~self.partner[rows]
-            best, lower = best.masked_fill_(absent, -1.0), lower.masked_fill(absent, 0.0)
+            out = ~self.partner[rows] if out is None else out.logical_or_(~self.partner[rows])
+        if out is not None:
+            best, lower = best.masked_fill_(out, -1.0), lower.masked_fill(out, 0.0)
         return Flat(place, rows.int(), lower, best)
 
     def _grouped(self, target: torch.Tensor, column: torch.Tensor) -> torch.Tensor | None:
@@ -218,11 +230,10 @@ class Candidates:
         together = cast(list[torch.Tensor], torch.broadcast_tensors(*same))
         return torch.stack(together).any(dim=0)
 
-    def _cut(self, part: slice, flat: Flat) -> Flat:
-        """Give up targets with too many candidates in one block, before they fill the memory."""
-        if len(flat.target) <= 8 * self.keep * (part.stop - part.start):
-            return flat
-        return self._without_crowds(flat)
+    @staticmethod
+    def _without_surplus(flat: Flat) -> Flat:
+        surplus = flat.upper < 0
+        return flat.pick(~surplus) if surplus.any() else flat
 
     def _overflow(self, over: torch.Tensor) -> None:
         self.overflowed |= over

@@ -6,9 +6,9 @@ pairs in nearly the order of their product. Rows are then sorted by cell, so tha
 targets of a cell meet all members of the nearest cells in one matrix product. faiss's own scan of an inverted file
 takes one query at a time.
 
-Some rows fit no cell, such as the image of one cluster with a caption of another. Where 1.3 % of the rows were such
-strays, 4 cells reached recall 0.99 with their own search and 74 did without (clustered synthetic pairs). So the rows
-farthest from their centre meet everyone; how many is chosen together with the number of cells.
+Some rows fit no cell, such as an image of one cluster with a caption of another. With 1.3 % of such strays, recall 0.99
+needed 4 cells where strays were searched against all rows, and 74 where they were not (clustered synthetic pairs). So
+the rows farthest from their centre meet all rows; their number is chosen together with the number of cells.
 
 Legend: N rows, M valid ones, n cells, d width of the clustered vectors.
 """

@@ -1,9 +1,9 @@
 # pyright: strict, reportUnknownMemberType=false
 """Crowds of copies: a placeholder picture under thousands of captions, one caption under thousands of pictures.
 
-To each other the rows of a crowd have a higher score than any hard pair, and all of them are forbidden. A search that
-carries them to the end runs out of room on every row of the crowd. So a target keeps the first few candidates that a
-rule surely forbids, which is what the statistics count, and passes the others by.
+The rows of a crowd have higher scores with each other than with any hard pair, and the rules forbid all those pairs. A
+search that kept them would run out of room on every row of the crowd. So a target keeps only the first few candidates
+that a rule surely forbids, which the statistics count, and drops the others.
 
 Legend: T targets, F kept candidates of one block in a flat list.
 """

@@ -1,8 +1,8 @@
 # pyright: strict, reportUnknownMemberType=false
 """One partner of each content: of rows whose image and caption are the same bytes only the lowest is a candidate.
 
-Copies of a pair have the same scores to every target, so they would fill its list side by side. Which row stands for
-its copies does not depend on the target, except for that row itself: it may have the next one as a partner.
+Copies of a pair have the same score with every target, so they would fill its list side by side. The lowest row is the
+candidate for all its copies, whatever the target; only that row itself may have the next copy as a partner.
 
 Legend: N rows, T targets, K partners.
 """

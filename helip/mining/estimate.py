@@ -1,13 +1,17 @@
-"""The pre-flight line: what a mining will cost, from measured rates of this machine, before it starts."""
+"""What a search will cost, from measured rates of this machine, and the backend that `auto` chooses by it."""
 
 import time
+from math import floor, log2
 
 import torch
 
 from helip.mining.exact import fast_dtype, full_sums
+from helip.mining.settings import SearchSettings
 
 ASSUMED_WIDTH = 1152  # d_I + d_T of DINOv2 ViT-S and mpnet, before the encoders are loaded; the line says "about"
 SHARE = 0.6  # of bare products that a search reaches: 0.59 of 37,490 pairs on two cores; on a GPU not timed
+EXACT_ON_CPU = 2e15  # floating point operations: about 20 minutes to an hour on two to four server cores with bfloat16
+GPU_SECONDS = 1200
 
 
 def describe_cost(
@@ -51,3 +55,25 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / scale:.3g} {unit}"
     return f"{seconds / 3600:.3g} h"
+
+
+def choose(settings: SearchSettings, count: int, width: int, rate: float | None) -> tuple[str, str]:
+    """Backend and the reason for it.
+
+    `auto` goes by the number of operations on a CPU, so that equal settings give one index. Rates of GPUs differ
+    thirtyfold, so there it goes by what this card does in 20 minutes, in powers of two.
+
+    Args:
+        settings: `backend` other than "auto" is taken as it is.
+        count: valid rows.
+        width: d_I + d_T.
+        rate: floating point operations per second of bare products on a GPU, see `gemm_rate`; None on a CPU.
+    """
+    if settings.backend != "auto":
+        return settings.backend, f"search.backend={settings.backend}"
+    operations = 2.0 * count * count * width
+    limit = EXACT_ON_CPU if rate is None else GPU_SECONDS * 2.0 ** floor(log2(SHARE * rate))
+    small = operations <= limit
+    sign, backend = ("at most", "exact") if small else ("more than", "approximate")
+    where = "a CPU" if rate is None else "this GPU"
+    return backend, f"{count:,} rows of width {width} are {operations:.2g} operations, {sign} {limit:.0e} for {where}"

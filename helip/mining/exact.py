@@ -1,10 +1,10 @@
 # pyright: strict, reportUnknownMemberType=false
-"""Exact search: every pair is looked at once, in blocks, and only what may belong to the answer is looked at twice.
+"""Exact search: a low-precision pass over all pairs, block by block, then float64 for the few that may be hard pairs.
 
-A low-precision pass gives an upper bound of every score (see bounds). Each target keeps a running threshold, the K-th
-largest *lower* bound so far; a candidate whose upper bound is below it cannot be among the best K and is dropped where
-it stands. The kept ones, half as many again as K, go to `rescore`, whose float64 values alone decide. Memory is
-bounded by the block, not by N.
+The first pass gives an upper bound of every score (see bounds). Each target keeps a running threshold, the K-th largest
+*lower* bound so far. A candidate whose upper bound is below the threshold cannot be among the best K and is dropped.
+`rescore` computes the others, about 1.5 K a target, in float64; only these values decide. Memory is bounded by the
+block, not by N.
 
 Legend: N rows, T targets.
 """

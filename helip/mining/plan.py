@@ -1,4 +1,4 @@
-"""What is decided once for all ranks and for every restart: the backend, its cells, how many of them are looked at."""
+"""The decisions that all ranks and restarts share: the backend, its cells, and how many of them a target meets."""
 
 import json
 from collections.abc import Callable
@@ -16,8 +16,7 @@ from helip.errors import HelipError
 from helip.mining.approximate import MOST, ApproximateSearch, Work, choose_work
 from helip.mining.bounds import RowSource
 from helip.mining.cells import Cells, build_cells
-from helip.mining.choose import choose
-from helip.mining.estimate import gemm_rate
+from helip.mining.estimate import choose, gemm_rate
 from helip.mining.exact import ExactSearch, fast_dtype
 from helip.mining.pool import PoolSearch
 from helip.mining.probe import interval, overlap, probe_rows
@@ -26,9 +25,9 @@ from helip.mining.settings import BACKENDS, SearchSettings
 from helip.mining.sweep import Tick
 from helip.mining.vectors import Pairs
 
-# There must be nearly as many cells as there are clusters in the data, which nobody knows. Of 200,000 pairs in 2,000
-# clusters recall 0.99 took 73 % of all pairs with sqrt(N) cells and 0.1 % with 4 sqrt(N); in 500 clusters 0.3 % with
-# both. Fewer cells mean larger matrix products and less to cluster.
+# The cells should be about as many as the clusters of the data, whose number is unknown. For recall 0.99 on 200,000
+# pairs in 2,000 clusters a search looked at 73 % of all pairs with sqrt(N) cells and at 0.1 % with 4 sqrt(N); in 500
+# clusters at 0.3 % with both. Fewer cells give larger matrix products and take less clustering.
 SIZES = (1, 4)  # numbers of cells that are tried, in sqrt(N)
 ENOUGH = 0.03  # share of all pairs with which the first is good enough
 Plan = dict[str, Any]
@@ -61,10 +60,10 @@ class Search(Protocol):
 
 
 def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str) -> RowSource | None:
-    """Write plan.json, and for shortcuts what they need, into the folder of partial results; nothing if it is there.
+    """Write plan.json, and the files that a shortcut needs, into the folder of partial results, unless it is there.
 
     Returns:
-        The rounded rows, if the plan took any, so that they need not be made again.
+        The rounded rows, if the plan made them: the search can use them again.
     """
     path = folder / "plan.json"
     if path.is_file():

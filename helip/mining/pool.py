@@ -1,8 +1,7 @@
 # pyright: strict, reportUnknownMemberType=false
 """FastHPM (arXiv 2305.05208): candidates are a uniform random pool of m rows instead of all N, at m / N of the cost.
 
-What it saves it loses: of the true hard pairs about m / N are in the pool. It remains the cheapest way to *some* hard
-pairs.
+The pool holds only about m / N of the true hard pairs. It is the cheapest way to *some* hard pairs.
 
 Legend: N rows, m rows of a pool, T targets.
 """

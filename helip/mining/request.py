@@ -1,4 +1,4 @@
-"""What is asked of a mining, and the names that its artefacts get from that."""
+"""The settings of one mining run, and the folders of its artefacts, which are named after them."""
 
 from dataclasses import dataclass
 from pathlib import Path

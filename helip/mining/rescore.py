@@ -1,9 +1,9 @@
 # pyright: strict, reportUnknownMemberType=false
 """The one place where thresholds, order and ties are decided.
 
-Whatever a backend proposes, and in whatever precision, its candidates come here: float64 cosines of the embeddings as
-they are given (see folding), the rules on those float64 values, order by falling float64 score and then by the
-lower row. Only what is stored is float32: neighbours whose float32 scores are equal keep their float64 order.
+All backends send their candidates here, in whatever precision they found them. This module takes float64 cosines of the
+embeddings as given (see stable_dot), applies the rules to these values, and sorts by falling float64 score, then by
+row. The stored scores are float32: partners whose float32 scores are equal keep their float64 order.
 
 Legend: B targets, C candidates of each (-1 padded), P (target, candidate) pairs in a flat list, K partners kept.
 """

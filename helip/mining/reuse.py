@@ -1,8 +1,8 @@
-"""Stricter rules applied to an index that exists, without searching again where the stored lists allow it.
+"""Applies stricter rules to an index that exists; only rows whose stored lists are too short are searched again.
 
-A stored list is the head of a row's ranking. Taking out what breaks a stricter rule leaves the head of the stricter
-ranking, so a row needs a search only if its stored list was full and too little of it is left. A looser rule would let
-in pairs that were never stored, so it is refused.
+A stored list is the head of a row's ranking. Without the pairs that a stricter rule forbids it is the head of the
+stricter ranking. So a row needs a search only if its stored list was full and fewer than K pairs are left. A looser
+rule would admit pairs that were never stored, so it is refused.
 
 Legend: N rows, K stored partners of each, R rows looked at together.
 """
@@ -55,8 +55,9 @@ def reuse(
         progress: show a bar on stderr while they are searched.
 
     Returns:
-        The new index. Its statistics say what each rule removed from the stored lists (`removed_from_stored`), how many
-        rows ran short although their list was full (`rows_searched`), and that only they were searched.
+        The new index. Its statistics give the pairs that each rule removed from the stored lists
+        (`removed_from_stored`) and the rows that were searched again because their full list ran short
+        (`rows_searched`).
 
     Raises:
         HelipError: a rule is looser than the index's, with the reason, or the index is of other rows.

@@ -8,6 +8,7 @@ and nonzero on bfloat16 0.85 s; integer comparison in numpy and nonzero over 8 f
 import numpy as np
 import torch
 
+PARTITIONED = 512  # numbers of 32 bits; of longer rows numpy's partition takes 10 times as long as its sort
 INTEGER = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
 
 
@@ -21,15 +22,16 @@ def above(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torc
     Returns:
         (F,) int64 row and (F,) int64 column, in row-major order.
     """
+    least = _rounded_up(limit, values.dtype)  # compared in their own type: no float32 copy of them all
     if values.is_cuda or values.shape[1] % 8:
-        flags = values >= _rounded_up(limit, values.dtype)[:, None]  # in their own type: no float32 copy of them all
+        flags = values >= least[:, None]
         flags &= values > 0
         row, column = flags.nonzero(as_tuple=True)
         return row, column
     # For numbers that are not negative the order of IEEE floats is the order of their bits; negative ones are negative
     # integers.
     bits = INTEGER[values.dtype]
-    floor = np.maximum(_rounded_down(limit, values.dtype).view(bits).numpy(), 1)
+    floor = np.maximum(least.view(bits).numpy(), 1)
     flags = np.greater_equal(values.view(bits).numpy(), floor[:, None])
     row, eight = torch.from_numpy(flags.view(np.int64)).nonzero(as_tuple=True)
     which, offset = torch.from_numpy(flags).view(len(flags), -1, 8)[row, eight].nonzero(as_tuple=True)
@@ -71,9 +73,39 @@ def kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
     """(T, C) bfloat16 or float32, none negative -> (T,) the k-th largest of each row, k <= C."""
     if values.is_cuda:
         return values.topk(k, dim=1, sorted=False).values.amin(dim=1)
-    place = values.shape[1] - k
-    bits = np.partition(values.view(INTEGER[values.dtype]).numpy(), place, axis=1)[:, place]
-    return torch.from_numpy(bits.copy()).view(values.dtype)
+    bits, place = values.view(INTEGER[values.dtype]).numpy(), values.shape[1] - k
+    sort = bits.itemsize == 4 and bits.shape[1] > PARTITIONED
+    ordered = np.sort(bits, axis=1) if sort else np.partition(bits, place, axis=1)
+    return torch.from_numpy(ordered[:, place].copy()).view(values.dtype)
+
+
+def nearly_kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
+    """As `kth_largest`, or on the CPU a little less: the k-th largest of the maxima of a few numbers each.
+
+    It is never above that of all numbers. Measured on 1024 x 2048 bfloat16, k = 50: 0.5 ms instead of 7.
+    """
+    if not values.is_cuda:
+        bits = values.view(INTEGER[values.dtype]).numpy()
+        while (half := bits.shape[1] // 2) >= 4 * k and bits.shape[1] > PARTITIONED:
+            bits = np.maximum(bits[:, :half], bits[:, half : 2 * half])
+        values = torch.from_numpy(bits).view(values.dtype)
+    return kth_largest(values, k)
+
+
+class Room:
+    """Memory of a CPU that is used again; on a GPU torch itself keeps what is freed.
+
+    The operating system maps fresh memory page by page: 2 ms for 1024 x 2048 bfloat16, which a product fills in 0.4 ms.
+    """
+
+    def __init__(self) -> None:
+        self._kept: torch.Tensor | None = None
+
+    def like(self, values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Uninitialised, of this shape, and of the dtype and device of `values`."""
+        if values.is_cuda or self._kept is None or self._kept.shape != shape:
+            self._kept = None if values.is_cuda else values.new_empty(shape)
+        return values.new_empty(shape) if self._kept is None else self._kept
 
 
 def order_of(target: torch.Tensor, count: int) -> torch.Tensor:

@@ -3,21 +3,28 @@
 
 import torch
 
-from helip.mining.scan import drop_below, kth_largest, zero_above
+from helip.mining.scan import drop_below, kth_largest, nearly_kth_largest, zero_above
 from helip.mining.settings import SearchSettings
 
 
-def upper_scores(settings: SearchSettings, ulp: float, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or under its minimum."""
+def upper_scores(
+    settings: SearchSettings, ulp: float, image: torch.Tensor, text: torch.Tensor, out: torch.Tensor, signs: bool = True
+) -> torch.Tensor:
+    """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or under its minimum.
+
+    Without `signs` the product of two negative bounds may stay: where only the few pairs above a threshold are looked
+    at, testing those is cheaper than one more pass over all. A product is written to `out`, of the same shape.
+    """
     least = [max(low, 0.0) * (1 - 2 * ulp) for low in settings.lows]
     if settings.score != "joint":
         values, low = (image, least[0]) if settings.score == "image" else (text, least[1])
         drop_below(values, low)
         return values
-    drop_below(image, least[0])
+    if signs or least[0] > 0:
+        drop_below(image, least[0])
     if least[1] > 0:  # else a negative text bound makes the product negative, which is enough
         drop_below(text, least[1])
-    return image * text
+    return torch.mul(image, text, out=out)
 
 
 def first_threshold(
@@ -34,7 +41,8 @@ def first_threshold(
     """(S,) lower bound of the K-th best score, from upper bounds alone, which is cheaper than from lower ones.
 
     With P = x y the product of two upper bounds and g the gap of each to its lower bound, the lower product is at
-    least P - g_y x - g_x y, and for 0 <= x, y <= 1 that is least where one of them is 1 (the sum is convex in x).
+    least P - g_y x - g_x y, and for 0 <= x, y <= 1 that is least where one of them is 1 (the sum is convex in x). Three
+    roundings lie between P and what is stored of it.
     """
     allowed = score.clone()
     gaps = [2 * (g * (1 + 2 * ulp) + w * 1.01 * (1 + 8 * ulp)) for g, w in zip(gap, worst, strict=True)]
@@ -45,14 +53,14 @@ def first_threshold(
             zero_above(allowed, -values, -(low + float(g.max())) / (1 - 2 * ulp))
     if same is not None:
         allowed.masked_fill_(same, 0)
-    best = kth_largest(allowed, keep).float()
-    if not proven:
-        return best
+    if not proven:  # where the order of these scores decides, their rank must be true
+        return kth_largest(allowed, keep).float()
+    best = nearly_kth_largest(allowed, keep).float()
     if settings.score == "joint":
         lost = torch.maximum(gaps[0] + gaps[1] * best, gaps[1] + gaps[0] * best)
     else:
         lost = gaps[0 if settings.score == "image" else 1]
-    return (best * (1 - 8 * ulp) - 1.05 * lost).clamp_(min=0.0)
+    return (best * (1 - 4 * ulp) - 1.05 * lost).clamp_(min=0.0)
 
 
 def lower_scores(

@@ -14,19 +14,21 @@ from helip.mining.bounds import Rounded, as_targets, padded, ulp_of
 from helip.mining.candidates import Candidates
 from helip.mining.fused import can_fuse, fused_candidates, give_up
 from helip.mining.rescore import Ranked, rescore
+from helip.mining.scan import Room
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, free_memory
 
 STEP, LEAST_STEP = 1024, 256  # S
 FEEDERS = 4  # threads that keep a GPU busy while others of them rank what it found
 BLOCK = 2048  # C; two score blocks of S x C bfloat16 are 8 MB, within the caches of a core of a server
+FIRST = 2  # blocks whose columns make the thresholds
 # Of a GPU: S and C of a fused pass, and C of the first block, which makes the thresholds by plain products. That costs
 # some twenty times as much a pair: of 3 million pairs 3 % of the whole with 4,096 candidates, 20 % with 32,768.
 GPU_STEP, GPU_BLOCK, GPU_FIRST = 8192, 32768, 4096
 PLAIN_BYTES, FUSED_BYTES = 12, 1 << 16  # of memory at the peak: a pair of plain products, a target of a fused pass
 # The library that multiplies compiles a kernel for every new shape, which takes as long as ten small products.
 TARGETS, CANDIDATES = 64, 256  # rows are padded to multiples of these
-RESCORED = 1024  # targets whose kept candidates are rescored at once
+RESCORED = 2048  # targets whose kept candidates are rescored at once
 Tick = Callable[[int], None]
 
 
@@ -57,7 +59,7 @@ class Shape:
         targets: S at most.
         pairs: S C at most in plain products.
         candidates: C.
-        first: C of the first block; the next ones double up to C.
+        first: C of the first block; if it is smaller, the next ones double up to C.
     """
 
     targets: int
@@ -69,7 +71,7 @@ class Shape:
 def shape_on(device: torch.device) -> Shape:
     """What suits a device: caches of a CPU, the free memory of a GPU, of which its threads take half together."""
     if device.type == "cpu":
-        return Shape(STEP, STEP * BLOCK, BLOCK, BLOCK)
+        return Shape(STEP, STEP * BLOCK, BLOCK, FIRST * BLOCK)
     share = free_memory(device) // (2 * FEEDERS)
     pairs = max(LEAST_STEP * BLOCK, min(GPU_STEP * GPU_BLOCK, share // PLAIN_BYTES))
     return Shape(max(LEAST_STEP, min(GPU_STEP, share // FUSED_BYTES)), pairs, GPU_BLOCK, GPU_FIRST)
@@ -104,7 +106,7 @@ def sweep(
     """
     work = _Sweep(pairs, targets, own, settings, shape, single, slack)
     for block in blocks:
-        # the first block makes the thresholds, without which all would survive
+        # the first block makes the thresholds: without them all candidates would be kept
         fused = work.seen > 0 and can_fuse(work.found.device, work.dtype)
         step = work.shape.targets
         if not fused:  # S x C stays within the cache, or the memory of a GPU
@@ -144,6 +146,7 @@ class _Sweep:
         full_sums(device)
         self.found = Candidates(targets, pairs, settings, ulp_of(self.dtype), device, single, slack)
         self.shape, self.seen = shape, 0
+        self._rooms = [Room() for _ in self.sides]
 
     def meet(self, part: slice, block: Block, fused: bool) -> None:
         """Let S targets meet a block; half of them at a time where memory is short."""
@@ -180,8 +183,10 @@ class _Sweep:
         """By matrix products."""
         gap = [side[1][part] for side in self.sides]
         padded_part = slice(part.start, -(-part.stop // TARGETS) * TARGETS)
-        upper = [own[padded_part] @ side.values.T for (own, _), side in zip(self.sides, block.sides, strict=True)]
-        upper = [values[: part.stop - part.start] for values in upper]
+        upper: list[torch.Tensor] = []
+        for (own, _), side, room in zip(self.sides, block.sides, self._rooms, strict=True):
+            out = room.like(own, (padded_part.stop - padded_part.start, len(side.values)))
+            upper.append(torch.mm(own[padded_part], side.values.T, out=out)[: part.stop - part.start])
         self.found.add(part, block.rows, block.own[part], upper, gap, block.worst)
 
 

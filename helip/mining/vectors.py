@@ -1,5 +1,5 @@
 # pyright: strict, reportUnknownMemberType=false
-"""The embeddings of a search: checked, never copied, never requantised.
+"""The embeddings of a search: checked and measured, read in place, in their own precision.
 
 Legend: N rows, d width of one modality.
 """

@@ -1,7 +1,8 @@
-"""An index held against the embeddings that it was mined from: its form everywhere, its content on a sample of rows.
+"""Checks an index against the embeddings that it was mined from: the form of all rows, the content of a sample.
 
-The sample is recomputed by brute force in float64, from the definition (helip/mining/reference.py) and with none of the
+The sample is computed again by brute force in float64, from the definition (helip/mining/reference.py), without the
 search's own code.
+
 Legend: N rows, K stored partners, T targets of the sample, R rows looked at together.
 """
 

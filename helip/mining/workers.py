@@ -1,9 +1,8 @@
 """One thread per core, each with single-threaded arithmetic.
 
-OpenMP splits every operation and waits for the slowest core after each. That is fine on an idle machine, and a disaster
-on a shared one: with three other processes on two cores the same search took 12 times as long. Threads that share
-nothing but the embeddings wait for each other once per unit of work; numpy and torch release the interpreter's lock
-while they compute.
+OpenMP splits every operation and waits for the slowest core after each. That is slow on a shared machine: beside three
+other processes on two cores the same search took 12 times as long. Our threads share only the embeddings and wait for
+each other once per unit of work. numpy and torch release the interpreter's lock while they compute.
 """
 
 from collections.abc import Callable, Generator, Iterable

@@ -18,9 +18,9 @@ from helip.errors import HelipError
 from helip.mining.distinct import pair_ids
 from helip.mining.estimate import describe_cost
 from helip.mining.miner import mine
-from helip.mining.quantiles import HEADERS, similarity_quantiles
 from helip.mining.request import CONTENT, EMBEDDED, Mined, MiningRequest, Rows
 from helip.mining.reuse import reuse
+from helip.mining.statistics import HEADERS, similarity_quantiles
 from helip.mining.vectors import GROUPS
 from helip.programs.find import find_hard_pairs, nothing_fits
 from helip.ranks import artefact_lock, barrier

@@ -90,15 +90,18 @@ def _embedding(settings: SharedSettings) -> EmbeddingRequest | Precomputed:
         "encoders": weights,
         "caption": caption if isinstance(caption, str) else list(caption),
         "precision": settings.trainer.resolved_precision,
-    }
+    } | ({"draft": True} if data.embed_draft else {})
     return EmbeddingRequest(
         name=encoders.name,
-        identity=without_environment(identity | _left_out(data.captions)),
+        identity=without_environment(
+            identity | _left_out(data.captions) | ({"draft": True} if data.embed_draft else {})
+        ),
         create=lambda: _encoders(settings),
         caption=data.captions,
         on_error=data.on_error,
         batch_size=data.embed_batch_size,
         workers=data.workers,
+        draft=data.embed_draft,
     )
 
 

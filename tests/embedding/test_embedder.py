@@ -1,11 +1,15 @@
 """The embedding pass: every row once, where it belongs, unreadable ones named."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from helip.artifacts.embeddings import GOOD, UNREADABLE, EmbeddingStore
@@ -13,9 +17,12 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader
 from helip.data.transforms import decode_image
 from helip.embedding.embedder import Embedder, PictureEmbedder, row_loader
+from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders
 from helip.errors import HelipError
-from tests.embedding.fakes import fake_encoders
+from tests.embedding.fakes import Bytes, Colours, fake_encoders
+from tests.pretend import pretend_gpu
 from tests.samples import sample, write_shards, write_tar
+from tests.training.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +89,45 @@ def test_pictures_go_to_their_positions(trainer: pl.Trainer) -> None:
     loader = DataLoader(TensorDataset(pictures, positions), 3)
     trainer.predict(PictureEmbedder(encoder, into), loader, return_predictions=False)
     assert torch.allclose(torch.tensor(into)[positions], encoder(pictures))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_towers_on_a_gpu_take_their_batches_there(index: ShardIndex, tmp_path: Path, monkeypatch) -> None:
+    model = tiny_model(tmp_path).eval()
+    transform: Any = open_clip.image_transform(32, is_train=False)
+    text = ClipTextEncoder(model, lambda captions: torch.tensor([[len(c) % 60 + 1] * 8 for c in captions]))
+    encoders = Encoders("tiny", ClipImageEncoder(model, transform), text)
+    stores = [EmbeddingStore.create(tmp_path / name, len(index), 32, 32, {}) for name in ("cpu", "gpu")]
+    batch = next(iter(row_loader(encoders, SampleReader(index), np.arange(6), 6, 0, "skip")))
+    with torch.no_grad():
+        Embedder(encoders, stores[0]).predict_step(batch)
+        with pretend_gpu(monkeypatch):
+            embedder = Embedder(encoders, stores[1]).to("cuda")
+            embedder.predict_step(embedder.transfer_batch_to_device(batch, torch.device("cuda"), 0))
+    for name in ("image", "text"):
+        cpu, gpu = (np.asarray(getattr(store, name)[:6]) for store in stores)
+        np.testing.assert_allclose(gpu, cpu, atol=1e-5)
+        assert np.abs(cpu).sum(1).all()
+
+
+def test_a_draft_shrinks_large_jpegs_and_nothing_else(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (8, 10, 3), np.uint8)
+    large, small = (Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC) for size in ((500, 400), (60, 50)))
+    samples = [(str(n), sample(n, jpg=jpeg(image))) for n, image in enumerate((large, small))]
+    reader = SampleReader(ShardIndex.build([write_tar(tmp_path / "00000.tar", samples)]))
+    transform: Any = open_clip.image_transform(32, is_train=False)
+    encoders = Encoders("tiny", Colours(), Bytes())
+    encoders.image.transform = transform
+    plain, draft = (
+        next(iter(row_loader(encoders, reader, np.arange(2), 2, 0, "fail", draft)))["image"].int()
+        for draft in (False, True)
+    )
+    assert reader.read(0).image and decode_image(reader.read(0).image, 48).size == (63, 50)
+    assert 0 < (plain[0] - draft[0]).abs().float().mean() < 6
+    assert torch.equal(plain[1], draft[1])
+
+
+def jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()

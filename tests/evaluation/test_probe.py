@@ -25,6 +25,7 @@ from helip.evaluation.probe import (
 from helip.evaluation.samples import values_of
 from helip.evaluation.suite import build_evaluators
 from tests.evaluation.wds import write_classification, write_retrieval
+from tests.pretend import pretend_gpu
 
 CLASSES, WIDTH = 7, 30
 
@@ -186,3 +187,11 @@ def test_one_class_cannot_be_probed():
 def test_a_fit_measures_with_its_bias():
     fit = Fit(np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 0.0]]), 1.0)  # the bias outweighs every feature
     assert values_of(fit.samples(np.eye(2), np.array([0, 1])))["top1"] == 0.5
+
+
+def test_a_probe_on_a_gpu_stays_there(rows, monkeypatch):
+    features, label = rows
+    cpu = fit_logistic(features, label, CLASSES, 1.0)
+    with pretend_gpu(monkeypatch):
+        gpu = fit_logistic(features, label, CLASSES, 1.0, "cuda", start=0.9 * cpu)
+    np.testing.assert_allclose(probabilities(gpu, features), probabilities(cpu, features), atol=1e-3)

@@ -32,7 +32,7 @@ def marked(one: tuple[int, str, str]) -> Any:
     return pytest.param(*one, marks=() if one in QUICK else pytest.mark.slow, id=f"sm_{one[0]}-{one[1]}-{one[2]}")
 
 
-@pytest.mark.parametrize(("capability", "dtype", "name"), map(marked, EVERY))
+@pytest.mark.parametrize(("capability", "dtype", "name"), [marked(one) for one in EVERY])
 def test_a_kernel_compiles_ahead_of_time(capability: int, dtype: str, name: str):
     from benchmarks.gpu.compiled import cases, compile_case, usage
 

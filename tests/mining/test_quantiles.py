@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from helip.mining.quantiles import PAIRS, SHARES, similarity_quantiles
 from helip.mining.settings import SearchSettings
+from helip.mining.statistics import PAIRS, SHARES, similarity_quantiles
 
 
 def test_quantiles_are_those_of_all_pairs() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from helip.mining import scan
-from helip.mining.scan import INTEGER, above, drop_below, kth_largest, order_of, zero_above
+from helip.mining.scan import INTEGER, above, drop_below, kth_largest, nearly_kth_largest, order_of, zero_above
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
@@ -91,6 +91,17 @@ def test_the_kth_largest(dtype, elsewhere) -> None:
     values = torch.rand(7, 40, generator=torch.Generator().manual_seed(1)).to(dtype)
     for k in (1, 7, 40):
         assert torch.equal(kth_largest(claim(values, elsewhere), k), values.sort(descending=True).values[:, k - 1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("width", [40, 600, 4097])
+def test_the_quick_kth_largest_is_never_too_large(dtype, width) -> None:
+    values = torch.rand(30, width, generator=torch.Generator().manual_seed(1)).to(dtype)
+    ranked = values.sort(descending=True).values
+    for k in (1, 7, 40):
+        found = nearly_kth_largest(values, k)
+        assert (found <= ranked[:, k - 1]).all() and (found >= ranked[:, min(2 * k, width) - 1]).all()
+        assert torch.equal(kth_largest(values, k), ranked[:, k - 1])
 
 
 @pytest.mark.parametrize("count", [9, 2**15, 40_000])

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.synthetic import clustered
 from helip.errors import HelipError
-from helip.mining.choose import choose
+from helip.mining.estimate import choose
 from helip.mining.miner import mine, mine_hard_pairs
 from helip.mining.pool import draw_pool
 from helip.mining.probe import interval, overlap

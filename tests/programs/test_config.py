@@ -97,6 +97,8 @@ def test_the_same_overrides_name_the_same_artefacts() -> None:
     assert requests[0].settings() == requests[1].settings()
     other = mining_request(settings("mine", *overrides, "search.depth=7"))
     assert other.settings() == requests[0].settings()  # neither topk nor depth names the artefact
+    drafted = mining_request(settings("mine", *overrides, "data.embed_draft=true"))
+    assert drafted.embedding.identity == {**requests[0].embedding.identity, "draft": True}
 
 
 def test_a_dataset_names_its_encoders_and_the_user_may_choose_others() -> None:
