@@ -1,8 +1,8 @@
 """What can be said of the GPU path: `compile` without a GPU, the stages of gpu.sh with one.
 
 python -m benchmarks.gpu compile                        # the kernels for every card, by the installed Triton
-python -m benchmarks.gpu compile --triton FOLDER        # and by another one, unpacked into FOLDER
-    bash benchmarks/gpu.sh                                  # all that a card can tell, in at most 8 minutes
+python -m benchmarks.gpu compile --triton FOLDER        # and by another one:
+    pip download triton==3.6.0 --no-deps && unzip -q triton-3.6.0-*.whl -d FOLDER
 bash benchmarks/gpu.sh                                  # all that a card can tell, in at most 8 minutes
 """
 
