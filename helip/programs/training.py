@@ -34,12 +34,13 @@ from helip.ranks import TrainerSpec
 from helip.training.anchor import Anchor
 from helip.training.checkpoint_callback import Checkpoints
 from helip.training.losses import HelipLoss
+from helip.training.metrics_log import MetricsLog
 from helip.training.module import HelipModule
 from helip.training.monitor import SpeedMonitor
 from helip.training.nan_guard import NanGuard
 from helip.training.optim import OptimSettings
 from helip.training.resume_guard import recorded
-from helip.training.run_files import CHECKPOINTS, MetricsLog, run_of, set_aside
+from helip.training.run_files import CHECKPOINTS, run_of, set_aside
 from helip.training.settings import PairSettings, TrainSettings
 from helip.typed import Leaf
 

@@ -3,7 +3,6 @@
 Legend: N rows, K pairs stored per row.
 """
 
-import csv
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from helip.artifacts.atomic import atomic_file
 from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.metrics_file import read_lines
 from helip.errors import HelipError
 from helip.report.captions import drawable
 from helip.report.contact_sheet import FAINT, GREY, INK, SCORES
@@ -123,7 +123,7 @@ def hubness(path: Path, index: HardPairIndex, title: str = "How often a row is c
 
 
 def read_metrics(file: Path) -> Columns:
-    """Steps and values of every column of a metrics.csv; empty cells are no points, a line cut off by a crash neither.
+    """Steps and values of every column of a metrics.csv; an empty cell is no point.
 
     Raises:
         HelipError: there is no such file.
@@ -131,15 +131,14 @@ def read_metrics(file: Path) -> Columns:
     if not file.is_file():
         raise HelipError(f"{file} does not exist: give the metrics.csv of a run with logger=csv.")
     columns: Columns = {}
-    with open(file, newline="", encoding="utf-8", errors="replace") as lines:
-        for line in csv.DictReader(lines):
-            for name, cell in line.items():
-                if cell and name and name not in ("step", "epoch"):
-                    with suppress(TypeError, ValueError):
-                        point = int(line["step"]), float(cell)
-                        steps, values = columns.setdefault(name, ([], []))
-                        steps.append(point[0])
-                        values.append(point[1])
+    for line in read_lines(file):
+        for name, cell in line.items():
+            if name not in ("step", "epoch"):
+                with suppress(KeyError, ValueError):
+                    point = int(line["step"]), float(cell)
+                    steps, values = columns.setdefault(name, ([], []))
+                    steps.append(point[0])
+                    values.append(point[1])
     return columns
 
 

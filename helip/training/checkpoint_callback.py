@@ -11,8 +11,9 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from helip.errors import HelipError
+from helip.training.metrics_log import MetricsLog
 from helip.training.nan_guard import check_finite
-from helip.training.run_files import MetricsLog, checkpoints_in
+from helip.training.run_files import checkpoints_in
 
 EXIT_SIGTERM = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
 
@@ -112,10 +113,9 @@ def log_ahead(trainer: pl.Trainer) -> None:
     """
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     if every and trainer.global_step % every == 0:
-        values = trainer._logger_connector.metrics["log"]
         for log in trainer.loggers:
             if isinstance(log, MetricsLog):
-                log.ahead(values, trainer.global_step - 1, trainer.current_epoch)
+                log.ahead(trainer.logged_metrics, trainer.global_step - 1, trainer.current_epoch)
 
 
 class Asked:

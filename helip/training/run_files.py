@@ -1,20 +1,14 @@
-"""The checkpoints and the log in a run folder: found again, gone on with, or moved out of the way."""
+"""The checkpoints of a run folder: find the newest good one, or move what an earlier training left out of the way."""
 
-import csv
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
-from pytorch_lightning.loggers import CSVLogger
 
 from helip.training.resume_guard import recorded
 
 CHECKPOINTS, LOG = "checkpoints", "metrics.csv"
-EARLIER_LOG = f"{LOG}.earlier"
-RESULTS = ("final.pt", "best.pt", "metrics.md", LOG, EARLIER_LOG)  # of a training, beside its checkpoints
+RESULTS = ("final.pt", "best.pt", "metrics.md", LOG)  # of a training, beside its checkpoints
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -89,49 +83,3 @@ def set_aside(run: Path, resume: Path | None) -> Path | None:
     for path in stale:
         os.replace(path, aside / path.name)
     return aside
-
-
-class MetricsLog(CSVLogger):
-    """metrics.csv in the run folder, on disk after every line: kill -9 takes none of them.
-
-    Lightning removes the file of an earlier process; `go_on` keeps its lines, also those of another run folder.
-    """
-
-    def __init__(self, run: Path) -> None:
-        super().__init__(run, name="", version="", flush_logs_every_n_steps=1)
-        self._path, self._earlier = run / LOG, run / EARLIER_LOG
-        self._ahead: tuple[int | None, set[str]] = None, set()
-
-    def ahead(self, metrics: Mapping[str, torch.Tensor], step: int, epoch: int) -> None:
-        """A step's line before Lightning logs it, whose own call then adds nothing."""
-        self.log_metrics({name: float(value) for name, value in metrics.items()} | {"epoch": epoch}, step)
-        self.save()
-        self._ahead = step, {*metrics, "epoch"}
-
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        if (step, set(metrics)) != self._ahead:
-            super().log_metrics(dict(metrics), step)
-
-    def go_on(self, step: int, run: Path) -> None:
-        """Begin with the lines of the earlier part of a run that is resumed after `step` optimizer steps.
-
-        Lines of a training step bear its number from 0, those of an evaluation the number of steps before it.
-
-        Args:
-            step: of the checkpoint.
-            run: folder of the earlier part; this one, or another whose file stays as it is.
-        """
-        if self._path.exists() and not self._earlier.exists():  # else a process was killed before it had copied them
-            self._path.rename(self._earlier)
-        source = next((path for path in (run / EARLIER_LOG, run / LOG) if path.is_file()), None)
-        if source is None:
-            return
-        with open(source, newline="", encoding="utf-8") as file:
-            lines = [{name: value for name, value in line.items() if name and value} for line in csv.DictReader(file)]
-        writer = self.experiment
-        for line in lines:
-            number = int(line.pop("step", step + 1))
-            if number < step or (number == step and not any(name.startswith("train/") for name in line)):
-                writer.metrics.append({**line, "step": number})
-        writer.save()
-        self._earlier.unlink(missing_ok=True)

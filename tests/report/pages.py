@@ -106,5 +106,5 @@ def make_run(folder: Path, seed: int = 0, score: str = "joint", hard_pairs: Path
     (folder / "results.json").write_text(json.dumps(results))
     lines = ["step,train/loss,test/t2i_recall@1"]
     lines += [f"{step},{5 / (1 + step) + rng.uniform(0, 0.1)},{0.12 if step % 10 == 9 else ''}" for step in range(30)]
-    (folder / "metrics.csv").write_text("\n".join([*lines, "30,nan,", "31,0.2"]))
+    (folder / "metrics.csv").write_text("\n".join([*lines, "30,nan,", "31,0.2\n"]))
     return folder

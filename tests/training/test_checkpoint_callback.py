@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 from helip.errors import HelipError
 from helip.training import checkpoint_callback
 from helip.training.checkpoint_callback import EXIT_SIGTERM, Checkpoints
-from helip.training.run_files import MetricsLog, checkpoints_in, newest_good
+from helip.training.metrics_log import MetricsLog
+from helip.training.run_files import checkpoints_in, newest_good
 from tests.training.tiny import Stream, fit, tiny_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:Be aware that when using")

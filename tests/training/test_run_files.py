@@ -3,10 +3,10 @@ import csv
 import pytest
 import torch
 
+from helip.artifacts.metrics_file import read_lines
+from helip.training.metrics_log import MetricsLog
 from helip.training.resume_guard import OURS
-from helip.training.run_files import MetricsLog, checkpoints_in, run_of, set_aside
-
-pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
+from helip.training.run_files import checkpoints_in, run_of, set_aside
 
 
 def fill(run, *names):
@@ -73,7 +73,6 @@ def test_the_log_goes_on_in_another_folder(tmp_path):
     first = MetricsLog(tmp_path / "old")
     for step in range(4):
         first.log_metrics({"train/loss": step / 10}, step)
-        first.save()
     before, checkpoint = lines(tmp_path / "old"), tmp_path / "old" / "checkpoints" / "step-000002.ckpt"
     MetricsLog(tmp_path / "new").go_on(2, run_of(checkpoint))
     assert lines(tmp_path / "new") == before[:2] and lines(tmp_path / "old") == before
@@ -83,9 +82,39 @@ def test_the_log_goes_on_in_another_folder(tmp_path):
     assert lines(tmp_path / "old") == before[:2] and lines(aside) == before
 
 
-def test_lines_survive_a_kill_between_two_writes(tmp_path):
-    MetricsLog(tmp_path).log_metrics({"train/loss": 0.0}, 0)
-    (tmp_path / "metrics.csv").rename(tmp_path / "metrics.csv.earlier")
-    (tmp_path / "metrics.csv").write_text("st")  # half a file
-    MetricsLog(tmp_path).go_on(1, tmp_path)
-    assert lines(tmp_path) == [(0, "0.0", None)]
+def test_half_a_line_at_the_end_is_no_line(tmp_path):
+    """As a kill or a full disk leaves it: its last number would read as a smaller one."""
+    log = MetricsLog(tmp_path)
+    for step in range(3):
+        log.log_metrics({"train/loss": 1.0625}, step)
+    file = tmp_path / "metrics.csv"
+    whole = file.read_text()
+    for cut in range(1, len("1.0625,2\n")):
+        file.write_text(whole[:-cut])
+        assert [line["step"] for line in read_lines(file)] == ["0", "1"], cut
+        again = MetricsLog(tmp_path)
+        again.go_on(3, tmp_path)
+        again.log_metrics({"train/loss": 1.0625}, 2)
+        assert file.read_text() == whole, cut
+    file.write_text(whole[:-1])
+    MetricsLog(tmp_path).log_metrics({"train/loss": 1.0625}, 2)  # a log that continues without go_on
+    assert file.read_text() == whole
+
+
+def test_a_new_column_keeps_the_lines(tmp_path, monkeypatch):
+    """Killed while the file is rewritten, the old one stands; a line without a column leaves it empty."""
+    log = MetricsLog(tmp_path)
+    log.log_metrics({"train/loss": torch.tensor(0.5)}, 0)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("os.replace", interrupted)
+        log.log_metrics({"val/recall": 0.25}, 1)
+    assert lines(tmp_path) == [(0, "0.5", None)]
+    log.log_metrics({"a name, with a comma": 1.0, "val/recall": 0.25}, 1)
+    log.log_metrics({"train/loss": 0.25}, 1)
+    assert lines(tmp_path) == [(0, "0.5", ""), (1, "", "0.25"), (1, "0.25", "")]
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[0] == '"a name, with a comma",step,train/loss,val/recall'
+    assert files(tmp_path) == ["metrics.csv"]
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
