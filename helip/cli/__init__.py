@@ -18,22 +18,22 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from helip.cli.places import CONF, ROOT, config_folder, register_resolvers
 from helip.cli.sentences import moved, sentence
+from helip.cli.sweeps import SweepTable, started_by_launcher
 from helip.environment import machine_sentence
 from helip.errors import HelipError
 from helip.overrides import readable
 
-__all__ = ["CONF", "ROOT", "NoteSweep", "config_folder", "launch", "register_resolvers", "sentence"]
+__all__ = ["CONF", "ROOT", "config_folder", "launch", "register_resolvers", "sentence"]
 Config = dict[str, Any]
 # What Lightning's launcher leaves in the environment of the process that starts the others.
 LAUNCHER_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-ONE_SENTENCE, RUN_FOLDER, SWEEP_FOLDER = "HELIP_ONE_SENTENCE", "HELIP_RUN_FOLDER", "HELIP_SWEEP_FOLDER"
+ONE_SENTENCE, RUN_FOLDER = "HELIP_ONE_SENTENCE", "HELIP_RUN_FOLDER"
 
 
 def launch(name: str, command: tuple[str, ...] = ()) -> None:
@@ -53,7 +53,7 @@ def launch(name: str, command: tuple[str, ...] = ()) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal or log that is not UTF-8 ends no run over a progress bar
     register_resolvers()
-    external = "LOCAL_RANK" in os.environ or "RANK" in os.environ
+    external = started_by_launcher()
     failed: list[str] = []
     task = _task(name, external, None if wants_traceback else failed, command)
     try:
@@ -74,8 +74,8 @@ def launch(name: str, command: tuple[str, ...] = ()) -> None:
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on from what is finished")
     finally:
-        complete = external or _print_sweep()
-    if failed or not complete:
+        SweepTable.print()  # of a multirun that ended before its last job
+    if failed:
         sys.exit(1)
 
 
@@ -87,49 +87,27 @@ def _without_folder() -> list[str]:
     return ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout"]
 
 
-class NoteSweep(Callback):
-    """Hydra tells its callbacks alone where a multirun goes; `launch` prints the table, however the jobs ended."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        os.environ[SWEEP_FOLDER] = str(Path(config.hydra.sweep.dir).absolute())
-
-
-def _print_sweep() -> bool:
-    """One table of a multirun's jobs; whether each has its results, or there is no multirun."""
-    sweep = os.environ.pop(SWEEP_FOLDER, None)
-    if sweep is None:
-        return True
-    from rich.console import Console
-
-    from helip.programs.multirun import describe_sweep
-
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
-    table, lines, complete = describe_sweep(Path(sweep))
-    if table.lines:
-        console.print(table.rich())
-    for line in lines:
-        console.print(line)
-    return complete
-
-
 def _task(
     name: str, external: bool, failed: list[str] | None, command: tuple[str, ...]
-) -> Callable[[DictConfig], None]:
-    """One job. Its error is printed and noted in `failed`, so that the next job of a multirun runs; None raises it."""
+) -> Callable[[DictConfig], str | None]:
+    """One job, which prints its error, adds it to `failed` and returns it; `failed` None: it raises the error.
 
-    def task(cfg: DictConfig) -> None:
+    A multirun goes on with its next job after a job that returns.
+    """
+
+    def task(cfg: DictConfig) -> str | None:
         register_resolvers()  # a launcher may have sent the job to another process
         multirun = HydraConfig.get().mode == RunMode.MULTIRUN
         with _own_process_group(external), _own_arguments(external, command):
             folder = Path(os.environ.get(RUN_FOLDER) or HydraConfig.get().runtime.output_dir).absolute()
             try:
-                with _noted(folder if multirun else None, name):
-                    config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-                    if name == "train" and config["train"]["skip_finished"] == "auto":
-                        config["train"]["skip_finished"] = multirun
-                    if name == "evaluate":
-                        config = _as_trained(config)
-                    _stage(name)(config, folder)
+                config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+                if name == "train" and config["train"]["skip_finished"] == "auto":
+                    config["train"]["skip_finished"] = multirun
+                if name == "evaluate":
+                    config = _as_trained(config)
+                _stage(name)(config, folder)
+                return None
             except Exception as error:
                 expected = isinstance(error, HelipError | HydraException | OmegaConfBaseException)
                 expected = expected or machine_sentence(error) is not None
@@ -139,8 +117,9 @@ def _task(
                     traceback.print_exc()  # a fault of ours, or of a library: but the next job runs
                 job = f"job {HydraConfig.get().job.num}: " if multirun else ""
                 kind = "" if expected else f"{type(error).__name__}: "
-                failed.append(f"{job}{kind}{sentence(error, name)}{moved(cfg)}")
-                print(f"error: {failed[-1]}", file=sys.stderr)
+                failed.append(f"{kind}{sentence(error, name)}{moved(cfg)}")
+                print(f"error: {job}{failed[-1]}", file=sys.stderr)
+                return failed[-1]
 
     return task
 
@@ -160,24 +139,6 @@ def _stage(name: str) -> Callable[[Config, Path], None]:
 
     program = getattr(import_module(f"helip.programs.{name}"), name)
     return lambda config, folder: program(read(name, config, instantiate), folder)
-
-
-@contextmanager
-def _noted(folder: Path | None, name: str) -> Iterator[None]:
-    """The folder of a multirun's job says what it is and how it ended; None: a run of its own."""
-    if folder is None:
-        yield
-        return
-    from helip.programs.multirun import FAILED, begin_job, end_job, note_job
-
-    begin_job(folder, HydraConfig.get().overrides.task)
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, Exception):  # what a user or a scheduler ends is unfinished, not failed
-            note_job(folder, status=FAILED, reason=f"{type(error).__name__}: {sentence(error, name)}")
-        raise
-    end_job(folder)
 
 
 @contextmanager

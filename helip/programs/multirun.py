@@ -31,6 +31,7 @@ def finished_run(settings: str, folder: Path, runs: Path) -> Path | None:
 
 
 def begin_job(folder: Path, overrides: Sequence[str]) -> None:
+    """A job of these overrides runs in `folder`."""
     write_json(folder / STATUS, {"status": UNFINISHED, "overrides": list(overrides)})
 
 
@@ -39,9 +40,11 @@ def note_job(folder: Path, **what: Any) -> None:
     write_json(folder / STATUS, _status(folder) | what)
 
 
-def end_job(folder: Path) -> None:
-    """Without an error."""
-    if _status(folder)["status"] == UNFINISHED:
+def end_job(folder: Path, reason: str | None = None) -> None:
+    """A job has ended; `reason` says why it failed."""
+    if reason is not None:
+        note_job(folder, status=FAILED, reason=reason)
+    elif _status(folder)["status"] == UNFINISHED:
         note_job(folder, status=FINISHED)
 
 

@@ -20,6 +20,7 @@ from helip.data.plans.partners import PartnerPlan
 from helip.programs import train as program
 from helip.programs.continued import record_of
 from helip.programs.multirun import begin_job, describe_sweep, end_job, finished_run, note_job, read_jobs
+from helip.report.__main__ import main as report
 from helip.training.checkpoint_callback import Checkpoints
 from tests.programs.conftest import Result, World, data_overrides, settings
 from tests.programs.test_processes import folder_model as folder_model  # a fixture
@@ -188,6 +189,28 @@ def test_a_table_of_what_there_is(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert lines[1] == "jobs 1, 2 have no result: the same command goes on with them" and not complete
     assert lines[2].endswith(f"tabulate.py {tmp_path} --by helip.score --out {tmp_path}/table")
+
+
+def test_a_multirun_of_another_program(world: World, mined: Result) -> None:
+    """Its table and its status say which job has no result."""
+    folder = world.folder / "runs" / "mine-sweep" / "first"
+    result = world.run("mine", "-m", "helip.topk=5,999", f"hydra.sweep.dir={folder}")
+    assert result.status == 1 and statuses(folder) == ["finished", "failed"], result.err
+    assert "helip.topk=999 must be" in json.loads((folder / "1" / "status.json").read_text())["reason"]
+    assert "Jobs" in result.out and "jobs 1 have no result" in result.out and "tabulate" not in result.out
+
+
+def test_a_report_of_the_jobs(first: tuple[Result, Path], tmp_path: Path, capsys) -> None:
+    """`helip report runs/train-sweep/DATE/*`: what Hydra writes beside the jobs is no run."""
+    given = sorted(str(path) for path in first[1].glob("*"))
+    assert {"0", "1", "multirun.yaml"} <= {Path(path).name for path in given}
+    assert report([*given, "--out", str(tmp_path / "jobs.html")]) == 0
+    assert capsys.readouterr().out == f"report: {tmp_path / 'jobs.html'}\n"
+    page = (tmp_path / "jobs.html").read_text()
+    recall = json.loads((first[1] / "1" / "results.json").read_text())["metrics"]["after"]["val/i2t_recall@1"]
+    assert "topk=2" in page and "topk=3" in page and f"{100 * recall:.2f}" in page
+    assert report([str(first[1]), "--out", str(tmp_path / "folder.html")]) == 0
+    assert (tmp_path / "folder.html").read_text().count("topk=2") == page.count("topk=2")
 
 
 @pytest.mark.slow
