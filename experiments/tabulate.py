@@ -18,10 +18,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # also from a checkout that is not installed
 
+from experiments.arms import Line, arm_lines, difference_lines, load, start, wanted, with_unit
+from experiments.intervals import Estimate, interval_plot
 from helip.artifacts.atomic import atomic_file
 from helip.errors import HelipError
-from helip.report.arms import Line, arm_lines, difference_lines, load, start, wanted, with_unit
-from helip.report.intervals import Estimate, interval_plot
 from helip.report.tables import Table
 
 

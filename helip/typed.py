@@ -30,7 +30,7 @@ def result(*, default: Any = MISSING, default_factory: Any = MISSING, **more: An
         more: marks. `after=True`: changes what is made of the weights, not the weights: a resumed run may have another.
             `firm=WHY`: no resumed run may have another, even when asked. `ordered=True`: the order of a mapping counts.
             `rest=True`: a mapping of all that the group has besides the other fields. `inner=True`: no file of conf/
-            names it.
+            names it. `files=True`: reaches the weights through files alone, whose content a resumed run compares.
     """
     return _field("result", default, default_factory, more)
 
@@ -140,6 +140,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     return str(value) if isinstance(value, PurePath) else value
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of nested settings; a list is a value, and an empty mapping has none."""
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    parts = [flat(inner, f"{prefix}.{name}" if prefix else str(name)) for name, inner in values.items()]
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def kept(

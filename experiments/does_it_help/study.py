@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # also from a checkout that is not installed
 
+from experiments.arms import Run, load
+from experiments.intervals import Estimate, estimate, interval_plot
 from helip.artifacts.atomic import atomic_file
-from helip.report.arms import Run, load
-from helip.report.intervals import Estimate, estimate, interval_plot
 from helip.report.tables import Table
 
 HERE = Path(__file__).parent

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.hard_batches.measure import answered
-from helip.report.intervals import students_t
+from experiments.intervals import students_t
 
 Result = Mapping[str, Any]
 QUERIES = 4000

@@ -16,6 +16,7 @@ from helip.cli.places import CONF
 from helip.environment import machine_sentence
 from helip.errors import HelipError
 from helip.overrides import PARTS
+from helip.typed import flat
 
 
 def sentence(error: BaseException, name: str) -> str:
@@ -53,20 +54,12 @@ def moved(config: DictConfig) -> str:
         return ""
     named = [
         f"{name}={value}"
-        for name, value in _leaves(OmegaConf.to_container(config, resolve=True))
+        for name, value in flat(OmegaConf.to_container(config, resolve=True)).items()
         if isinstance(value, str) and value and (before / value).exists() and not Path(value).exists()
     ]
     if not named:
         return ""
     return f"; hydra.job.chdir=true moved the program away from {', '.join(named)}: leave it out, or give whole paths"
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from _leaves(value, f"{prefix}{name}.")
-    else:
-        yield prefix.rstrip("."), node
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -10,6 +10,7 @@ from helip.embedding.ensure import unreadable_rows
 from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
 from helip.mining.request import CONTENT, EMBEDDED, MiningRequest, Rows
+from helip.typed import flat
 
 WITHOUT = {"distinct": False}  # what an index of an older version does not say of its making
 
@@ -87,17 +88,9 @@ def _meta(path: Path) -> dict[str, Any]:
 
 def _differing(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Settings that differ, each with both values."""
-    mine, theirs = _flat(own), _flat(other)
+    mine, theirs = ({name: json.dumps(value) for name, value in flat(one).items()} for one in (own, other))
     return [
         f"{name} ({theirs.get(name)} there, {mine.get(name)} here)"
         for name in sorted(mine.keys() | theirs.keys())
         if mine.get(name) != theirs.get(name)
     ]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: json.dumps(value)}
-    return {
-        name: leaf for key, inner in value.items() for name, leaf in _flat(inner, f"{prefix}.{key}".strip(".")).items()
-    }

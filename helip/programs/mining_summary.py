@@ -28,7 +28,6 @@ from helip.report.gallery import FORMAT, gallery, read_gallery, sections
 from helip.report.labels import label_rates
 from helip.report.mining_report import (
     draw_pictures,
-    draw_plots,
     mining_report,
     near_duplicate,
     report_folder,
@@ -106,7 +105,6 @@ def write_report(
     if rows.index is None:
         content = {"format": FORMAT, "sections": [], "captions": {}, "thumbs": {}}
         about["remarks"].append("The rows are bare arrays: there are no pictures to show.")
-        draw_plots(folder, index, request.topk)
     else:
         reader = SampleReader(rows.index, caption)
         if request.dataset.label and rows.usable <= MANY_ROWS:
@@ -115,7 +113,7 @@ def write_report(
         parts = sections(top, near_duplicate(index), _caption(reader))
         content = gallery(parts, _image(reader), _caption(reader))
         shown = {part.key: (part.title, part.lines) for part in parts}
-        draw_pictures(folder, index, request.topk, shown, _image(reader), _caption(reader), about["subtitle"])
+        draw_pictures(folder, shown, _image(reader), _caption(reader), about["subtitle"])
     content["about"] = about
     write_json(folder / "gallery.json", content)
     mining_report(page, index, request.topk, content, arms, tables, about["subtitle"], about["remarks"])

@@ -4,6 +4,7 @@ A job is known by its settings (helip/tracking/jobs.py), not by its number or fo
 finds what is done. `status.json` in a job's folder holds its overrides, how it ended, and the run that has its results.
 """
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from helip.artifacts.atomic import read_json, write_json
-from helip.report.intervals import as_number
 from helip.report.tables import Table
 
 STATUS, RESULTS = "status.json", "results.json"
@@ -104,10 +104,17 @@ def sweep_table(jobs: Sequence[Job]) -> Table:
 def tabulate_command(sweep: Path, jobs: Sequence[Job]) -> str:
     """What turns the sweep into a table and a plot: the last number that varies is the x axis."""
     names = [name for name in varied(jobs) if name != "seed" and (name in IN_RESULTS or "." in name)]
-    numbers = [name for name in names if all(as_number(job.overrides.get(name, "")) is not None for job in jobs)]
+    numbers = [name for name in names if all(_is_number(job.overrides.get(name, "")) for job in jobs)]
     by = [IN_RESULTS.get(name, name) for name in names if name not in numbers[-1:]]
     keys = [*(["--by", *by] if by else []), *(["--x", numbers[-1]] if numbers else [])]
     return f"python experiments/tabulate.py {shlex.join([str(sweep), *keys, '--out', str(sweep / 'table')])}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def describe_sweep(sweep: Path) -> tuple[Table, list[str], bool]:

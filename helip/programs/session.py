@@ -23,7 +23,7 @@ from helip.storage.schemes import register
 from helip.tracking.dashboards import Dashboard, start_dashboard
 from helip.tracking.log import KeptConsole
 from helip.tracking.run import write_run
-from helip.typed import plain
+from helip.typed import flat, kept, plain
 
 
 class Session:
@@ -43,7 +43,7 @@ class Session:
         look = {"highlight": False, "markup": False, "soft_wrap": True}
         self.console = KeptConsole(log, quiet=self.rank != 0, width=width, **look)
         if self.rank == 0:
-            write_run(self.folder, self.record)
+            write_run(self.folder, self.record, list(flat(kept(type(settings), self.record, ("operation",)))))
         pl.seed_everything(settings.seed, verbose=False)
 
     def agreed(self, decision: Any) -> Any:

@@ -1,8 +1,8 @@
 """What conf/base.yaml holds: the settings that all programs share. Each program's own stand in its file."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, get_type_hints
 
 from helip.artifacts.datasets import DatasetSpec
 from helip.data.loading import loader_workers
@@ -17,7 +17,7 @@ from helip.secrets import without_environment
 from helip.storage.base import Storage
 from helip.tracking.dashboards import WandbSettings
 from helip.training.settings import PairSettings
-from helip.typed import Leaf, kept, operation, plain, result
+from helip.typed import Leaf, kept, operation, plain, result, settings_of
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,18 @@ class LimitSettings:
 class SharedSettings:
     """The groups of conf/base.yaml."""
 
-    paths: PathSettings = result()
+    paths: PathSettings = result(files=True)
     model: ModelSpec = result()
-    encoders: EncoderSettings = result()
+    encoders: EncoderSettings = result(files=True)
     dataset: DatasetSpec = result()
     data: StreamSettings = result()
     helip: PairSettings = result()
-    search: SearchSettings = result()
+    search: SearchSettings = result(files=True)
     evaluation: EvaluationSettings = result()
     trainer: TrainerSpec = result()
     logger: LoggerSettings = operation()
     mine: LimitSettings = operation()
     seed: int = result()
-    # Groups that a training reads itself; the others reach its weights through files, or come after it.
-    READ: ClassVar[tuple[str, ...]] = ("model", "dataset", "data", "helip", "trainer", "train")
 
     def __post_init__(self) -> None:
         """Raises HelipError for a seed out of range."""
@@ -93,16 +91,13 @@ class SharedSettings:
         with; of the parts of a dataset the one that is trained on counts.
         """
         results = kept(type(self), plain(self), ("result",), after=False)
-        named = {
-            f"{group}.{name}": value
-            for group in self.READ
-            if isinstance(inner := results.get(group), dict)
-            for name, value in inner.items()
-        }
-        if "callbacks" in results:
-            named["callbacks"] = results["callbacks"]
+        hints, named = get_type_hints(type(self)), {"dataset": fingerprint}
+        for name in (one.name for one in fields(self) if one.name in results and not one.metadata.get("files")):
+            own = results[name]
+            is_group = settings_of(hints[name]) is not None
+            named |= {f"{name}.{field}": value for field, value in own.items()} if is_group else {name: own}
         named["dataset.parts.train"] = named.pop("dataset.parts")["train"]
         base = self.model.identity()
         named |= without_environment({"model.name": base["name"], "model.pretrained": base["pretrained"]})
         named["trainer.precision"] = self.trainer.arguments()["precision"]
-        return {"dataset": fingerprint, "seed": self.seed, **named}
+        return named

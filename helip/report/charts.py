@@ -20,7 +20,7 @@ Points = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """One line of a chart; `number` chooses colour and dash, and is what the legend switches."""
 
     name: str
@@ -44,7 +44,7 @@ class Chart:
 
     title: str
     x_label: str
-    lines: Sequence[Line]
+    lines: Sequence[Curve]
     x_range: tuple[float, float]
     y_range: tuple[float, float]
     x_ticks: Sequence[tuple[float, str]]
@@ -79,7 +79,7 @@ def line_chart(
         xs, ys = thinned(*points)
         px, py = _place_x(xs, x_range), _place_y(ys, y_range)
         dots = [(x, y, f"{name}: {b:.4g}{unit} at {a:g}") for x, y, a, b in zip(px, py, xs, ys, strict=True)]
-        lines.append(Line(name, number, _path(px, py), dots if len(dots) <= 24 else ()))
+        lines.append(Curve(name, number, _path(px, py), dots if len(dots) <= 24 else ()))
     return Chart(title, x_label, lines, x_range, y_range, _ticks_x(x_range), _ticks_y(y_range), unit=unit, linear=True)
 
 
@@ -110,7 +110,7 @@ def histogram_chart(
         path = _path(px, py)
         floor = HEIGHT - BOTTOM
         area = f"{path}L{px[-1]:.1f},{floor}L{px[0]:.1f},{floor}Z" if place == 0 else ""
-        lines.append(Line(name, number, "" if area else path, (), area))
+        lines.append(Curve(name, number, "" if area else path, (), area))
     placed = [(float(_place_x(np.array([value]), x_range)[0]), name) for value, name in limits]
     return Chart(title, "similarity", lines, x_range, y_range, _ticks_x(x_range), _ticks_y(y_range), placed, unit=" %")
 
@@ -133,7 +133,7 @@ def degree_chart(title: str, degrees: Mapping[int, tuple[str, NDArray]], x_label
         found, first = np.unique(np.sort(values)[::-1] * -1, return_index=True)  # falling values, rows above each
         at_least = np.append(first[1:], len(values)) / max(1, len(values))
         px = _place_x(np.log10(1.0 - found), x_range)
-        lines.append(Line(name, number, _path(*thinned(px, _place_y(np.log10(at_least), y_range)))))
+        lines.append(Curve(name, number, _path(*thinned(px, _place_y(np.log10(at_least), y_range)))))
     x_marks = [0, *(step * 10**p for p in range(9) for step in (1, 3))]
     x_ticks = [(math.log10(mark + 1), f"{mark:,}") for mark in x_marks if math.log10(mark + 1) <= x_range[1]]
     y_ticks = [(p, f"{100 * 10.0**p:g}%") for p in range(0, low - 1, -1)]

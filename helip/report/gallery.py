@@ -20,10 +20,9 @@ from PIL import Image
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.report.captions import readable
+from helip.report.counts import has_scores, in_degree, slices
 from helip.report.lines import Line, line_of, scores_of, spread_targets
 from helip.report.page import data_uri
-from helip.report.plots import in_degree
-from helip.report.slices import has_scores, slices
 
 FORMAT = 1
 POOL = 1000  # suspects whose captions are read: what a person could look through

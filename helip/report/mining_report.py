@@ -1,7 +1,7 @@
 """The report of a mining: gallery, score histograms, in-degree, overlap of arms, and what each rule removed.
 
-It lies beside the index, in `<index>-report`: index.html, gallery.json and the PNGs. Not inside: an index may be
-shared where its pictures may not.
+It lies beside the index, in `<index>-report`: index.html, gallery.json and a PNG for each section of the gallery. It
+does not lie inside, because an index may be shared where its pictures may not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +15,11 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.report.charts import Chart, degree_chart, histogram_chart
 from helip.report.contact_sheet import draw_lines
+from helip.report.counts import chosen_degrees, has_scores, histograms
 from helip.report.gallery import read_gallery
 from helip.report.lines import Line
 from helip.report.overlap import chance, overlaps
 from helip.report.page import write_page
-from helip.report.plots import chosen_degrees, histograms, hubness, score_histograms
-from helip.report.slices import has_scores
 from helip.report.tables import Table, mining_tables
 
 BINS = 60
@@ -140,34 +139,28 @@ def overlap_tables(arms: Mapping[str, HardPairIndex], topk: int) -> list[Table]:
 
 def draw_pictures(
     folder: Path,
-    index: HardPairIndex,
-    topk: int,
     lines: Mapping[str, tuple[str, Sequence[Line]]],
     image: Callable[[int], Image.Image | None],
     caption: Callable[[int], str],
     subtitle: str,
-) -> list[Path]:
-    """The PNGs: one of each section of the gallery (key -> title and lines), the histograms, the in-degree."""
-    paths = []
+) -> None:
+    """A PNG for each section of the gallery that has lines.
+
+    Args:
+        folder: of the report.
+        lines: key of the section -> its title and lines.
+        image: row -> picture; caption: row -> caption.
+        subtitle: dataset, encoders, score, number of rows.
+    """
     for key, (title, members) in lines.items():
         if not members:
             continue
         spread = [members[n] for n in np.linspace(0, len(members) - 1, min(SHEET, len(members))).astype(int)]
         chosen = spread if key == "hardness" else members[:SHEET]
         heads = HEADS.get(key, ("TARGET", "ITS HARD PAIRS, HARDEST FIRST"))
-        widest = max(len(line.partners) for line in chosen)
+        pairs = max(4, *(len(line.partners) for line in chosen))
         file = folder / f"{key}.png"
-        draw_lines(
-            file, chosen, image, caption, title=title, subtitle=subtitle, heads=heads, pairs=max(4, widest), dpi=120
-        )
-        paths.append(file)
-    return [*paths, *draw_plots(folder, index, topk)]
-
-
-def draw_plots(folder: Path, index: HardPairIndex, topk: int) -> list[Path]:
-    """scores.png, where the pairs have scores, and in_degree.png."""
-    scores = [score_histograms(folder / "scores.png", index, limits_of(index))] if has_scores(index) else []
-    return [*scores, hubness(folder / "in_degree.png", index.topk(topk))]
+        draw_lines(file, chosen, image, caption, title=title, subtitle=subtitle, heads=heads, pairs=pairs, dpi=120)
 
 
 def compare_indexes(folders: Sequence[Path], topk: int | None, out: Path | None) -> tuple[Path, bool]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-from helip.report.slices import slices
+from helip.report.counts import slices
 
 
 def overlaps(arms: Mapping[str, HardPairIndex], k: int) -> dict[tuple[str, str], float]:

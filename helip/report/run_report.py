@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from helip.report.charts import Chart, Line, line_chart
+from helip.report.charts import Chart, Curve, line_chart
 from helip.report.gallery import read_gallery
 from helip.report.mining_report import report_folder
 from helip.report.page import write_page
@@ -42,7 +42,7 @@ def run_report(path: Path, runs: Sequence[Run], title: str = "") -> list[str]:
         path,
         "run.html",
         title=title or ("HELIP run" if len(runs) == 1 else f"HELIP: {len(runs)} runs") + f" on {dataset}",
-        legend=[Line(name, number) for number, name in enumerate(names)],
+        legend=[Curve(name, number) for number, name in enumerate(names)],
         problems=[*problems, *lacking],
         overview=_overview(runs, names),
         comparisons=_comparisons(runs, names),

@@ -3,15 +3,18 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helip.artifacts.metrics_file import read_lines
 from helip.errors import HelipError
 from helip.report.captions import readable
-from helip.report.plots import Columns, read_metrics
+from helip.typed import flat
 
-WHERE = ("paths", "logger", "mine", "hydra")  # settings of where and how, not of what
+Columns = dict[str, tuple[list[int], list[float]]]  # metric -> steps and values
+
 FIRST = (
     "helip.score",
     "helip.topk",
@@ -23,6 +26,7 @@ FIRST = (
     "data.",
     "search.",
 )  # of equal columns the first is named
+OPERATIONS = "operations"  # in provenance.json: names of the settings that change no result
 COLUMNS = ("before", "after")  # of results.json, whose keys are sorted
 LONGEST = 60  # characters of a label
 
@@ -71,15 +75,26 @@ def read_run(folder: Path) -> Run:
     results = {} if kind == "mine" else _json(folder / "results.json", problems, "; the run did not finish") or {}
     if config is None and not results and not (folder / "metrics.csv").is_file():
         raise HelipError(f"{folder} holds no run (no config.json, results.json or metrics.csv): give a run folder")
-    curves: Columns = {}
-    if kind == "train":
-        try:
-            curves = read_metrics(folder / "metrics.csv")
-        except HelipError:
-            problems.append("metrics.csv is missing: no curves; it is written with logger=csv after the first steps")
+    if kind == "train" and not (folder / "metrics.csv").is_file():
+        problems.append("metrics.csv is missing: no curves; it is written with logger=csv after the first steps")
+    curves = read_curves(folder / "metrics.csv") if kind == "train" else {}
     metrics = results.pop("metrics", {})
     about = {**(provenance or {}), **results, **mining}
-    return Run(folder, kind, flat(config or {}), _numbers(metrics), curves, about, problems)
+    return Run(folder, kind, _settings(config or {}), _numbers(metrics), curves, about, problems)
+
+
+def read_curves(file: Path) -> Columns:
+    """Steps and values of every column of a metrics.csv; an empty cell is no point."""
+    columns: Columns = {}
+    for line in read_lines(file):
+        for name, cell in line.items():
+            if name not in ("step", "epoch"):
+                with suppress(KeyError, ValueError):
+                    step, value = int(line["step"]), float(cell)
+                    steps, values = columns.setdefault(name, ([], []))
+                    steps.append(step)
+                    values.append(value)
+    return columns
 
 
 def _kind(folder: Path, config: Mapping[str, Any], mined: bool) -> str:
@@ -123,24 +138,23 @@ def metric_order(name: str) -> tuple[Any, ...]:
     return group, metric.endswith("_rank"), [(text, int(n or 0)) for text, n in re.findall(r"(\D*)(\d*)", metric)]
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Dotted name -> text, cut; a list is one value."""
-    if isinstance(value, dict) and value:
-        parts = [flat(inner, f"{prefix}.{name}".strip(".")) for name, inner in value.items()]
-        return {name: text for part in parts for name, text in part.items()}
-    return {readable(prefix): readable(value if isinstance(value, str) else json.dumps(value), 400)} if prefix else {}
+def _settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted name -> text, cut."""
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat(config).items()}
+    return {readable(name): readable(text, 400) for name, text in texts.items()}
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Settings in which the runs differ; of those that tell the same runs apart in the same way only the first."""
-    names = list(dict.fromkeys(name for run in runs for name in run.config if not name.startswith(WHERE)))
+    """Settings in which the runs differ, but operations; of those that tell the same runs apart only the first."""
+    operations = {str(name) for run in runs if isinstance(found := run.about.get(OPERATIONS), list) for name in found}
+    names = [name for name in dict.fromkeys(name for run in runs for name in run.config) if name not in operations]
     names.sort(key=lambda name: next((n for n, start in enumerate(FIRST) if name.startswith(start)), len(FIRST)))
-    found: dict[tuple[str | None, ...], str] = {}
+    apart: dict[tuple[str | None, ...], str] = {}
     for name in names:
         values = tuple(run.config.get(name) for run in runs)
         if len(set(values)) > 1:
-            found.setdefault(values, name)
-    return list(found.values())
+            apart.setdefault(values, name)
+    return list(apart.values())
 
 
 def telling(runs: Sequence[Run], names: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from helip.artifacts.hard_pairs import HardPairIndex, live_counts
-from helip.report.slices import has_scores, known, slices
+from helip.report.counts import has_scores, known, slices
 
 FINE = 20_000  # bins in which quartiles are counted: an error of at most 1e-4 in a score, without sorting 300M numbers
 

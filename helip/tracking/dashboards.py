@@ -114,7 +114,7 @@ class Dashboard:
         logged: dict[str, Any] = {}
         if content := read_gallery(report / "gallery.json"):
             logged["hard_pairs"] = pair_table(content)
-        for name in ("scores", "in_degree", "hardness", "suspicion", "hubs"):
+        for name in ("hardness", "suspicion", "hubs"):
             if (report / f"{name}.png").is_file():
                 logged[f"report/{name}"] = wandb.Image(str(report / f"{name}.png"))
         if (report / "index.html").is_file():

@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,14 @@ def commit() -> str:
         return "unknown"
 
 
-def write_run(folder: Path, record: Mapping[str, Any]) -> None:
-    """config.json (the settings of a program) and provenance.json, before anything runs."""
+def write_run(folder: Path, record: Mapping[str, Any], operations: Sequence[str] = ()) -> None:
+    """config.json and provenance.json, before anything runs.
+
+    Args:
+        folder: of the run.
+        record: the settings of a program; written without secrets.
+        operations: names of the settings that change no result, which a report of several runs leaves out.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", without_secrets(record))
-    write_json(folder / "provenance.json", provenance())
+    write_json(folder / "provenance.json", provenance() | {"operations": list(operations)})

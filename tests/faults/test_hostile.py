@@ -175,7 +175,7 @@ def test_hostile_captions_are_drawn(mined: tuple[World, Result]) -> None:
         sheet.load()
         assert max(sheet.size) < 10_000
     (folder,) = (world.folder / "artifacts/folder/hard_pairs").glob("*-report")
-    assert {path.name for path in folder.glob("*.png")} >= {"hardness.png", "suspicion.png", "scores.png"}
+    assert {path.name for path in folder.glob("*.png")} >= {"hardness.png", "suspicion.png"}
 
 
 @pytest.mark.parametrize("write", [as_array, as_pickle])

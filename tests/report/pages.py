@@ -92,6 +92,9 @@ def make_gallery(folder: Path, index: HardPairIndex) -> None:
     (report_folder(folder) / "gallery.json").write_text(json.dumps(content))
 
 
+PROVENANCE = {"commit": "abc", "machine": "m", "versions": {"torch": "2"}, "operations": ["paths.runs"]}
+
+
 def make_run(folder: Path, seed: int = 0, score: str = "joint", hard_pairs: Path | None = None) -> Path:
     """A finished training of thirty steps."""
     rng = np.random.default_rng(seed)
@@ -99,7 +102,7 @@ def make_run(folder: Path, seed: int = 0, score: str = "joint", hard_pairs: Path
     config = {"helip": {"score": score, "topk": 20}, "seed": seed, "dataset": {"name": EVIL}, "model": {"name": "m"}}
     config |= {"train": {"note": EVIL}, "paths": {"runs": f"/{seed}"}, "optim": {"lr": 1e-5}, "encoders": {"lr": 1e-5}}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "provenance.json").write_text(json.dumps({"commit": "abc", "machine": "m", "versions": {"torch": "2"}}))
+    (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
     before = {"test/t2i_recall@1": 0.10, "test/t2i_mean_rank": 30.0, f"test/{EVIL}": 0.5}
     after = {"test/t2i_recall@1": 0.12 + seed / 100, "test/t2i_mean_rank": 28.0, f"test/{EVIL}": 0.6}
     results = {"steps": 30, "metrics": {"after": after, "before": before}, "hard_pairs": str(hard_pairs)}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-from helip.report import slices
+from helip.report import counts
 from helip.report.captions import readable
 from helip.report.gallery import gallery, hardest, hubs, read_gallery, sections, suspects, word_set
 
@@ -18,7 +18,7 @@ LIMITS = (0.98, 0.95)
 @pytest.fixture(params=[1, 7, 1000])
 def index(request, monkeypatch):
     """Whatever the number of rows that are looked at together."""
-    monkeypatch.setattr(slices, "SLICE", request.param)
+    monkeypatch.setattr(counts, "SLICE", request.param)
     return random_index()
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-from helip.report import slices
+from helip.report import counts
 from helip.report.overlap import chance, overlaps
 
 
@@ -21,7 +21,7 @@ def arm(seed, n=50, k=6, fingerprint="f", missing=0.2):
 @pytest.mark.parametrize("rows_at_once", [1, 8, 1000])
 @pytest.mark.parametrize("k", [1, 3, 6])
 def test_against_a_plain_count(monkeypatch, rows_at_once, k):
-    monkeypatch.setattr(slices, "SLICE", rows_at_once)
+    monkeypatch.setattr(counts, "SLICE", rows_at_once)
     arms = {"joint": arm(0), "image": arm(1), "text": arm(2)}
     found = overlaps(arms, k)
     for a, one in arms.items():

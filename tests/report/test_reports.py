@@ -12,7 +12,6 @@ from helip.errors import HelipError
 from helip.report.__main__ import main
 from helip.report.mining_report import (
     compare_indexes,
-    draw_plots,
     limits_of,
     near_duplicate,
     overlap_tables,
@@ -162,7 +161,6 @@ def test_imported_pairs_have_a_report_without_scores(tmp_path):
     HardPairIndex(made.rows, lacking, lacking, lacking, {"fingerprint": "f"}).save(tmp_path / "imported")
     index = HardPairIndex.load(tmp_path / "imported")
     make_gallery(tmp_path / "imported", index)
-    assert [drawn.name for drawn in draw_plots(tmp_path / "png", index, 4)] == ["in_degree.png"]
     content = json.loads((report_folder(tmp_path / "imported") / "gallery.json").read_text())
     assert [section["title"] for section in content["sections"]] == ["A sample", "By how often a row is chosen (hubs)"]
     path, _ = compare_indexes([tmp_path / "imported"], None, tmp_path / "page.html")

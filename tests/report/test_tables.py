@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from helip.artifacts.hard_pairs import HardPairIndex
-from helip.report import slices, tables
+from helip.report import counts, tables
 from helip.report.tables import Table, comparison, mining_tables, time_table
 
 
@@ -69,7 +69,7 @@ def make_index():
 
 @pytest.mark.parametrize("rows_at_once", [1, 3, 100])
 def test_mining_tables(monkeypatch, rows_at_once):
-    monkeypatch.setattr(slices, "SLICE", rows_at_once)
+    monkeypatch.setattr(counts, "SLICE", rows_at_once)
     valid = np.array([True, True, True, False])
     shares = {"min_similarity": 0.25, "group_text": 0.001, "sampled_pairs": 9000}
     removed = {"near_duplicate_image": 3, "min_similarity_text": 2}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.intervals import Estimate, as_number, estimate
 from helip.errors import HelipError
-from helip.report.intervals import Estimate, as_number, estimate
 
 Key = tuple[str, ...]  # values of some settings, as text
 SETTINGS = ("helip", "optim", "train", "data", "export", "encoders", "model", "fingerprint", "base.digest", "steps")

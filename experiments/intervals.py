@@ -10,11 +10,14 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.transforms import offset_copy
 
+from helip.artifacts.atomic import atomic_file
 from helip.report.captions import drawable
-from helip.report.contact_sheet import GREY, INK
-from helip.report.plots import PALETTE, _panels, _save
+from helip.report.contact_sheet import FAINT, GREY, INK
+
+PALETTE = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,27 @@ def _draw(panel: Axes, points: Mapping[float, Estimate], number: int, label: str
         capsize=3,
         label=drawable(label) or None,
     )
+
+
+def _panels(count: int, across: int, title: str, width: float = 4.2) -> tuple[Figure, list[Axes]]:
+    """A white figure of equal panels under one heading, without boxes."""
+    down = -(-count // across)
+    figure = Figure((width * across, 3.1 * down + 0.5), layout="constrained", facecolor="white")
+    figure.suptitle(drawable(title), fontsize=13, fontweight="bold", x=0.01, ha="left", color=INK)
+    panels = [figure.add_subplot(down, across, n + 1) for n in range(count)]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(GREY)
+        axes.tick_params(colors=GREY, labelsize=8)
+        axes.grid(color=FAINT, lw=0.6)
+        axes.set_axisbelow(True)
+    return figure, panels
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=160)
+    return path
 
 
 def as_number(text: str) -> float | None:

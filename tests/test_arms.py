@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from experiments.arms import arm_lines, arms, difference_lines, find_results, load, start, wanted
 from helip.errors import HelipError
-from helip.report.arms import arm_lines, arms, difference_lines, find_results, load, start, wanted
 
 
 def write(path: Path, seed: int, after: float, before: float = 0.1, **helip: Any) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from helip.report.intervals import estimate, interval_plot, students_t
+from experiments.intervals import estimate, interval_plot, students_t
 
 # two-sided 5 %, from printed tables, by degrees of freedom
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 7: 2.365, 8: 2.306, 10: 2.228, 15: 2.131, 30: 2.042, 120: 1.980}
