@@ -2,23 +2,31 @@
 
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 SECRET = re.compile(
     r"(?:^|_)(?:api_?keys?|keys?|tokens?|secrets?|credentials?)(?:_|$)|pass(?:word|wd|phrase)", re.IGNORECASE
 )
 URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(?:[^/\s@]*@)?([^?\s,'\"]*)(\?[^\s,'\"]*)?", re.IGNORECASE)
+# NAME=VALUE and NAME: VALUE of an override; a value in quotes may have spaces.
+NAMED = re.compile(r"""([\w.@/-]+)(\s*[=:]\s*)('[^']*'|"[^"]*"|[^\s,{}\[\]'"]+)""")
 LEAST = 6  # characters: a shorter value in the environment would be found inside innocent words
 
 
-def without_secrets(config: Any) -> Any:
-    """The configuration with every value replaced whose name looks like a secret's or that quotes the environment's."""
+def without_secrets(config: Any, shown: Callable[[str], str] | None = None) -> Any:
+    """The configuration with every value replaced whose name looks like a secret's or that quotes the environment's.
+
+    Args:
+        config: JSON-like.
+        shown: what is made of other texts; None: `without_credentials`.
+    """
 
     def by_name(value: Any) -> Any:
         if isinstance(value, dict):
             return {n: "***" if inner and SECRET.search(str(n)) else by_name(inner) for n, inner in value.items()}
         if isinstance(value, str):
-            return without_credentials(value)
+            return (shown or without_credentials)(value)
         return [by_name(inner) for inner in value] if isinstance(value, list) else value
 
     return without_environment(by_name(config))
@@ -43,3 +51,13 @@ def without_environment(value: Any) -> Any:
 def without_credentials(text: str) -> str:
     """Addresses without user and password (`s3://KEY:SECRET@...`), and without queries, which hold signatures."""
     return URL.sub(lambda found: f"{found[1]}{found[2]}{'?***' if found[3] else ''}", text) if "://" in text else text
+
+
+def override_without_secrets(text: str) -> str:
+    """An override, or several, without credentials in addresses and without values that are named like secrets."""
+
+    def hide(found: re.Match[str]) -> str:
+        secret = SECRET.search(found[1].rpartition(".")[2]) and found[3] != "null" and found[3][0] != "$"
+        return f"{found[1]}{found[2]}***" if secret else found[0]
+
+    return without_environment(NAMED.sub(hide, without_credentials(text)))

@@ -16,11 +16,16 @@ from helip.cli.places import CONF
 from helip.environment import machine_sentence
 from helip.errors import HelipError
 from helip.overrides import PARTS
+from helip.secrets import without_credentials, without_environment
 from helip.typed import flat
 
 
 def sentence(error: BaseException, name: str) -> str:
-    """What went wrong, in one line; a mistyped key or option is answered with the nearest one."""
+    """What went wrong, in one line without credentials; a mistyped key or option is answered with the nearest one."""
+    return without_environment(without_credentials(_sentence(error, name)))
+
+
+def _sentence(error: BaseException, name: str) -> str:
     for cause in _causes(error):
         if isinstance(cause, HelipError):  # from a loader worker it arrives with the worker's traceback before it
             return str(cause).rsplit("HelipError: ", 1)[-1].strip()

@@ -1,4 +1,4 @@
-"""Hydra's callback for multiruns: how each job ended, and one table of all of them."""
+"""Hydra's callback: no credential in the files that Hydra writes; of a multirun how each job ended, and one table."""
 
 import os
 import sys
@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from helip.artifacts.atomic import write_text
 from helip.cli.sentences import sentence
+from helip.secrets import override_without_secrets, without_secrets
 
 
 def started_by_launcher() -> bool:
@@ -18,8 +20,17 @@ def started_by_launcher() -> bool:
     return "LOCAL_RANK" in os.environ or "RANK" in os.environ
 
 
+def hide_secrets(folder: Path) -> None:
+    """Rewrite the YAML files in a folder that hold credentials: those of addresses, and settings named like secrets."""
+    for path in folder.glob("*.yaml"):
+        written = OmegaConf.load(path)
+        hidden = OmegaConf.create(without_secrets(OmegaConf.to_container(written), override_without_secrets))
+        if (text := OmegaConf.to_yaml(hidden)) != OmegaConf.to_yaml(written):
+            write_text(path, text)
+
+
 class SweepTable(Callback):
-    """Writes status.json into the folder of each job; prints the table when the jobs have ended.
+    """Hides credentials; writes status.json into the folder of each job; prints the table when the jobs have ended.
 
     A launcher such as submitit's runs the jobs in other processes: `on_job_*` are called there, `on_multirun_*` here.
     """
@@ -37,11 +48,14 @@ class SweepTable(Callback):
             sys.exit(1)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """The job is unfinished until it ends."""
+        """Hydra has written its files into the folder; the job is unfinished until it ends."""
+        folder = Path(config.hydra.runtime.output_dir)
+        hide_secrets(folder / (config.hydra.output_subdir or ".hydra"))
         if config.hydra.mode == RunMode.MULTIRUN:
             from helip.programs.multirun import begin_job
 
-            begin_job(Path(config.hydra.runtime.output_dir), config.hydra.overrides.task)
+            hide_secrets(Path(config.hydra.sweep.dir))
+            begin_job(folder, [override_without_secrets(override) for override in config.hydra.overrides.task])
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """The job returns why it failed, or raises it under HYDRA_FULL_ERROR; one that is killed does not get here."""

@@ -101,14 +101,17 @@ def create_clip(spec: ModelSpec) -> Clip:
     open_clip.add_model_config(EMBEDDED)
     name, arguments, weights = _architecture(spec)
     if not name.startswith((HUB, LOCAL)) and open_clip.get_model_config(name) is None:
-        raise HelipError(f"open_clip has no model {name!r}: see open_clip.list_models(){_nearest(name)}")
+        raise HelipError(
+            f"open_clip has no model {name!r}: see open_clip.list_models(){_nearest(name, open_clip.list_models())}"
+        )
     check_image_size(spec, name)
     is_file = spec.pretrained is not None and Path(spec.pretrained).is_file()
     tag = None if is_file else spec.pretrained
-    if tag is not None and tag not in open_clip.list_pretrained_tags_by_model(name) and "hf-hub" not in name:
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag is not None and tag not in tags and "hf-hub" not in name:
         raise HelipError(
-            f"model.pretrained={tag} is neither a file nor a tag of {spec.name}; its tags are "
-            f"{', '.join(open_clip.list_pretrained_tags_by_model(name)) or 'none'}"
+            f"model.pretrained={tag} is neither a file nor a tag of {spec.name}{_nearest(tag, tags)}; its tags are "
+            f"{', '.join(tags) or 'none'}"
         )
     try:
         with _hidden_warnings(is_file or weights is not None):  # open_clip calls the weights random that we load below
@@ -189,6 +192,6 @@ def _hidden_warnings(hide: bool) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, open_clip.list_models(), 1, 0.5)
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1, 0.5)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -60,13 +60,14 @@ class Dashboard:
     def uses(self, mined: Mined | None) -> None:
         """Record the index as an input of this run: the same files give the same version that mine.py logged.
 
-        The configuration names it and its digest. Online it is an input of the run's graph as well; W&B has none of it
-        offline, and waits for the upload, which the training does not.
+        The configuration names the artifact, its digest and its folder. Online it is an input of the run's graph as
+        well; offline W&B has no such graph. W&B waits for the upload of the files, the training does not.
         """
         if not self.run or mined is None:
             return
         artifact = index_artifact(mined)
-        self.run.config.update({"uses": {"artifact": artifact.name, "digest": artifact.digest}})
+        uses = {"artifact": artifact.name, "digest": artifact.digest, "folder": str(mined.folder.absolute())}
+        self.run.config.update({"uses": without_secrets(uses)})
         if self.online:
             Thread(target=_use, args=(self.run, artifact), daemon=True).start()
 

@@ -67,7 +67,7 @@ def test_a_folder_counts_by_content_and_random_weights_by_the_seed(model_weights
     ("spec", "sentence"),
     [
         (ModelSpec("RN5O", None), r"open_clip has no model 'RN5O'.*did you mean RN50"),
-        (ModelSpec("RN50", "opanai"), "opanai is neither a file nor a tag of RN50; its tags are openai,"),
+        (ModelSpec("RN50", "opanai"), r"opanai is neither .* of RN50 \(did you mean openai\?\); its tags are openai,"),
         (ModelSpec(MODEL, "openai"), "its tags are none"),
         (ModelSpec("local-dir:/nowhere", None), "local-dir:/nowhere .* cannot be loaded"),
     ],
