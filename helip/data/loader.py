@@ -1,6 +1,6 @@
 """The loader for somebody else's training loop: targets with their hard pairs, from shards and an index alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,21 +60,8 @@ def hard_pair_loader(
     Raises:
         HelipError: the index is of other shards, or a number is out of range, or they do not divide.
     """
-    if not 0 <= rank < world_size:
-        raise HelipError(f"rank={rank} of world_size={world_size}: ranks count from 0 to world_size - 1")
-    for name, value, least in (("p", p, 0), ("window", window, 1), ("steps", steps, 0), ("first_step", first_step, 0)):
-        if value < least:
-            raise HelipError(f"{name}={value} must be {least} or more")
-    if pairs.meta.get("fingerprint") != shards.fingerprint:
-        raise HelipError(
-            f"the hard pairs were mined on other shards (fingerprint {str(pairs.meta.get('fingerprint'))[:8]}) than "
-            f"these ({shards.fingerprint[:8]}): mine again, or name the shards that were mined"
-        )
-    if len(pairs) != len(shards):
-        raise HelipError(
-            f"the hard pairs are of {len(pairs):,} rows, but the shards have {len(shards):,}: embeddings must be in "
-            "the order of the rows, one for each, also where shards.valid is False"
-        )
+    at_least = {"p": (p, 0), "window": (window, 1), "steps": (steps, 0), "first_step": (first_step, 0)}
+    _check(shards, pairs, rank, world_size, at_least)
     rows = pairs.topk(topk).rows
     targets = shards.valid & (live_counts(rows) > 0)
     # Of a random pool, or a list of others, a partner need not be a target.
@@ -87,6 +74,27 @@ def hard_pair_loader(
     stream = TrainingStream(positions, read)
     finish = _Normalise(read.normalize)
     return PatientLoader(stream, None, num_workers=workers, collate_fn=finish)
+
+
+def _check(
+    shards: ShardIndex, pairs: HardPairIndex, rank: int, world_size: int, at_least: Mapping[str, tuple[int, int]]
+) -> None:
+    """Raises HelipError; `at_least` has arguments by name, each with its smallest value."""
+    if not 0 <= rank < world_size:
+        raise HelipError(f"rank={rank} of world_size={world_size}: ranks count from 0 to world_size - 1")
+    for name, (value, least) in at_least.items():
+        if value < least:
+            raise HelipError(f"{name}={value} must be {least} or more")
+    if pairs.meta.get("fingerprint") != shards.fingerprint:
+        raise HelipError(
+            f"the hard pairs were mined on other shards (fingerprint {str(pairs.meta.get('fingerprint'))[:8]}) than "
+            f"these ({shards.fingerprint[:8]}): mine again, or name the shards that were mined"
+        )
+    if len(pairs) != len(shards):
+        raise HelipError(
+            f"the hard pairs are of {len(pairs):,} rows, but the shards have {len(shards):,}: embeddings must be in "
+            "the order of the rows, one for each, also where shards.valid is False"
+        )
 
 
 def _partners(rows: np.ndarray) -> np.ndarray:

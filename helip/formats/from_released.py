@@ -113,17 +113,11 @@ def from_released(
     width = max((len(partners) for _, partners in read_hard_samples(hard_samples)), default=0)
     if not width:
         raise HelipError(f"{hard_samples} lists no hard pairs")
-    by_row = np.flatnonzero(index.valid)
     if order == "row" or url_index is None:
-        row_of_id = by_row if training_list is None else _rows_of_list(training_list, index)
+        row_of_id = np.flatnonzero(index.valid) if training_list is None else _rows_of_list(training_list, index)
     else:
         row_of_id = _rows_of_urls(read_url_index(url_index), index, report)
-        if not (row_of_id >= 0).any():
-            raise HelipError(f"no url of {url_index} is in {index.shards[0].parent}: these are other data")
-        report.agree = _agreement(row_of_id, by_row)
-        if order == "auto" and report.agree < 1:
-            measure = similarity or by_captions(SampleReader(index))
-            _refuse_unless_by_url(hard_samples, row_of_id, by_row, measure, report)
+        _check_urls(hard_samples, index, url_index, order == "auto", similarity, row_of_id, report)
     with atomic_folder(folder) as temporary:
         shape = (len(index), width)
         arrays = {name: new_array(temporary / f"{name}.npy", dtype, shape) for name, dtype in ARRAYS.items()}
@@ -171,6 +165,29 @@ def _rows_of_urls(ids: dict[str, int], index: ShardIndex, report: Report) -> np.
             row_of_id[number] = row
     report.urls_not_in_shards = len(ids) - int((row_of_id >= 0).sum())
     return row_of_id
+
+
+def _check_urls(
+    hard_samples: Path,
+    index: ShardIndex,
+    url_index: Path,
+    unsure: bool,
+    similarity: Similarity | None,
+    row_of_id: np.ndarray,
+    report: Report,
+) -> None:
+    """Note how many ids are the number of their row. Raises HelipError where ids read by url make no sense.
+
+    Args:
+        unsure: whether ids may be of another order, so that the pairs must be kin.
+    """
+    if not (row_of_id >= 0).any():
+        raise HelipError(f"no url of {url_index} is in {index.shards[0].parent}: these are other data")
+    by_row = np.flatnonzero(index.valid)
+    report.agree = _agreement(row_of_id, by_row)
+    if unsure and report.agree < 1:
+        measure = similarity or by_captions(SampleReader(index))
+        _refuse_unless_by_url(hard_samples, row_of_id, by_row, measure, report)
 
 
 def _agreement(row_of_id: np.ndarray, by_row: np.ndarray) -> float:

@@ -72,25 +72,17 @@ def mine_hard_pairs(
     """
     if unknown := sorted(more.keys() - {one.name for one in fields(SearchSettings)} | more.keys() & {"depth"}):
         raise TypeError(f"mine_hard_pairs() got an unexpected keyword argument {unknown[0]!r}")
-    meta: dict[str, Any] = {} if fingerprint is None else {"fingerprint": fingerprint}
-    with in_arguments(depth="k"):
+    meta = {} if fingerprint is None else {"fingerprint": fingerprint}
+    with in_arguments(depth="k"), tempfile.TemporaryDirectory(prefix="helip-") as folder:
         settings = SearchSettings(
             score=score, depth=k, near_duplicate=near_duplicate, min_similarity=min_similarity, backend=backend, **more
         )
+        arrays = as_array(image), as_array(text)
         usable = None if valid is None else as_array(valid)
-        with tempfile.TemporaryDirectory(prefix="helip-") as folder:
-            index = mine(
-                as_array(image),
-                as_array(text),
-                Path(folder) / "index",
-                settings,
-                valid=usable,
-                meta=meta,
-                device=device,
-                progress=progress,
-            )
-            arrays = {name: np.array(getattr(index, name)) for name in ARRAYS}
-            return HardPairIndex(**arrays, meta=index.meta)
+        found = mine(
+            *arrays, Path(folder) / "index", settings, valid=usable, meta=meta, device=device, progress=progress
+        )
+        return HardPairIndex(**{name: np.array(getattr(found, name)) for name in ARRAYS}, meta=found.meta)
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -146,9 +138,7 @@ def mine(
             f"{len(pairs) - 1}."
         )
     meta = meta or {}
-    known = {name: meta[name] for name in ("fingerprint", "hash", "content") if name in meta}
-    identity = [settings.identity(), settings.unit(device), len(pairs), _sample(pairs), known]
-    store = BlockStore(Path(folder), digest(identity), len(pairs), settings.depth)
+    store = _store(pairs, folder, settings, device, meta)
     source = make_plan(pairs, store.folder, settings, device) if rank == 0 else None
     barrier()
     plan = read_plan(store.folder)
@@ -164,6 +154,13 @@ def mine(
         store.assemble({**known, **meta}, order, _statistics(pairs, settings, store.folder, plan))
     barrier()
     return HardPairIndex.load(folder)
+
+
+def _store(pairs: Pairs, folder: Path, settings: SearchSettings, device: str, meta: dict[str, Any]) -> BlockStore:
+    """Where the blocks of this search lie; another search, or one of other rows, has another place."""
+    known = {name: meta[name] for name in ("fingerprint", "hash", "content") if name in meta}
+    identity = [settings.identity(), settings.unit(device), len(pairs), _sample(pairs), known]
+    return BlockStore(Path(folder), digest(identity), len(pairs), settings.depth)
 
 
 def _search_blocks(pairs: Pairs, store: BlockStore, search: Search, rank: int, world_size: int, progress: bool) -> None:
