@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 ENTRY_POINT = re.compile(r"^\s*(?:\$ )?python (mine|train|evaluate)\.py\b(?P<arguments>[^\n#|]*)", re.MULTILINE)
 # named in the issue that started the project; every other base dependency is argued for in CONTRIBUTING.md
 GIVEN = {"pytorch-lightning", "hydra-core", "omegaconf", "open_clip_torch", "faiss-cpu", "webdataset", "wandb"}
-GIVEN |= {"torchmetrics", "pyarrow", "rich", "matplotlib"}
+GIVEN |= {"pyarrow", "rich", "matplotlib"}
 
 
 def text_of(name: str) -> str:

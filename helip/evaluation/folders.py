@@ -22,7 +22,31 @@ MACOS = "__MACOSX"  # what macOS puts beside the content of its zip archives
 NAMED = 3  # classes without a picture that a line names
 
 
-class FolderSet(PictureSet):
+class ClassFolders(PictureSet):
+    """The pictures of class folders; a class without a picture is left out."""
+
+    def __init__(self, folder: Path, transform: Transform, folders: Sequence[Path], names: Sequence[str]) -> None:
+        """`folders` of the classes, and what each class is called. Raises HelipError when there is no picture."""
+        self.key, self.transform = (str(folder),), transform
+        listed, self.notes = list_pictures(folder, folders)
+        if not listed:
+            raise HelipError(
+                f"No picture in the class folders of {folder}: give a folder with one folder per class, with files "
+                f"{', '.join(IMG_EXTENSIONS)}."
+            )
+        present, labels = np.unique([number for number, _ in listed], return_inverse=True)
+        self.names = [names[number] for number in present]
+        self.labels = labels.astype(np.int64)
+        self.paths = [path for _, path in listed]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def source(self, position: int) -> tuple[bytes, str]:
+        return self.paths[position].read_bytes(), str(self.paths[position])
+
+
+class FolderSet(ClassFolders):
     """The pictures of a directory with one folder for each class, in sorted order (torchvision's ImageFolder).
 
     Args:
@@ -34,26 +58,10 @@ class FolderSet(PictureSet):
     def __init__(self, folder: Path, transform: Transform, names: Sequence[str] | None = None) -> None:
         """Raises HelipError when there is no picture, or when the names are not as many as the folders."""
         folders = subfolders(folder)
-        self.key, self.transform = (str(folder),), transform
         if names is not None and len(names) != len(folders):
             raise HelipError(f"{len(names)} class names for the {len(folders)} folders of {folder}: give one for each.")
-        listed, self.notes = list_pictures(folder, folders)
-        if not listed:
-            raise HelipError(
-                f"No picture in the class folders of {folder}: give a folder with one folder per class, with files "
-                f"{', '.join(IMG_EXTENSIONS)}."
-            )
         said = list(names) if names is not None else [readable(one.name) for one in folders]
-        present, labels = np.unique([number for number, _ in listed], return_inverse=True)
-        self.names = [said[number] for number in present]
-        self.labels = labels.astype(np.int64)
-        self.paths = [path for _, path in listed]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def source(self, position: int) -> tuple[bytes, str]:
-        return self.paths[position].read_bytes(), str(self.paths[position])
+        super().__init__(folder, transform, folders, said)
 
 
 def subfolders(folder: Path) -> list[Path]:

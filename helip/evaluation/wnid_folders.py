@@ -7,8 +7,8 @@ from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 from timm.data.imagenet_info import ImageNetInfo
 
 from helip.errors import HelipError
-from helip.evaluation.folders import list_pictures, subfolders
-from helip.evaluation.pictures import PictureSet, Transform
+from helip.evaluation.folders import ClassFolders, list_pictures, subfolders
+from helip.evaluation.pictures import Transform
 
 TEMPLATES = OPENAI_IMAGENET_TEMPLATES
 PER_CLASS = 50  # pictures of each class in ImageNet-1k's validation set (arXiv 1409.0575, table 2)
@@ -19,13 +19,13 @@ def wnids() -> list[str]:
     return list(ImageNetInfo("imagenet-1k").label_names())
 
 
-class ImageNetFolder(PictureSet):
-    """The pictures of the wnid folders of one directory, in sorted order.
+class ImageNetFolder(ClassFolders):
+    """The pictures of the wnid folders of one directory, in sorted order, which is ImageNet's order of classes.
 
     A subset of the classes is classified among those classes alone, as is usual for ImageNet-R, -A and -100.
 
     Attributes:
-        names: open_clip's names of the C classes that are there, in ImageNet's order.
+        names: open_clip's names of the C classes that are there.
         labels: (n,) int64, class of each picture in `names`.
     """
 
@@ -42,25 +42,8 @@ class ImageNetFolder(PictureSet):
         Raises:
             HelipError: no such directory, no picture in it, or a folder that is no class of ImageNet-1k.
         """
-        self.key, self.transform = (str(folder),), transform
-        order = {wnid: i for i, wnid in enumerate(wnids())}
-        folders = class_folders(folder)
-        found, self.notes = list_pictures(Path(folder), folders)
-        listed = [(order[folders[number].name], path) for number, path in found]
-        if not listed:
-            raise HelipError(
-                f"No picture in the class folders of {folder}: give the folder that holds n01440764/ and so on."
-            )
-        present, labels = np.unique([index for index, _ in listed], return_inverse=True)
-        self.names = [IMAGENET_CLASSNAMES[index] for index in present]
-        self.labels = labels.astype(np.int64)
-        self.paths = [path for _, path in listed]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def source(self, position: int) -> tuple[bytes, str]:
-        return self.paths[position].read_bytes(), str(self.paths[position])
+        folders, names = class_folders(folder), dict(zip(wnids(), IMAGENET_CLASSNAMES, strict=True))
+        super().__init__(Path(folder), transform, folders, [names[one.name] for one in folders])
 
 
 def is_validation_set(folder: Path) -> bool:
