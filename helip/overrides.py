@@ -1,4 +1,4 @@
-"""Overrides as people type them, as Hydra understands them.
+"""Rewrite overrides as people type them into those that Hydra understands.
 
 Shard ranges in braces, which a shell spreads and Hydra takes for a dictionary; open parts by their names:
 `helip.plan=graph` chooses the file plan/graph.yaml, of ours or of --config-dir, as `plan=graph` does; and models by a

@@ -1,6 +1,6 @@
 """The command line: compose the configuration, run one stage, turn an error into one sentence.
 
-With the entry points this room alone knows Hydra.
+Only this room and the entry points import Hydra.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def launch(name: str, command: tuple[str, ...] = ()) -> None:
 
     Args:
         name: of the program.
-        command: what stood before the overrides besides the script, for ranks that Lightning starts by sys.argv.
+        command: words between the script and the overrides, for the ranks that Lightning starts by sys.argv.
 
     Exit status 1 and one sentence on standard error for what a user can mend; HYDRA_FULL_ERROR=1 shows the traceback.
     """
@@ -80,7 +80,7 @@ def launch(name: str, command: tuple[str, ...] = ()) -> None:
 
 
 def _without_folder() -> list[str]:
-    """Overrides of a rank that torchrun or srun started beside rank 0, whose run folder all of them use."""
+    """Overrides for the ranks above 0 of torchrun or srun: all ranks use the run folder of rank 0."""
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
     if rank == 0 or RUN_FOLDER in os.environ or {"-m", "--multirun"} & set(sys.argv):
         return []
@@ -143,7 +143,7 @@ def _stage(name: str) -> Callable[[Config, Path], None]:
 
 @contextmanager
 def _own_process_group(external: bool) -> Iterator[None]:
-    """A job of a multirun starts its own processes, and leaves none of their traces to the next job."""
+    """Remove what the process group of a job left behind, so that the next job of a multirun starts its own."""
     try:
         yield
     finally:
@@ -159,7 +159,7 @@ def _own_process_group(external: bool) -> Iterator[None]:
 
 @contextmanager
 def _own_arguments(external: bool, command: tuple[str, ...]) -> Iterator[None]:
-    """Lightning starts the other ranks with sys.argv: give them this job, not the whole sweep, and its folder."""
+    """Set sys.argv to this job alone, and note its folder: Lightning starts the other ranks with both."""
     before = sys.argv
     if not external:
         os.environ[RUN_FOLDER] = str(Path(HydraConfig.get().runtime.output_dir).absolute())

@@ -1,4 +1,4 @@
-"""Where the configuration lies, and the names that it may use for what lies in the package."""
+"""The folder of the configuration, and the resolvers that its files use."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ ROOT = PACKAGE.parent
 
 
 def config_folder(package: Path) -> Path:
-    """conf/ of the package in this folder: a wheel brings it inside, in a checkout it lies beside the package."""
+    """conf/ of the package in this folder: inside it in a wheel, beside it in a checkout."""
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 

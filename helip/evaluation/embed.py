@@ -23,8 +23,8 @@ Found = dict[str, Sampled]
 class Absent(HelipError):
     """A set that is not on this machine; the sentence says how to get it. `measure_all` skips it.
 
-    What a configuration names wrongly (a part, a field, a class, a file of a set that is here) is no such thing: that
-    is a HelipError, which says what there is.
+    A wrong name in the configuration (of a part, a field, a class, a file of a set that is here) raises a plain
+    HelipError, which lists the right ones.
     """
 
 
@@ -70,7 +70,7 @@ class Embed(Protocol):
         ...
 
     def names(self, rows: NDArray) -> list[str]:
-        """The fields that the json of any of the rows has, for the sentence about one that none has."""
+        """The json fields that any of the rows has, for the message about an unknown field."""
         ...
 
 
@@ -88,7 +88,7 @@ class Evaluator:
 
     @property
     def measured_on(self) -> str:
-        """The part or split that the metrics speak of; a checkpoint is never chosen by another than a val part."""
+        """The part or split that is measured; only metrics of a val part may choose a checkpoint."""
         return "test"
 
     @property
@@ -135,6 +135,6 @@ def check_part(part: str, parts: Collection[str]) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A question for a sentence about a name that does not exist; empty where nothing is near."""
+    """`(did you mean ...?)` for the message about an unknown name; empty where no known name is near."""
     close = difflib.get_close_matches(name, list(known), 1, 0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,7 +1,7 @@
 """A folder for each class, counted as torchvision's ImageFolder counts: nested folders, its suffixes in any case.
 
-Two differences, both said in a line: what is hidden (`.ipynb_checkpoints`, `._cat.jpg`) or lies in `__MACOSX` is no
-picture, and a class without a picture is left out, where ImageFolder counts the former and refuses the latter.
+Two differences, each reported in a line: hidden files (`.ipynb_checkpoints`, `._cat.jpg`) and those in `__MACOSX` are
+ignored, and a class without a picture is left out. ImageFolder counts the former and refuses the latter.
 
 Legend: n pictures, C classes.
 """

@@ -63,7 +63,7 @@ def _build(line: Mapping[str, Any], instantiate: Callable[[Mapping[str, Any]], E
         raise HelipError(f"Evaluator {dict(line)}: every={every} must be a number of steps from 1.")
     if target:
         if instantiate is None:
-            raise HelipError(f"Evaluator {dict(line)}: _target_ needs the command line; make the object itself")
+            raise HelipError(f"Evaluator {dict(line)}: _target_ works on the command line; in Python pass the object")
         made = instantiate(fields)
         if not isinstance(made, Evaluator):
             raise HelipError(f"Evaluator {dict(line)}: {target} is no helip.evaluation.embed.Evaluator; derive it")
@@ -81,7 +81,7 @@ def _build(line: Mapping[str, Any], instantiate: Callable[[Mapping[str, Any]], E
 
 
 def _class_of(line: Mapping[str, Any]) -> type[Evaluator]:
-    """By the module that is named as the line's kind."""
+    """The class that the module named by the line's `kind` chooses."""
     kind = line.get("kind")
     where = f"helip.evaluation.{kind}"
     if isinstance(kind, str) and kind.isidentifier() and find_spec(where):
@@ -116,10 +116,7 @@ def check_parts(evaluators: Sequence[Evaluator], parts: Mapping[str, str]) -> No
 
 
 class _Remembered:
-    """Embeds each part and each set once, and looks after the fields that evaluators name, whatever they do with them.
-
-    A field that no row has is refused; rows that lack it are counted.
-    """
+    """Embeds each part and each set once; refuses a field that no row has, and counts the rows that lack one."""
 
     def __init__(self, embed: Embed, say: Callable[[str], None]) -> None:
         self.transform, self.device, self.texts = embed.transform, embed.device, embed.texts
@@ -179,8 +176,8 @@ def measure_all(evaluators: Sequence[Evaluator], embed: Embed, say: Callable[[st
     Args:
         evaluators: what to measure.
         embed: the model; each part is embedded once.
-        say: takes one line for each evaluator that is skipped because its data are not here, and for what of the data
-            is not counted.
+        say: takes a line for each evaluator that is skipped because its data are not here, and for each kind of sample
+            that is left out.
 
     Raises:
         HelipError: two evaluators give a metric of one name, or one names a field that no row has.

@@ -46,15 +46,15 @@ def finished(session: Session, record: Mapping[str, Any], skip: bool | str) -> b
 
 
 def resumed(session: Session, settings: TrainSettings, fixed: Mapping[str, Any]) -> TrainSettings:
-    """With the checkpoint that train.resume means.
+    """The settings with the checkpoint file that train.resume stands for.
 
     Args:
         session: of the training.
         settings: of the training.
-        fixed: what the checkpoint must have recorded, as far as it is known before the mining.
+        fixed: settings that the checkpoint must have recorded, as far as they are known before the mining.
 
     Raises:
-        HelipError: now, not after hours of mining: a mistyped path, or a checkpoint of other settings.
+        HelipError: a mistyped path, or a checkpoint of other settings; before the mining, which may take hours.
     """
     warn = partial(session.console.print, "warning:")
     if settings.resume not in (None, AUTO):

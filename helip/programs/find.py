@@ -1,4 +1,4 @@
-"""Whether hard pairs that fit a request are there already; if not, what is nearest to them."""
+"""Find the hard pairs that fit a request, or else the nearest index."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ WITHOUT = {"distinct": False}  # what an index of an older version does not say 
 
 
 def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = False) -> HardPairIndex | None:
-    """The index of the same settings on the same shards, however deep; None where other rows than now were embedded.
+    """The index with these settings on these shards, of any depth; None if other rows were embedded then than now.
 
     Args:
-        any_precision: the encoders may have run in another one than they would here: a training has its own.
+        any_precision: accept embeddings of another precision; that of a training may differ from that of mine.py.
 
     Raises:
         HelipError: the index in `paths.index` was built on other shards or settings.
@@ -48,8 +48,9 @@ def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = Fa
 
 
 def _other_rows(request: MiningRequest, rows: Rows, found: HardPairIndex) -> bool:
-    """Whether rows were repaired or replaced since; not where the index does not say (of an older version), or where
-    there is no store.
+    """Whether rows were repaired or replaced since the mining.
+
+    False where that is unknown: an index of an older version, or no store of embeddings.
     """
     if rows.index is None or isinstance(request.embedding, Precomputed) or EMBEDDED not in found.meta:
         return False
@@ -78,7 +79,7 @@ def nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
 
 
 def _meta(path: Path) -> dict[str, Any]:
-    """What a neighbour says of itself; nothing where it is damaged."""
+    """meta.json of an index; {} where it is damaged."""
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

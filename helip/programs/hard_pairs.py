@@ -1,4 +1,4 @@
-"""From a dataset to its hard pairs: the index that fits is found, otherwise it is mined."""
+"""The hard pairs of a dataset: found if there is an index that fits, otherwise mined."""
 
 import time
 from dataclasses import dataclass, replace
@@ -130,7 +130,7 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
 
 @dataclass(frozen=True)
 class EmbeddedRows:
-    """What is searched: image (N, d_I), text (N, d_T), `usable` rows (N,), and groups (N,) of equal bytes if known.
+    """Input of a search: image (N, d_I), text (N, d_T), `usable` rows (N,), and groups (N,) of equal bytes if known.
 
     `content` is a digest of the bytes that were embedded, if known.
     """
@@ -149,7 +149,7 @@ class EmbeddedRows:
 
 
 def stored_rows(request: MiningRequest, rows: Rows, store: EmbeddingStore) -> EmbeddedRows:
-    """A store as it is searched."""
+    """The rows of a store, ready for the search."""
     image, text = store.content[:, 0], store.content[:, 1]
     groups = (image, text) if request.exclude_copies else (None, None)
     same = pair_ids(image, text) if request.distinct else None

@@ -1,4 +1,4 @@
-"""What is kept of the start: how far features have moved, and the share of trained weights that is best on val.
+"""The starting model beside the trained one: how far the features moved, and which mix of the weights is best on val.
 
 Legend: n rows that are looked at, D embedding width.
 """
@@ -29,7 +29,7 @@ Weights = Mapping[str, torch.Tensor]
 
 
 class Start:
-    """Features of some rows as the starting model has them: of the validation part, else of the training part.
+    """Features of some rows by the starting model: of the validation part, or of the training part if there is none.
 
     Args:
         embed: the starting model.
@@ -54,7 +54,7 @@ class Start:
         }
 
     def drifts(self, embed: ClipEmbed) -> dict[str, dict[str, float]]:
-        """By column: none before, and what there is now."""
+        """Drift by column of the results: 0 before the training, and its value now."""
         after = self.drift(embed)
         return {"before": dict.fromkeys(after, 0.0), "after": after}
 
@@ -76,7 +76,7 @@ def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def choosers(evaluators: Sequence[Evaluator], dataset: DatasetSpec) -> list[Evaluator]:
-    """What export.alpha=auto chooses by: retrieval on parts whose name begins with val, as the evaluators have it.
+    """The evaluators by which export.alpha=auto chooses: retrieval on parts whose name begins with val.
 
     Raises:
         HelipError: the dataset has no such part.

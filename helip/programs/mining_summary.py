@@ -1,4 +1,4 @@
-"""What mining and training print and draw."""
+"""The tables, pictures and report of a mining."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -1,7 +1,8 @@
 """The jobs of a multirun: which had finished before, how each ended, and one table of all of them.
 
-A job is known by its settings (helip/tracking/jobs.py), not by its number or folder: the same command in a new folder
-finds what is done. `status.json` in a job's folder holds its overrides, how it ended, and the run that has its results.
+A job is identified by its settings (helip/tracking/jobs.py), not by its number or folder: the same command in a new
+folder finds the jobs that have finished. `status.json` in a job's folder holds its overrides, how it ended, and the run
+that has its results.
 """
 
 import math
@@ -102,7 +103,7 @@ def sweep_table(jobs: Sequence[Job]) -> Table:
 
 
 def tabulate_command(sweep: Path, jobs: Sequence[Job]) -> str:
-    """What turns the sweep into a table and a plot: the last number that varies is the x axis."""
+    """The command that makes a table and a plot of the sweep, over the last number that varies."""
     names = [name for name in varied(jobs) if name != "seed" and (name in IN_RESULTS or "." in name)]
     numbers = [name for name in names if all(_is_number(job.overrides.get(name, "")) for job in jobs)]
     by = [IN_RESULTS.get(name, name) for name in names if name not in numbers[-1:]]

@@ -1,4 +1,4 @@
-"""What the three programs begin with."""
+"""What mine, train and evaluate share: rank, console, run folder, evaluators."""
 
 import sys
 from functools import cached_property
@@ -36,7 +36,7 @@ class Session:
             register(scheme, storage())
         keep_blocks(Path(settings.paths.cache), settings.paths.cache_bytes)
         self.trainer = predict_trainer(settings.trainer)
-        self.folder = Path(self.agreed(str(folder)))  # torchrun and srun: each rank has named one by its own clock
+        self.folder = Path(self.agreed(str(folder)))  # under torchrun and srun each rank names one by its own clock
         self.rank = global_rank()
         width = None if sys.stdout.isatty() else 140  # a file has room for the names of metrics
         log = self.folder / f"{program}.log" if self.rank == 0 else None
@@ -47,7 +47,7 @@ class Session:
         pl.seed_everything(settings.seed, verbose=False)
 
     def agreed(self, decision: Any) -> Any:
-        """What rank 0 decided, on all ranks."""
+        """The decision of rank 0, on all ranks."""
         return self.trainer.strategy.broadcast(decision) if self.trainer.world_size > 1 else decision
 
     def open_index(self) -> ShardIndex:
@@ -97,7 +97,7 @@ class Session:
         return values_of(self.measure(clip, index))
 
     def say_once(self, line: str) -> None:
-        """What is skipped for one checkpoint is skipped for all."""
+        """Print a line once, although it may concern several checkpoints."""
         if line not in self.said:
             self.said.add(line)
             self.console.print(line)

@@ -1,4 +1,4 @@
-"""What conf/base.yaml holds: the settings that all programs share. Each program's own stand in its file."""
+"""The settings that all programs share (conf/base.yaml); each program's own are in its file."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,10 +22,7 @@ from helip.typed import Leaf, kept, operation, plain, result, settings_of
 
 @dataclass(frozen=True)
 class PathSettings:
-    """Where things lie; `index` names hard pairs of the user's own, which are a result.
-
-    `storages` are for addresses of schemes that HELIP does not know, by their names.
-    """
+    """Folders and files. `index`: the user's own hard pairs. `storages`: scheme of an address -> how to read it."""
 
     data: str = operation()
     artifacts: str = operation()
@@ -38,7 +35,7 @@ class PathSettings:
 
 @dataclass(frozen=True)
 class LoggerSettings:
-    """Where metrics go; `group` links the runs of a study in W&B."""
+    """Where metrics are logged; `group` links the runs of a study in W&B."""
 
     csv: bool = operation()
     group: str | None = operation()
@@ -48,7 +45,7 @@ class LoggerSettings:
 
 @dataclass(frozen=True)
 class LimitSettings:
-    """Of mining by train.py: `auto_limit` rows at most."""
+    """train.py mines by itself up to `auto_limit` rows."""
 
     auto_limit: int = operation()
 
@@ -85,10 +82,10 @@ class SharedSettings:
         return Path(self.paths.artifacts)
 
     def fixed(self, fingerprint: str) -> dict[str, Any]:
-        """What a resumed run must share besides its schedule, by names as the configuration has them.
+        """The settings that a resumed run must share besides its schedule, by their names in the configuration.
 
-        The base counts by its content, so that weights overwritten in place are not taken for those that a run began
-        with; of the parts of a dataset the one that is trained on counts.
+        The base is compared by its content, so that weights that were overwritten in place are noticed. Of the parts of
+        a dataset only the training part is compared.
         """
         results = kept(type(self), plain(self), ("result",), after=False)
         hints, named = get_type_hints(type(self)), {"dataset": fingerprint}

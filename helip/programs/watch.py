@@ -1,4 +1,4 @@
-"""What looks at a training while it runs: evaluators, the best checkpoint, an average, the rows seen, the log."""
+"""HELIP's own callbacks of a training: evaluators, best checkpoint, average of the weights, rows seen, log."""
 
 import math
 from contextlib import nullcontext
@@ -20,7 +20,7 @@ from helip.training.settings import TrainSettings
 
 
 class Watch:
-    """HELIP's own callbacks of a training.
+    """The callbacks, and the metrics that they collect.
 
     Args:
         session: of the program.

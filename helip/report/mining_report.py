@@ -91,7 +91,7 @@ def mining_report(
 
 
 def unscored(index: HardPairIndex) -> str:
-    """Why there is nothing about scores."""
+    """The remark of a report without scores."""
     return "Imported pairs have no scores." if index.counts().any() else "No row has a hard pair."
 
 

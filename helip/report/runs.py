@@ -1,4 +1,4 @@
-"""What a run folder holds, read without failing over what an unfinished run lacks."""
+"""Read a run folder, also of an unfinished run: each missing or damaged file becomes a note."""
 
 import json
 import re
@@ -25,7 +25,7 @@ FIRST = (
     "dataset.",
     "data.",
     "search.",
-)  # of equal columns the first is named
+)  # order in which settings are named
 OPERATIONS = "operations"  # in provenance.json: names of the settings that change no result
 COLUMNS = ("before", "after")  # of results.json, whose keys are sorted
 LONGEST = 60  # characters of a label
@@ -117,7 +117,7 @@ def _json(path: Path, problems: list[str], more: str = "") -> dict[str, Any] | N
 
 
 def _numbers(columns: Any) -> dict[str, dict[str, float]]:
-    """Only what is a number: results.json may have been written by other hands."""
+    """The numbers alone: another program may have written results.json."""
     if not isinstance(columns, dict):
         return {}
     ordered = sorted(columns, key=lambda name: COLUMNS.index(name) if name in COLUMNS else len(COLUMNS))
@@ -158,7 +158,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def telling(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    """Of such settings those that no earlier one decides: the margin weight says nothing that the score does not."""
+    """Of such settings those that no earlier one implies, as the score implies the margin weight."""
     kept: list[str] = []
     for name in names:
         for other in kept:

@@ -29,7 +29,7 @@ from helip.tracking.run import provenance
 from helip.typed import operation
 
 PATIENCE = 5  # seconds for the server to answer at all
-SENDING = 600.0  # seconds at the end of a run for what has not been sent; it stays on disk
+SENDING = 600.0  # seconds to send what is left when a run ends; the rest stays on disk
 UPLOADED = 256 << 20  # bytes; a larger index is recorded by reference, with its checksums
 STEP = "trainer/global_step"  # Lightning's name of the horizontal axis
 SWEEP = "multirun.yaml"  # what Hydra writes into the folder of a sweep
@@ -101,7 +101,7 @@ class Dashboard:
         self.run.log({"comparison": wandb.Table(columns=["metric", *columns], data=rows)})
 
     def mined(self, mined: Mined, report: Path) -> None:
-        """The index as an output, its statistics, and of the report the pairs, the plots and the page."""
+        """Log the index as an output, its statistics, and the pairs, pictures and page of its report."""
         if not self.run:
             return
         self.run.log_artifact(index_artifact(mined))
@@ -131,7 +131,7 @@ def _use(run: Any, artifact: Any) -> None:
 
 @contextmanager
 def _staged_in(folder: Path) -> Iterator[None]:
-    """W&B copies the pictures of tables into a folder of its own: let that be the run's, which may be moved."""
+    """Let W&B copy the pictures of its tables into the run folder, so that the folder can be moved as a whole."""
     own = "WANDB_DATA_DIR" not in os.environ
     if own:
         os.environ["WANDB_DATA_DIR"] = str((folder / "wandb" / "data").absolute())

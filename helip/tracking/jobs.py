@@ -1,4 +1,4 @@
-"""What identifies a training, so that runs can be compared, and a sweep knows what it has done already."""
+"""What identifies a training: runs are compared by it, and a sweep skips the jobs that have finished."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ NAMED = ("dataset", "model", "encoders")  # results.json holds their names under
 
 
 def decisive(cls: type, settings: Any) -> Any:
-    """What decides the weights and the metrics, among the plain settings of a program, those of config.json for one."""
+    """The settings that decide weights and metrics, of a program's plain settings, such as those in config.json."""
     return without_secrets(kept(cls, settings)) if isinstance(settings, Mapping) else None
 
 

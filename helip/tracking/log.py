@@ -1,4 +1,4 @@
-"""What the screen says, kept in the run folder; and a line of numbers every so many steps of a training."""
+"""The log of the run folder, and a line of numbers every few steps of a training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 WIDTH = 200  # of the file: room for the names of metrics
-# Metric -> how it is said; what a step has not logged is left out.
+# Metric -> its format; a metric that the step has not logged is left out.
 SAID = {
     "train/loss": "loss {:.4f}",
     "train/lr": "lr {:.2e}",
@@ -18,10 +18,10 @@ SAID = {
 
 
 class KeptConsole(Console):
-    """A console whose lines and tables stand in a file as well."""
+    """A console that writes its lines and tables to a file as well."""
 
     def __init__(self, path: Path | None, **arguments: Any) -> None:
-        """The file is opened for each line, so that a killed run has what it said; None: no file."""
+        """`path`: the file, opened anew for each line, so that a killed run keeps its log; None: no file."""
         super().__init__(**arguments)
         self.kept = path
         if path is not None:
@@ -36,9 +36,9 @@ class KeptConsole(Console):
 
 
 class StepLog(pl.Callback):
-    """Says loss, learning rate, speed and waiting every train.log_every steps, as a plain line beside the bar.
+    """Prints loss, learning rate, speed and wait for data every train.log_every steps, as a plain line beside the bar.
 
-    It stands after the callback that measures the speed.
+    Lightning must call it after the callback that measures the speed.
 
     Args:
         say: takes the line.
