@@ -73,7 +73,7 @@ class BestCheckpoint(Checkpoint):
         return {"metric": self.metric, "value": self.value, "step": self.step, "path": str(self.path)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Another metric than before begins anew."""
+        """A run that is resumed with another metric starts without a best value."""
         if state_dict["metric"] == self.metric:
             self._take(state_dict)
             self._earlier = state_dict["path"]
@@ -108,7 +108,7 @@ def check_choice(metric: str, evaluators: Sequence[Evaluator]) -> None:
 
 
 def check_metric(metric: str, measured: Collection[str]) -> None:
-    """Refuse a metric that the evaluators do not give: no checkpoint would ever be the best by it.
+    """Refuse a metric that the evaluators do not compute, by which no checkpoint could be chosen.
 
     Args:
         metric: train.best.

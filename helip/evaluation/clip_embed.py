@@ -88,7 +88,7 @@ def predict_drive(trainer: pl.Trainer) -> Drive:
 
 
 def inside_fit_drive(trainer: pl.Trainer) -> Drive:
-    """By hand, inside a fit, where no second loop can start; SIGTERM waits for the checkpoint, as in the fit."""
+    """A plain loop inside a fit, where Lightning can start no second one; SIGTERM takes effect at the checkpoint."""
 
     def drive(module: pl.LightningModule, loader: DataLoader) -> None:
         with torch.inference_mode(), trainer.precision_plugin.predict_step_context():

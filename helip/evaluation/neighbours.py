@@ -1,4 +1,4 @@
-"""Retrieval among the nearest others of each row, which the data name: no model has a say in who is near.
+"""Retrieval among the neighbours of each row, which a field of the data names, so that no model chooses them.
 
 Legend: n rows, k neighbours of a row, d embedding width.
 """
@@ -22,7 +22,7 @@ def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
 
 @dataclass(frozen=True)
 class Neighbours(OnPart):
-    """Each row's image is to find its own caption among those of its neighbours, and the caption its image.
+    """Whether the image of a row finds its own caption among those of its neighbours, and the caption its image.
 
     Attributes:
         field: json field with the keys of a row's neighbours, separated by spaces; those that are no rows of the part

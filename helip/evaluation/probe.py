@@ -100,7 +100,7 @@ def fit_logistic(
 
 
 def hold_out(labels: NDArray, share: float = HELD_OUT, seed: int = 0) -> NDArray[np.bool_]:
-    """(n,) bool, the validation rows: the same share of every class, at least one and never all of it."""
+    """(n,) bool, the validation rows: the same share of every class, at least one row and never all of them."""
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -113,7 +113,7 @@ def hold_out(labels: NDArray, share: float = HELD_OUT, seed: int = 0) -> NDArray
 def sweep(
     train: tuple[NDArray, NDArray], val: tuple[NDArray, NDArray], classes: int, device: torch.device | str = "cpu"
 ) -> Fit:
-    """The strength with the best validation accuracy, of equals the one with the lower loss, fitted again on all rows.
+    """The strength with the best validation accuracy (ties: the lower loss), fitted again on all rows.
 
     Args:
         train: (n, d) features and (n,) labels.
@@ -150,7 +150,7 @@ def sweep(
 
 
 def validation_score(weights: NDArray, features: NDArray, labels: NDArray) -> tuple[float, float]:
-    """Accuracy and minus the mean cross-entropy: on a small split many strengths have one accuracy."""
+    """Accuracy, and minus the mean cross-entropy, because on a small split many strengths have the same accuracy."""
     logs = torch.log_softmax(torch.from_numpy(with_one(features) @ weights), 1).numpy()  # (n, C)
     return float((logs.argmax(1) == labels).mean()), float(logs[np.arange(len(labels)), labels].mean())
 

@@ -1,4 +1,4 @@
-"""What results.json holds: our flat metrics, and the same as records with the keys of clip-benchmark."""
+"""The content of results.json: flat metrics, and the same metrics as records with the keys of clip-benchmark."""
 
 import re
 from collections.abc import Mapping

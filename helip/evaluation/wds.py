@@ -63,7 +63,7 @@ class WdsSet(PictureSet):
         self.templates = tuple(template(line) for line in lines if line) or None
 
     def _names(self, names: Sequence[str] | None, contents: Sequence[tuple[bytes, str]]) -> list[str] | None:
-        """Of the classes: as given, else those of classnames.txt, as many as the labels need."""
+        """Names of the classes: as given, else those of classnames.txt, as many as the labels need."""
         own, last = lines_of(self.folder / "classnames.txt"), int(self.labels.argmax())
         if names is not None:
             classes = len(own or []) or int(self.labels[last]) + 1
@@ -151,7 +151,7 @@ def _label(content: bytes, where: str) -> int:
 
 
 def _captions(content: bytes, where: str) -> tuple[str, ...]:
-    """One a line; blank lines are none."""
+    """One caption per line, without the blank lines."""
     captions = tuple(line.strip() for line in text_of(content, where).splitlines())
     captions = tuple(caption for caption in captions if caption)
     if not captions:
@@ -163,5 +163,5 @@ def _captions(content: bytes, where: str) -> tuple[str, ...]:
 
 
 def _shown(text: bytes) -> str:
-    """Bytes of a stranger on a terminal: short, without control characters."""
+    """Untrusted bytes for a terminal: cut, without control characters."""
     return repr(text[:30].decode("utf-8", "replace")) if text else "nothing"

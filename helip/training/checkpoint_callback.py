@@ -22,9 +22,9 @@ class Checkpoints(Checkpoint):
     """Writes step-000500.ckpt every so many steps or minutes, after the last step, and before SIGTERM ends the run.
 
     One callback for all of them, so that the newest `keep` files are kept whatever caused them. Lightning writes each
-    file under another name first. Decisions are taken by all ranks together; with several ranks a signal or a clock is
-    heeded one step later, so that no step waits for the answer. A step whose loss or weights are not finite ends the
-    run unsaved: its file would push the last good one out.
+    file under another name first. All ranks decide together; with several ranks a signal or the timer takes effect one
+    step later, so that no step waits for the answer. A step whose loss or weights are not finite ends the run without a
+    checkpoint, which would push the last good one out.
 
     Args:
         folder: for the files.
@@ -82,7 +82,7 @@ class Checkpoints(Checkpoint):
             self._leave(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A signal that came while the last checkpoint was written, say."""
+        """Leave after a signal that came while the last checkpoint was written."""
         if self._terminated:
             self._leave(trainer)
 
@@ -119,7 +119,7 @@ def log_ahead(trainer: pl.Trainer) -> None:
 
 
 class Asked:
-    """What any rank wishes, known to all of them at the next step.
+    """Requests of any rank, known to all ranks at the next step.
 
     The sum over ranks is asked for after one step and read after the next: by then it is there, where reading it at
     once would make a GPU drain its queue at every step.
