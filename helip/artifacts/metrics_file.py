@@ -41,9 +41,12 @@ class MetricsFile:
             self.replace([*read_lines(self.path), line])
 
     def replace(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Write the file anew, atomically."""
+        """Write the file anew, atomically; without a line there is no file."""
         self._columns = sorted({name for line in lines for name in line})
-        write_text(self.path, _text([dict(zip(self._columns, self._columns, strict=True)), *lines], self._columns))
+        if lines:
+            write_text(self.path, _text([dict(zip(self._columns, self._columns, strict=True)), *lines], self._columns))
+        else:
+            self.path.unlink(missing_ok=True)
 
 
 def _text(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -62,5 +62,4 @@ class MetricsLog(Logger):
             number = int(line.get("step", step + 1))
             if number < step or (number == step and not any(name.startswith("train/") for name in line)):
                 kept.append(line)
-        if kept:
-            self._file.replace(kept)
+        self._file.replace(kept)

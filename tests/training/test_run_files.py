@@ -65,6 +65,10 @@ def test_the_log_goes_on(tmp_path):
     assert files(tmp_path) == ["metrics.csv"]
     MetricsLog(tmp_path / "new").go_on(2, tmp_path / "gone")
     assert files(tmp_path) == ["metrics.csv"]
+    late = MetricsLog(tmp_path)
+    late.go_on(0, tmp_path)  # all lines come after the checkpoint
+    late.log_metrics({"train/loss": 0.9}, 0)
+    assert lines(tmp_path) == [(0, "0.9", None)]
 
 
 def test_the_log_goes_on_in_another_folder(tmp_path):
