@@ -28,7 +28,7 @@ stage() { # NAME SECONDS COMMAND...
 WORKERS=${WORKERS:-$(($(nproc) > 16 ? 16 : $(nproc)))}
 CARD=$($PY -c 'import torch; print("".join(map(str, torch.cuda.get_device_capability())) if torch.cuda.is_available() else 90)')
 if [ "${BENCH_DEVICE:-cuda}" = cpu ]; then
-  TRAIN="--preset rig --epochs 1"; export RIG_GPU=
+  TRAIN="--preset dry --epochs 1"; export RIG_GPU=
 else
   TRAIN="--preset vit-b-32 --epochs 3"; export RIG_GPU=0
 fi

@@ -1,11 +1,10 @@
-"""How fast mining is, beside its rivals, in one process and by turns.
+"""Speed of mining beside its rivals, in one process, in turn.
 
-Rivals: the released algorithm (restated by us: float32, both score matrices written, limits, product, topk, 600 targets
-    a batch),
-torch's matrix product + topk on one modality, and the bare matrix product of the bulk pass, which is the roofline.
-Every round times a slice of each, in turn, so that a noisy machine is noisy for all; a slice is scaled to all N
-targets, and the table says from how many. Recall of shortcuts is against the exact search of other rows than those they
-probe themselves.
+Rivals: the released algorithm, which we restate (float32, both score matrices written, limits, product, topk, 600
+targets a batch); torch's matrix product + topk on one modality; and the bare matrix products of the bulk pass, which
+are the roofline. Every round times a slice of each, so that other jobs on the machine disturb all of them. A slice is
+scaled to all N targets, and the table gives its size. The recall of shortcuts is measured on rows that they do not
+probe themselves, against the exact search.
 
     python -m benchmarks.mining image.npy text.npy --k 50 --rounds 5
     python -m benchmarks.mining --synthetic 200000 --image 384 --text 384 --backends exact approximate

@@ -56,6 +56,7 @@ class Preset:
 
 PRESETS = {
     "rig": Preset(MODEL, 64, 2048, 256, ("32-true", "fp32")),
+    "dry": Preset(MODEL, 16, 128, 128, ("32-true", "fp32")),  # that all programs run, no figures
     "vit-b-32": Preset(open_clip.get_model_config("ViT-B-32") or {}, 256, 8192, 512, ("bf16-mixed", "amp_bf16")),
 }
 PROGRAMS = ("bare", "open_clip", "ours", "ours_hard", "bare_fused")

@@ -45,7 +45,7 @@ def form_of(capability: tuple[int, int], sides: int, crowd: bool) -> Form:
     """
     pack = int(sides == 3)
     if capability[0] in (9, 10):
-        wide = 128 if crowd else 256
+        wide = (128 if capability[0] == 9 else 64) if crowd else 256
         tiles = {"BM": 128, "BN": wide, "BK": 64, "GROUP": 8, "TMA": 1, "PACK": pack}
         return Form(tiles, {"num_warps": 8, "num_stages": 3})
     tiles = {"BM": 128, "BN": 128, "BK": 32, "GROUP": 8, "TMA": 0, "PACK": pack}

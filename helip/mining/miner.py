@@ -188,7 +188,7 @@ def _statistics(pairs: Pairs, settings: SearchSettings, folder: Path, plan: Plan
 
 
 def _sample(pairs: Pairs) -> str:
-    """Enough of the numbers to notice that other embeddings came to the same place, and all valid rows and groups."""
+    """A digest of 64 embeddings, all valid rows and groups, by which other embeddings in the same place are noticed."""
     rows = np.linspace(0, len(pairs) - 1, min(len(pairs), 64)).astype(np.int64)
     hashed = hashlib.sha256()
     for array in (*(v.array[rows] for v in pairs.modalities), pairs.valid, *pairs.groups, pairs.pair_group):

@@ -11,7 +11,7 @@ import numpy as np
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs
 
-PROBES = 768  # rows; fewer and an unlucky draw misses the few bad rows: 512 once said 0.998 where it was 0.994
+PROBES = 768  # rows; a draw of fewer can miss the few bad rows: 512 once gave 0.998 where the recall was 0.994
 Z = 1.96  # 95 %
 
 

@@ -43,7 +43,7 @@ class SearchSettings:
             with (pairs, settings, device, folder), it makes a helip.mining.plan.Search.
         min_recall: recall that "approximate" must show by the lower end of its confidence interval.
         pool_size: rows drawn as candidates by "pool".
-        pool_redraw: targets after which the pool is drawn anew; 0 keeps one pool. The released script: 300,000.
+        pool_redraw: targets after which a new pool is drawn; 0 keeps one pool. The released script has 300,000.
         seed: of every random draw (pools, probes, the training sample of the index).
         block_rows: targets per unit of work and of resuming; 0: 4,096 (on a GPU 32,768). It does not change results.
         memory: bytes of rounded embeddings kept in memory, the rest goes to disk; results do not depend on it.

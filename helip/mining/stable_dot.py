@@ -1,7 +1,7 @@
-"""Dot products whose last bit does not depend on how the work was cut.
+"""Dot products whose last bit does not depend on the size of blocks or the number of threads.
 
-BLAS, einsum and sum() order their additions by shape, alignment and thread count, so the same dot product differs in
-its last bits from batch to batch, and an order of near-ties with it. Here a sum is a fixed tree of elementwise float64
+BLAS, einsum and sum() choose the order of their additions by shape, alignment and thread count. The last bits of a dot
+product, and the order of near-ties, then differ from batch to batch. Here a sum is a fixed tree of elementwise float64
 additions: the same bits for any block shape, any number of threads and ranks, on CPU and GPU. The products of float16
 and float32 numbers are exact in float64, so that fused multiply-add changes nothing either; for float64 embeddings the
 bits may differ between machines, not between runs.

@@ -15,7 +15,7 @@ from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs
 
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-ENOUGH = 2_000_000  # scores that quartiles are taken over; of larger indices every n-th row
+ENOUGH = 2_000_000  # scores for the quartiles; a larger index gives every n-th row
 SAMPLE = (256, 2048)  # targets and candidates of the pairs that filter shares are counted on
 SHARES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 PAIRS = 20_000  # of which one in a thousand is 20

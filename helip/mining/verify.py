@@ -33,7 +33,7 @@ class Sampled:
 
 
 def check_form(index: HardPairIndex, usable: np.ndarray) -> list[str]:
-    """What no index may contain, with the first row of each kind; `usable` (N,) are the rows that may take part."""
+    """Sentences about rows that no index may have, one for each kind; `usable` (N,) are the rows that may take part."""
     first: dict[str, int] = {}
     counts: dict[str, int] = {}
     for start in range(0, len(index), BLOCK):
