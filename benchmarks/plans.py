@@ -26,9 +26,8 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.partitions import Partition
 from helip.artifacts.shards import ShardIndex
 from helip.data.plans.clusters import grow_clusters
-from helip.data.plans.contract import BatchPlan, PlanData, planned_step
+from helip.data.plans.contract import BatchPlan, PlanData, dose, dose_of_plan, planned_step
 from helip.data.plans.deal import deal
-from helip.data.plans.dose import dose, dose_of_plan
 from helip.data.plans.graph import GraphSettings
 from helip.data.plans.neighbours import Neighbours, mutual_neighbours
 from helip.data.plans.partners import PartnersSettings

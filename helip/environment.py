@@ -1,4 +1,4 @@
-"""What the machine does to a run, in one sentence: a full or read-only disk, a process that was killed."""
+"""Error messages for failures of the machine: a full or read-only disk, a killed process."""
 
 import errno
 import re
@@ -11,20 +11,20 @@ WORKER = re.compile(
     r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\).*?(?:killed by signal: (\w+)|exited unexpectedly)", re.S
 )
 PEER = re.compile(r"gloo.*(closed by peer|reset by peer|timed? ?out|refused)|NCCL.*(remote process|abort)", re.S | re.I)
-# What takes a batch over from a worker, in torch's loader: a worker that dies meanwhile leaves half of a message
+# The function of torch's loader that receives a batch: a worker that dies meanwhile leaves half a message
 TAKES_OVER, HALF = "_try_get_data", (ConnectionError, EOFError, FileNotFoundError)
-# torch's writer of archives reports any failed write so, without its errno
+# how torch's archive writer reports any failed write, without errno
 ARCHIVE = re.compile(r"PytorchStreamWriter|inline_container.*unexpected pos", re.S)
 
 
 def machine_sentence(error: BaseException) -> str | None:
-    """What a user can mend outside HELIP; None for any other error."""
+    """A message for an error that the user can fix outside HELIP; None for other errors."""
     if isinstance(error, HALF) and any(at.name == TAKES_OVER for at in traceback.extract_tb(error.__traceback__)):
         return _of_a_worker("a loader process was gone")
     if isinstance(error, OSError) and error.errno is not None:
         return _of_files(error)
     if isinstance(error, UnicodeEncodeError) and "surrogate" in error.reason:
-        return f"{error.object!r} is no UTF-8, which names of files must be here: rename the file or folder"
+        return f"{error.object!r} is not UTF-8, as file names must be: rename the file or folder"
     if not isinstance(error, RuntimeError):
         return None
     text = str(error)

@@ -1,8 +1,9 @@
 """Rewrite overrides as people type them into those that Hydra understands.
 
-Shard ranges in braces, which a shell spreads and Hydra takes for a dictionary; open parts by their names:
-`helip.plan=graph` chooses the file plan/graph.yaml, of ours or of --config-dir, as `plan=graph` does; and models by a
-name that says where they are: `model.name=hf:FOLDER` brings its own weights, not those of the default model.
+- Shard ranges in braces are quoted, because Hydra reads braces as a dictionary.
+- Open parts are chosen by name: `helip.plan=graph` means `plan=graph`, the file plan/graph.yaml of conf/ or
+  --config-dir.
+- `model.name=hf:FOLDER` selects model=any, so that the weights come from that name, not from the default model.
 """
 
 import re
@@ -11,17 +12,17 @@ from collections.abc import Sequence
 from helip.errors import HelipError
 
 RANGE = re.compile(r"[^\[\],'\"]*\{\d+\.\.\d+\}[^\[\],'\"]*")
-# Where an open part stands in the configuration -> the group of files that it is chosen from.
+# Setting of an open part -> the group of its files.
 PARTS = {"helip.plan": "plan", "helip.margin": "margin", "helip.schedule": "schedule", "train.loss": "loss"}
 OWN_MODEL = re.compile(r"\+?model\.(name=['\"]?(hf|hf-hub|local-dir):|config=(?!null))")
 WORDS = re.compile(r"\s*[\w\"'][\w\"'/.-]*(\s*,\s*[\w\"'/.-]+)*\s*|(choice|shuffle)\(.*\)")
 
 
 def readable(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a command line for Hydra: ranges such as {00000..00331} in quotes, parts as their groups.
+    """Arguments of a command line for Hydra: ranges such as {00000..00331} in quotes, open parts as groups.
 
     Raises:
-        HelipError: a key was given several shards, as a shell makes of braces without quotes; Hydra takes the last one.
+        HelipError: a key has several shards, because the shell expanded braces; Hydra would take the last one.
     """
     shards: dict[str, list[str]] = {}
     for argument in arguments:
@@ -31,8 +32,8 @@ def readable(arguments: Sequence[str]) -> list[str]:
     for key, values in shards.items():
         if len(set(values)) > 1:
             raise HelipError(
-                f"{key} is given {len(values)} times, from {values[0]} to {values[-1]}, as a shell makes of braces: "
-                f"put them in quotes, '{key}=FOLDER/{{00000..00331}}.tar', or name the folder"
+                f"{key} is given {len(values)} times, from {values[0]} to {values[-1]}: the shell expanded braces, so "
+                f"quote them, '{key}=FOLDER/{{00000..00331}}.tar', or name the folder"
             )
     chosen = any(argument.startswith("model=") for argument in arguments)
     own = [] if chosen or not any(OWN_MODEL.match(argument) for argument in arguments) else ["model=any"]
@@ -40,14 +41,14 @@ def readable(arguments: Sequence[str]) -> list[str]:
 
 
 def _group(argument: str) -> str:
-    """`helip.plan=graph` as `plan=graph`, several words of a multirun too; a field, helip.plan.topk=5, as it stands."""
+    """`helip.plan=graph` as `plan=graph`, also with several values; fields such as helip.plan.topk=5 unchanged."""
     key, equals, value = argument.partition("=")
     group = PARTS.get(key.lstrip("+"))
     return f"{group}={value}" if group and equals and value != "null" and WORDS.fullmatch(value) else argument
 
 
 def _quoted(argument: str) -> str:
-    """Each element of a value that has a range in it, unless somebody has set quotes."""
+    """Quote each element of a value that has a range, unless the value has quotes."""
     key, equals, value = argument.partition("=")
     if not equals or "'" in value or '"' in value:
         return argument

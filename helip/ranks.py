@@ -1,4 +1,4 @@
-"""Lightning trainers, ranks and locks: what every stage needs to run on one or many processes."""
+"""Lightning trainers, ranks and locks, for all programs on one or many processes."""
 
 import difflib
 import inspect
@@ -25,13 +25,13 @@ from torch.utils.data import DataLoader
 from helip.errors import HelipError
 from helip.typed import Leaf, operation, result
 
-PATIENCE = timedelta(days=7)  # of ranks whose job waits for another one, or whose rank 0 works alone
+PATIENCE = timedelta(days=7)  # waiting time of ranks for other jobs, or for the work of rank 0
 SRUN = "; start as many tasks by srun as trainer.devices={} says, or one without srun"
 
 
 @dataclass(frozen=True)
 class TrainerSpec:
-    """Hardware as the configuration names it; precision `auto` is bf16-mixed on a GPU that has it, else 32-true."""
+    """Devices and precision; precision `auto` is bf16-mixed on a GPU that supports it, otherwise 32-true."""
 
     accelerator: str = operation(default="auto")
     devices: int | str | list[int] = operation(default="auto")
@@ -46,7 +46,7 @@ class TrainerSpec:
     more: dict[str, Leaf[Any] | Any] = result(default_factory=dict, rest=True)
 
     def __post_init__(self) -> None:
-        """Raises HelipError for an argument that pl.Trainer does not have, or that breaks what a training promises."""
+        """Raises HelipError for an argument that pl.Trainer lacks, or that is in REFUSED."""
         known = inspect.signature(pl.Trainer).parameters
         for name in self.more:
             if name in REFUSED:
@@ -81,14 +81,14 @@ class TrainerSpec:
         }
 
     def training_arguments(self) -> dict[str, Any]:
-        """Those of a training: `arguments` and whatever else of pl.Trainer was asked for, nodes made."""
+        """`arguments`, and all other given arguments of pl.Trainer, with leaves made."""
         own = ("profiler", "benchmark", "detect_anomaly", "enable_progress_bar", "enable_model_summary")
         given = {name: value for name in own if (value := getattr(self, name)) is not None} | self.more
         return self.arguments() | {n: value() if isinstance(value, Leaf) else value for n, value in given.items()}
 
     @property
     def resolved_precision(self) -> str:
-        """Of every forward on this machine."""
+        """The precision of forward passes on this machine."""
         if self.precision != "auto":
             return self.precision
         on_gpu = self.accelerator != "cpu" and torch.cuda.is_available()
@@ -97,19 +97,19 @@ class TrainerSpec:
 
 
 def inside_allocation() -> bool:
-    """Whether this process stands in a SLURM allocation whose srun did not start it as one of several tasks.
+    """Whether this process runs in a SLURM allocation without being one of several tasks of srun.
 
-    Lightning takes any process with SLURM_NTASKS for a task of srun, and waits for the others or refuses their number.
+    Lightning takes any process with SLURM_NTASKS for a task of srun, and waits for other tasks or refuses their number.
     """
     return "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect() and srun_tasks() == 1
 
 
 def srun_tasks() -> int:
-    """Processes that the same srun has started; 1 without it."""
+    """Number of tasks of this srun; 1 without srun."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
 
 
-# Arguments of Lightning's Trainer that would break what a training promises -> why, and what to set instead.
+# Arguments of Lightning's Trainer that are refused -> the reason, and what to set instead.
 SHORTER = (
     "a training has the fixed number of steps that its learning rate and its data are planned for: train.max_steps"
 )
@@ -139,31 +139,31 @@ REFUSED = {
 
 
 class _Launch(pl.LightningModule):
-    """Nothing to compute: a predict loop over it starts the processes and their group."""
+    """An empty module: a predict loop with it starts the processes and their group."""
 
     def predict_step(self, batch: torch.Tensor, batch_idx: int) -> None:
         return None
 
 
 class LeaveSigterm(pl.Callback):
-    """Lightning notes SIGTERM and lets a predict loop go on to its end; here it ends the process, as it does elsewhere.
+    """Lets SIGTERM end a predict loop at once; Lightning would run the loop to its end.
 
-    Nothing is lost: what a stage has on disk is where the same command goes on.
+    Nothing is lost, because the same command resumes from the files on disk.
     """
 
     def __init__(self) -> None:
         self._before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning has just put its own handler there, and takes it away at the end."""
+        """Replace Lightning's handler, which it has just set and removes at the end."""
         signal.signal(signal.SIGTERM, self._before)
 
 
 def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
-    """A trainer for predict loops over each rank's own share, its processes already running.
+    """A trainer for predict loops over each rank's share; starts the processes.
 
     Raises:
-        HelipError: for hardware that is not here.
+        HelipError: this machine lacks the hardware of the settings.
     """
     from pytorch_lightning.callbacks import RichProgressBar
 
@@ -187,24 +187,24 @@ def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
         if spec.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
             cure = "; trainer=cpu runs without a GPU, trainer=auto takes what there is"
         raise HelipError(f"this machine cannot run the trainer settings: {reason}{cure}") from error
-    if srun_tasks() > trainer.world_size and not TorchElasticEnvironment.detect():  # each would do all of it
+    if srun_tasks() > trainer.world_size and not TorchElasticEnvironment.detect():  # each task would do all of the work
         raise HelipError(
             f"srun started {srun_tasks()} tasks for {trainer.world_size} devices{SRUN.format(spec.devices)}"
         )
     if trainer.world_size > 1 and not torch.distributed.is_initialized():
         start = pl.Trainer(**spec.arguments(), logger=False, enable_checkpointing=False, enable_progress_bar=False)
         start.predict(_Launch(), DataLoader(range(trainer.world_size)), return_predictions=False)  # type: ignore[arg-type]
-        barrier()  # makes its group while all ranks are here
+        barrier()  # creates its group while all ranks are present
     return trainer
 
 
 def barrier() -> None:
-    """Wait for all ranks, for days if need be; nothing where there is one process.
+    """Wait for all ranks, up to PATIENCE; does nothing with one process.
 
-    By a gloo group of its own: the strategy's collectives keep their time limit, so that a training that hangs ends.
+    Uses a separate gloo group, so that the time limit of the strategy still ends a training that hangs.
 
     Raises:
-        HelipError: one of them is gone, or does not come.
+        HelipError: a rank failed, or did not arrive in time.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         patient = torch.distributed.BarrierOptions()
@@ -214,20 +214,20 @@ def barrier() -> None:
         except RuntimeError as error:
             if "imed out" in str(error):
                 raise HelipError(
-                    f"another process of this run has not come for {PATIENCE}: it hangs, or waits for another job; "
-                    "the same command goes on"
+                    f"another process of this run did not arrive in {PATIENCE}: it hangs, or waits for another job; "
+                    "repeat the command"
                 ) from error
             raise HelipError("another process of this run has failed: its own message says why") from error
 
 
 @cache
 def _waiting_group(world: Any) -> Any:
-    """All ranks of `world`, the default group, once more."""
+    """A gloo group of all ranks of `world`, the default group."""
     return torch.distributed.new_group(backend="gloo")
 
 
 def global_rank() -> int:
-    """This process's rank: of the process group, or what the launcher says before there is one."""
+    """The rank of this process: of the process group, or from the launcher before there is one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank()
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
@@ -238,7 +238,7 @@ def global_rank() -> int:
 
 @contextmanager
 def artefact_lock(folder: Path, console: Console) -> Iterator[None]:
-    """Hold the lock of an artefact on rank 0 while all ranks work on it; a second job waits and says so."""
+    """Hold the lock of an artefact on rank 0 while all ranks work on it; a second job prints a line and waits."""
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     if global_rank() == 0:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -255,17 +255,19 @@ def artefact_lock(folder: Path, console: Console) -> Iterator[None]:
 
 
 def quiet_lightning() -> None:
-    """Hide advice that does not apply: workers are chosen above, and each stage prints its own line."""
+    """Hide warnings of Lightning that do not apply."""
     import logging
 
-    logging.getLogger().setLevel(logging.WARNING)  # open_clip reports every step of loading a model
+    logging.getLogger().setLevel(logging.WARNING)  # open_clip logs every step of loading a model
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*predict returned None.*")
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*The dirpath has changed.*")  # a resumed run has a folder of its own
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # it is: its state is the global step
-    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # the run folder holds more than the log
+    warnings.filterwarnings("ignore", ".*The dirpath has changed.*")  # a resumed run has a new folder
+    warnings.filterwarnings(
+        "ignore", ".*your dataloader is not resumable.*"
+    )  # it is resumable: its state is the global step
+    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # the run folder contains more than the log
     warnings.filterwarnings("ignore", ".*IterableDataset` has `__len__`.*")  # each worker reads its own steps
     warnings.filterwarnings("ignore", ".*Consider setting `use_distributed_sampler.*")

@@ -1,4 +1,4 @@
-"""Values that no file, log or dashboard may hold: those of the environment's secrets, and settings named like one."""
+"""Removes secrets from records: values of secrets in the environment, and settings with names of secrets."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def without_secrets(config: Any, shown: Callable[[str], str] | None = None) -> A
 
 
 def without_environment(value: Any) -> Any:
-    """A JSON-like value without the secrets of the environment (WANDB_API_KEY, HF_TOKEN), wherever it quotes them."""
+    """A JSON-like value with secrets of the environment (WANDB_API_KEY, HF_TOKEN) replaced."""
     known = {secret for name, secret in os.environ.items() if SECRET.search(name) and len(secret) >= LEAST}
 
     def hide(inner: Any) -> Any:
@@ -49,7 +49,7 @@ def without_environment(value: Any) -> Any:
 
 
 def without_credentials(text: str) -> str:
-    """Addresses without user and password (`s3://KEY:SECRET@...`), and without queries, which hold signatures."""
+    """Text with addresses without user, password (`s3://KEY:SECRET@...`) and query, which may hold a signature."""
     return URL.sub(lambda found: f"{found[1]}{found[2]}{'?***' if found[3] else ''}", text) if "://" in text else text
 
 

@@ -1,10 +1,10 @@
-"""Plain values of the configuration into typed settings: a wrong name or type is a sentence, not a traceback.
+"""Converts plain values of the configuration to typed settings, with error messages for wrong names and types.
 
-A field of settings says what it does to a run by its role, from which identities, resume checks and records follow:
+Every field of settings has a role; identities, resume checks and records are derived from it:
 
-    result      changes weights or artefacts: part of their identity, and a resumed run must share it
-    schedule    how long and how fast: a resumed run may change it when asked
-    operation   devices, places, logging: never part of an identity
+    result      changes weights or artefacts: part of their identity; a resumed run must share it
+    schedule    duration and learning rate: a resumed run may change it with train.allow_change
+    operation   devices, paths, logging: never part of an identity
 """
 
 import difflib
@@ -19,7 +19,7 @@ from helip.errors import HelipError
 Settings = TypeVar("Settings")
 Part = TypeVar("Part")
 Role = Literal["result", "schedule", "operation"]
-TARGET = "_target_"  # Hydra's name of what a node makes
+TARGET = "_target_"  # Hydra's key for the class of a node
 
 
 def result(*, default: Any = MISSING, default_factory: Any = MISSING, **more: Any) -> Any:
@@ -36,7 +36,7 @@ def result(*, default: Any = MISSING, default_factory: Any = MISSING, **more: An
 
 
 def schedule(*, default: Any = MISSING, default_factory: Any = MISSING, **more: Any) -> Any:
-    """A field that a resumed run may change when asked."""
+    """A field that a resumed run may change with train.allow_change."""
     return _field("schedule", default, default_factory, more)
 
 
@@ -50,15 +50,15 @@ def _field(role: Role, default: Any, default_factory: Any, more: Mapping[str, An
 
 
 def role_of(one: Field[Any]) -> Role | None:
-    """What a field of settings does to a run; None where it does not say."""
+    """The role of a field of settings; None if it has none."""
     return one.metadata.get("role")
 
 
 @dataclass(frozen=True)
 class Leaf(Generic[Part]):
-    """An open part: what a `_target_` node of the configuration names, made anew by each call.
+    """An open part: each call makes a new object of a `_target_` node of the configuration.
 
-    Leaves compare and are recorded by their node, so that weights or indexes are loaded only where they are used.
+    Leaves are compared and recorded by their node, so that weights or indexes are loaded only when used.
     """
 
     node: Mapping[str, Any]
@@ -71,16 +71,16 @@ class Leaf(Generic[Part]):
 def typed(
     cls: type[Settings], group: str, values: Mapping[str, Any], make: Callable[[Any], Any] | None = None
 ) -> Settings:
-    """A dataclass from the settings of a configuration group; a field that is a dataclass is a group inside it.
+    """Make a dataclass from a configuration group; fields that are dataclasses are nested groups.
 
     Args:
         cls: the dataclass.
-        group: its name, for sentences; "" for the whole configuration.
+        group: its name, for messages; "" for the whole configuration.
         values: plain values by field.
-        make: what a leaf's node becomes when the leaf is called.
+        make: makes the object of a leaf's node.
 
     Raises:
-        HelipError: a setting that the class does not have, one that is missing, or one of another type.
+        HelipError: a setting is unknown, missing or of another type.
     """
     hints, made = get_type_hints(cls), {}
     prefix = f"{group}." if group else ""
@@ -106,7 +106,7 @@ def typed(
 
 
 def settings_of(hint: Any) -> Any:
-    """The dataclass of settings that a hint names, perhaps beside None; None where it names none."""
+    """The dataclass of settings in a type hint, also in an optional one; None if there is none."""
     choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     return next((one for one in choices if isinstance(one, type) and is_dataclass(one)), None)
 
@@ -116,14 +116,14 @@ def _has_leaf(hint: Any) -> bool:
 
 
 def _with_leaves(value: Any, make: Callable[[Any], Any]) -> Any:
-    """A value with its nodes as leaves; a node's own nodes are left to `make`."""
+    """A value with its `_target_` nodes as leaves; `make` handles nested nodes."""
     if isinstance(value, Mapping):
         return Leaf(value, make) if TARGET in value else {name: _with_leaves(one, make) for name, one in value.items()}
     return [_with_leaves(one, make) for one in value] if isinstance(value, list) else value
 
 
 def plain(value: Any) -> Any:
-    """Settings as JSON-like values, as `typed` takes them: leaves as their nodes, groups as mappings."""
+    """Settings as JSON-like values, the inverse of `typed`: leaves as nodes, groups as mappings."""
     if isinstance(value, Leaf):
         return plain(value.node)
     if is_dataclass(value) and not isinstance(value, type):
@@ -153,9 +153,9 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
 def kept(
     cls: type, values: Mapping[str, Any], roles: Sequence[Role] = ("result", "schedule"), after: bool = True
 ) -> dict[str, Any]:
-    """The settings of some roles among plain values, nested as they are; what is missing has its default.
+    """The settings of some roles among plain values, nested; missing settings have their default.
 
-    So a record of before a setting existed compares with one of after. Without `after`: what changes the weights alone.
+    Defaults make records comparable that are older than a setting. after=False leaves out settings marked `after`.
     """
     hints, found = get_type_hints(cls), {}
     for one in fields(cls):
@@ -178,12 +178,12 @@ def kept(
 
 
 def marked(cls: type, mark: str) -> dict[str, Any]:
-    """The fields of a class that have a mark, such as `firm`, with it."""
+    """The fields of a class with a mark such as `firm`, and its value."""
     return {one.name: one.metadata[mark] for one in fields(cls) if mark in one.metadata}
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value is what a type hint says; a whole number is a float as well, a boolean is no number."""
+    """Whether a plain value fits a type hint; a whole number fits float, a boolean is no number."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return True

@@ -30,12 +30,12 @@ from typing import Any
 from PIL import features
 from rich.progress import track
 
+from experiments.emoji import sources
+from experiments.emoji.sources import Package
 from experiments.icons import choose, drawing, neighbours
 from experiments.icons.choose import Icon
 from experiments.icons.licences import write_attribution
 from helip.artifacts.atomic import atomic_file, json_text, write_json
-from helip.embedded import sources
-from helip.embedded.sources import Package
 from helip.errors import HelipError
 
 PACKAGE = Package(

@@ -1,4 +1,4 @@
-"""Arrays on disk: opened without trusting them, made with their bytes reserved."""
+"""Arrays on disk: safe opening of untrusted files, and creation with reserved disk space."""
 
 import errno
 import os
@@ -13,23 +13,23 @@ import numpy as np
 
 from helip.errors import HelipError
 
-# What numpy raises on damaged headers, besides OSError and ValueError (each seen in tests/faults/test_flipped.py).
+# Raised by numpy for damaged headers besides OSError and ValueError (each seen in tests/faults).
 DAMAGED = (EOFError, SyntaxError, TypeError, OverflowError, MemoryError, LookupError, tokenize.TokenError)
 
 MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)
 
 
 def says_nothing(error: BaseException) -> bool:
-    """Whether an error is the machine's and says nothing of the file that was opened: it is not to be deleted."""
+    """Whether an error comes from the machine and says nothing about the file, which must then not be deleted."""
     return isinstance(error, OSError) and error.errno in MACHINE
 
 
 def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:
-    """Memory-map a .npy file; no pickle is ever read.
+    """Memory-map a .npy file without reading pickles.
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: it is no .npy file of plain numbers, or is cut off.
+        OSError: the file cannot be opened.
+        ValueError: it is no .npy file of plain numbers, or is truncated.
     """
     try:
         array: Any = np.load(path, mmap_mode=mode, allow_pickle=False)
@@ -41,11 +41,11 @@ def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:
 
 
 def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, np.ndarray]:
-    """The wanted arrays of a .npz file by name; no pickle is ever read.
+    """The wanted arrays of a .npz file by name, without reading pickles.
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: it is damaged.
+        OSError: the file cannot be opened.
+        ValueError: the file is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -55,12 +55,12 @@ def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) 
 
 
 def new_array(path: Path, dtype: np.dtype | type, shape: Sequence[int]) -> np.memmap:
-    """A new .npy file of zeros, mapped for writing, all of its bytes reserved on the disk.
+    """Create a .npy file of zeros, mapped for writing, with its disk space reserved.
 
-    A map of a file that only pretends to be long ends the whole process (SIGBUS) when the disk is full.
+    Without the reservation, writing to the map of a sparse file kills the process (SIGBUS) when the disk is full.
 
     Raises:
-        HelipError: the disk has no room for it.
+        HelipError: the disk has not enough free space.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=tuple(shape))
     with open(path, "r+b") as file:
@@ -69,12 +69,12 @@ def new_array(path: Path, dtype: np.dtype | type, shape: Sequence[int]) -> np.me
 
 
 def reserve(descriptor: int, path: Path) -> None:
-    """Reserve the bytes of an open file. Raises HelipError when the disk has no room for them."""
+    """Reserve the bytes of an open file. Raises HelipError if the disk has not enough free space."""
     size = os.fstat(descriptor).st_size
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
         raise HelipError(
             f"there is no room for the {size:,} bytes of {path} ({error.strerror}): free space, or set paths.artifacts "
-            "to another disk; the same command goes on"
+            "to another disk, and repeat the command"
         ) from error

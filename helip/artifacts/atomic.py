@@ -1,4 +1,4 @@
-"""Writes that are either there in full or not there at all, and the digests that name them."""
+"""Atomic writes of files and folders, and digests of values, files and folders."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def atomic_folder(path: Path) -> Generator[Path]:
     """Yield a temporary folder beside `path` that replaces `path` when the block ends without an error.
 
     Raises:
-        HelipError: `path` holds what the new folder does not, as `refuse_foreign`.
+        HelipError: `path` holds files that the new folder does not have (`refuse_foreign`).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -51,18 +51,18 @@ def atomic_folder(path: Path) -> Generator[Path]:
 
 
 def refuse_foreign(folder: Path, own: Collection[str]) -> None:
-    """Before a folder is replaced whole, and before the work for it is begun.
+    """Check that a folder can be replaced without losing files of others; call it before the work starts.
 
     Raises:
-        HelipError: it holds something besides the files `own`, which would be lost, or is a file.
+        HelipError: the folder holds something besides the files `own`, or is a file.
     """
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise HelipError(f"{folder} is no folder: name a new or an empty one")
+        raise HelipError(f"{folder} is a file: name a new or an empty folder")
     if others := sorted(entry.name for entry in folder.iterdir() if entry.name not in own):
         raise HelipError(
-            f"{folder} holds {others[0]}, which is no part of what would replace the folder: name a new or an empty one"
+            f"{folder} holds {others[0]}, which would be lost if the folder were replaced: name a new or an empty one"
         )
 
 
@@ -73,7 +73,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What write_json wrote."""
+    """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -84,13 +84,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def json_text(value: Any) -> str:
-    """What write_json writes."""
+    """The text that write_json writes for a value."""
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
 
 
 def clear_stale(path: Path) -> None:
-    """Remove what writers of `path` that were killed left beside it; only for who holds the lock of `path`."""
-    left = re.compile(re.escape(f".{path.name}.") + r"\d+\.(tmp|old)")  # not those of `path`.NAME
+    """Remove temporary files that killed writers left beside `path`. The caller must hold the lock of `path`."""
+    left = re.compile(re.escape(f".{path.name}.") + r"\d+\.(tmp|old)")  # does not match `path`.NAME
     for stale in path.parent.iterdir():
         if left.fullmatch(stale.name):
             shutil.rmtree(stale, ignore_errors=True)
@@ -110,7 +110,7 @@ def file_digest(path: Path) -> str:
 
 
 def path_digest(path: Path) -> str:
-    """As file_digest, or for a folder a digest of the names and contents of all that it holds."""
+    """The digest of a file, or of the names and contents of all files in a folder."""
     if path.is_file():
         return file_digest(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())

@@ -1,4 +1,4 @@
-"""Where a dataset lies, and its shard index, built once and found again."""
+"""The specification of a dataset, and its shard index, which is built once and reused."""
 
 import json
 from contextlib import suppress
@@ -30,14 +30,14 @@ class DatasetSpec:
         path: a folder of .tar files, one .tar, or a pattern such as DIR/{00000..00331}.tar or DIR/*.tar; a list or
             `::` joins several; None for bare arrays.
         parts: name -> slice of shards in Python's notation; `train` is required.
-        weights: {shards: SLICE, weight: VISITS} of sources whose rows are visited more or less than once per epoch.
+        weights: {shards: SLICE, weight: VISITS} for rows that are visited more or less than once per epoch.
         label: json field by which hard pairs are compared with random ones after mining.
-        members: {image: [SUFFIX, ...], caption: [SUFFIX, ...]}, of which the first that a sample has is taken; null
+        members: {image: [SUFFIX, ...], caption: [SUFFIX, ...]}; the first suffix that a sample has is taken; null
             keeps the default.
     """
 
     name: str = result()
-    path: str | list[str] | None = operation()  # a place; what lies there counts by its fingerprint
+    path: str | list[str] | None = operation()  # identified by the fingerprint of its content
     parts: dict[str, str] = result(default_factory=lambda: {"train": ":"})
     evaluators: list[dict[str, Any]] = operation(default_factory=list)  # they count as evaluation.evaluators
     label: str | None = operation(default=None)
@@ -46,7 +46,7 @@ class DatasetSpec:
 
 
 def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Console) -> ShardIndex:
-    """The shard index of a dataset: the one on disk if shards and times are unchanged, else a new scan.
+    """The shard index of a dataset: from disk if sizes and times of the shards are unchanged, otherwise a new scan.
 
     Raises:
         HelipError: no shards, a damaged one with on_error="fail", or nothing usable.
@@ -54,7 +54,7 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
     assert dataset.path is not None
     shards, members = resolve_shards(dataset.path), Members.of(dataset.members)
     folder = index_folder(dataset.name, shards, artifacts, members)
-    if not _is_there(folder):  # what is there needs no lock: artefacts may lie on a read-only disk
+    if not _is_there(folder):  # no lock for reading: artefacts may lie on a read-only disk
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not _is_there(folder):
@@ -76,20 +76,20 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
 
 
 def _is_there(folder: Path) -> bool:
-    """Whether an index lies there whose rows are those of today; one of an older format may be of others."""
+    """Whether there is an index that a scan would not change; one of an older format may have other rows."""
     try:
         older = json.loads((folder / "shards.json").read_text(encoding="utf-8"))["version"] == 1
     except FileNotFoundError:
         return False
     except (OSError, ValueError, LookupError, TypeError):
-        return True  # what is wrong with it is said where it is loaded
+        return True  # loading it reports the error
     with suppress(HelipError):
         return not older or bool(ShardIndex.load(folder))
     return False
 
 
 def incomplete(index: ShardIndex) -> list[str]:
-    """Sentences on samples without image or caption, on captions that are none, and on members passed over."""
+    """Warnings about samples without image or caption, empty captions, and members that were not chosen."""
     said: list[str] = []
     rows = np.flatnonzero(~index.valid)
     if len(rows):
@@ -101,13 +101,13 @@ def incomplete(index: ShardIndex) -> list[str]:
     if index.passed_over:
         counts = ", ".join(f"{count:,} .{suffix}" for suffix, count in sorted(index.passed_over.items()))
         said.append(
-            f"samples hold several images or captions: {counts} passed over for what dataset.members names before"
+            f"samples hold several images or captions: {counts} skipped, because dataset.members prefers others"
         )
     return said
 
 
 def index_folder(name: str, shards: list[Shard], artifacts: Path, members: Members | None = None) -> Path:
-    """Of the shard index, named by paths, sizes and times, and by the members where they are not the default."""
+    """Folder of the shard index, named by paths, sizes and times of the shards, and by members if not the default."""
     storages, described = Storages(), (members or Members()).described()
     places = [str(shard.absolute()) if isinstance(shard, Path) else without_credentials(shard) for shard in shards]
     facts = [(storages.size(shard), storages.stamp(shard)) for shard in shards]
@@ -116,7 +116,7 @@ def index_folder(name: str, shards: list[Shard], artifacts: Path, members: Membe
 
 
 def rows_of_part(index: ShardIndex, dataset: DatasetSpec, part: str) -> range:
-    """Rows of a named part. Raises HelipError when the dataset has none of that name."""
+    """Rows of a named part. Raises HelipError if the dataset has no such part."""
     if part not in dataset.parts:
         raise HelipError(f"dataset {dataset.name} has no part {part!r}, only {', '.join(dataset.parts)}")
     return index.rows_of(dataset.parts[part])
@@ -131,7 +131,7 @@ def usable_rows(index: ShardIndex, dataset: DatasetSpec, part: str) -> np.ndarra
 
 
 def shard_weights(index: ShardIndex, dataset: DatasetSpec) -> np.ndarray | None:
-    """(S,) visits per epoch of the rows of each shard, None where all are 1.
+    """(S,) visits per epoch of the rows of each shard, None if all are 1.
 
     Raises:
         HelipError: an entry without shards or weight, or a weight that is not above 0.

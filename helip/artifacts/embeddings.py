@@ -1,7 +1,8 @@
-"""One folder with the image and text embeddings of a dataset, written row by row and resumed row by row.
+"""The image and text embeddings of a dataset in one folder, written and resumed row by row.
 
-Legend: N rows of the ShardIndex, d_I and d_T embedding widths. Values are float32: through float16 the products of two
-cosines move by 2e-4 and 14 % of rows tie where 1 % did (measured on EfficientNet + MiniLM embeddings).
+Decision: float32. Rounding to float16 changes products of two cosines by 2e-4, and 14 % of the rows have ties instead
+of 1 % (measured on EfficientNet + MiniLM embeddings).
+Legend: N rows of the ShardIndex, d_I and d_T embedding widths.
 """
 
 import hashlib
@@ -28,13 +29,13 @@ class EmbeddingStore:
     Attributes:
         image: (N, d_I) float32, L2-normalised.
         text: (N, d_T) float32, L2-normalised.
-        content: (N, 2) int64, non-negative digests of the image's and the caption's bytes: equal digests, equal bytes.
-        state: (N,) uint8: pending, good or unreadable. A row's state is written after its embeddings.
-        meta: what made it; `complete` is True when no wanted row is pending.
+        content: (N, 2) int64, digests of the image bytes and the caption bytes (helip.data.reader.content_digests).
+        state: (N,) uint8: pending, good or unreadable. The state of a row is written after its embeddings.
+        meta: what made the embeddings; `complete` is True when no wanted row is pending.
     """
 
     def __init__(self, folder: Path, mode: Literal["r", "r+"] = "r") -> None:
-        """Open a store. Raises HelipError when there is none, or its format is another."""
+        """Open a store. Raises HelipError if there is none, it is damaged, or its format is another."""
         self.folder = folder
         try:
             self.meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -51,16 +52,18 @@ class EmbeddingStore:
         arrays = (self.image, self.text, self.content, self.state)
         kinds = [(array.dtype, array.ndim) for array in arrays]
         if kinds != [(np.dtype(dtype), 1 if name == "state" else 2) for name, dtype in ARRAYS.items()]:
-            raise HelipError(f"the embeddings in {folder} are damaged (an array is of another kind): delete the folder")
+            raise HelipError(
+                f"the embeddings in {folder} are damaged (an array has another type or shape): delete the folder"
+            )
         if len({len(array) for array in arrays}) != 1 or "complete" not in self.meta:
             raise HelipError(f"the embeddings in {folder} are damaged (their lengths differ): delete the folder")
 
     @classmethod
     def create(cls, folder: Path, count: int, image_dim: int, text_dim: int, meta: dict[str, Any]) -> "EmbeddingStore":
-        """Make an empty store of `count` rows, or open the one that is there for writing more of its rows.
+        """Create an empty store of `count` rows, or open an existing one for writing.
 
         Raises:
-            HelipError: the disk has no room for it.
+            HelipError: the disk has not enough free space.
         """
         if not (folder / "meta.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +76,7 @@ class EmbeddingStore:
 
     @classmethod
     def reopen(cls, folder: Path) -> "EmbeddingStore":
-        """Open a store for writing more of its rows; until `finish` it is not complete."""
+        """Open a store for writing; it is not complete until `finish`."""
         write_json(folder / "meta.json", cls(folder).meta | {"complete": False})
         forget_sums(folder)
         return cls(folder, "r+")
@@ -96,11 +99,11 @@ class EmbeddingStore:
         return np.flatnonzero(wanted & (np.asarray(self.state) == UNREADABLE))
 
     def content_digest(self, wanted: np.ndarray) -> str:
-        """Of the bytes of the good rows of the mask `wanted` (N,): equal digests, equal images and captions."""
+        """Digest of the images and captions of the good rows of the mask `wanted` (N,)."""
         return hashlib.sha256(np.ascontiguousarray(self.content[wanted & self.valid]).tobytes()).hexdigest()[:16]
 
     def write(self, rows: np.ndarray, image: np.ndarray, text: np.ndarray, content: np.ndarray | None = None) -> None:
-        """Store the embeddings of `rows`, and the digests (B, 2) of their bytes where given, then mark them good.
+        """Store the embeddings of `rows`, and the digests (B, 2) if given, then mark the rows good.
 
         Raises:
             HelipError: an embedding is not finite.
@@ -108,8 +111,8 @@ class EmbeddingStore:
         finite = np.isfinite(image).all(1) & np.isfinite(text).all(1)
         if not finite.all():
             raise HelipError(
-                f"the encoders give no finite embedding for row {int(rows[~finite][0])}: where they run in half "
-                "precision take trainer.precision=32-true, else their weights are not finite"
+                f"the embedding of row {int(rows[~finite][0])} is not finite: set trainer.precision=32-true if the "
+                "encoders run in half precision, otherwise check their weights"
             )
         self.image[rows], self.text[rows] = image, text
         if content is not None:
@@ -120,15 +123,15 @@ class EmbeddingStore:
         self.state[rows] = UNREADABLE
 
     def flush(self) -> None:
-        """Hand what this process wrote to the file system."""
+        """Flush the writes of this process to the file system."""
         for name in ARRAYS:
             getattr(self, name).flush()
 
     def finish(self, wanted: np.ndarray | None = None) -> None:
-        """Flush, take the sums, then say so in meta.json: a store that says complete is complete.
+        """Flush, write the checksums, then mark the store complete in meta.json.
 
         Args:
-            wanted: (N,) bool, rows that must be there; None: all.
+            wanted: (N,) bool, rows that must not be pending; None: all.
 
         Raises:
             HelipError: one of them is pending.
@@ -137,9 +140,8 @@ class EmbeddingStore:
         lost = self.pending(np.ones(len(self.state), bool) if wanted is None else wanted)
         if len(lost):
             raise HelipError(
-                f"{len(lost):,} rows of the embeddings in {self.folder} were written by no rank, the first is row "
-                f"{lost[0]}: the same command goes on; on several machines that folder needs a coherent file system "
-                "(docs/install.md)"
+                f"no rank wrote {len(lost):,} rows of the embeddings in {self.folder}, the first is row {lost[0]}: "
+                "repeat the command; several machines need a coherent file system there (docs/install.md)"
             )
         self.meta = self.meta | {"complete": True, "unreadable": int((np.asarray(self.state) == UNREADABLE).sum())}
         write_sums(self.folder, [f"{name}.npy" for name in ARRAYS], {"meta.json": json_text(self.meta)})

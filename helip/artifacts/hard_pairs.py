@@ -1,8 +1,7 @@
-"""The hard pairs of every row: what mining writes and training reads.
+"""The hard pairs of every row: mining writes them, training reads them.
 
 A folder of four .npy files and meta.json. Rows are row numbers of the ShardIndex (or of the arrays that were mined),
-int32 because half the bytes and 2,147,483,647 rows are enough; a row with fewer than K hard pairs is padded with -1 and
-zeros.
+int32 to save half the space. A row with fewer than K hard pairs is padded with -1 and zeros.
 
 Legend: N rows, K stored partners of each, hardest first.
 """
@@ -21,7 +20,7 @@ from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 FORMAT = 1
-BLOCK = 1 << 16  # rows of a memory-mapped index looked at together
+BLOCK = 1 << 16  # rows of a memory-mapped index read at a time
 ARRAYS = {"rows": np.dtype(np.int32), "scores": np.dtype(np.float32), "scores_image": np.dtype(np.float32)}
 ARRAYS["scores_text"] = np.dtype(np.float32)
 FILES = (*(f"{name}.npy" for name in ARRAYS), "meta.json", SUMS)
@@ -29,15 +28,15 @@ FILES = (*(f"{name}.npy" for name in ARRAYS), "meta.json", SUMS)
 
 @dataclass(frozen=True)
 class HardPairIndex:
-    """Partners of each row, ordered by falling score, ties by the lower row.
+    """Hard pairs of each row by descending score, ties by the lower row number.
 
     Attributes:
         rows: (N, K) int32, -1 where a row has fewer than K hard pairs.
-        scores: (N, K) float32, what the order is by (joint, image or text); 0 at padding.
+        scores: (N, K) float32, the score that orders them (joint, image or text); 0 at padding.
         scores_image: (N, K) float32 cosine of the two images; 0 at padding.
         scores_text: (N, K) float32 cosine of the two texts; 0 at padding.
-        meta: what made it: `fingerprint`, `settings`, `hash`, `statistics`; `format`, `count`, `depth`, `complete` are
-            added by `save`.
+        meta: what made the index: `fingerprint`, `settings`, `hash`, `statistics`; `save` adds `format`, `count`,
+            `depth` and `complete`.
     """
 
     rows: np.ndarray
@@ -61,7 +60,7 @@ class HardPairIndex:
             HelipError: k is not positive, or more than is stored.
         """
         if k < 1:
-            raise HelipError(f"topk is {k}, but at least one partner per row is needed: set helip.topk to 1 or more.")
+            raise HelipError(f"topk is {k}: set helip.topk to 1 or more.")
         if k > self.depth:
             raise HelipError(
                 f"the hard-pair index stores {self.depth} partners per row, but topk={k} asks for more: "
@@ -70,7 +69,7 @@ class HardPairIndex:
         return replace(self, **{name: getattr(self, name)[:, :k] for name in ARRAYS})
 
     def counts(self) -> np.ndarray:
-        """(N,) number of live partners of each row."""
+        """(N,) number of hard pairs of each row."""
         return live_counts(self.rows)
 
     def __repr__(self) -> str:
@@ -81,11 +80,11 @@ class HardPairIndex:
         """Write the folder.
 
         Args:
-            folder: of the index; it may exist if it is empty.
-            overwrite: replace an older one whole; a reader never sees half of either.
+            folder: a new or an empty folder.
+            overwrite: replace an existing index atomically.
 
         Raises:
-            HelipError: there is something already.
+            HelipError: the folder is not empty.
         """
         folder = Path(folder)
         if not overwrite and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -100,7 +99,7 @@ class HardPairIndex:
         """Open a folder, memory-mapped read-only.
 
         Raises:
-            HelipError: no index there, another format, unfinished, or arrays that contradict meta.json.
+            HelipError: no index, another format, an unfinished index, or arrays that contradict meta.json.
         """
         folder = Path(folder)
         meta = _read_meta(folder)
@@ -110,7 +109,7 @@ class HardPairIndex:
 
 
 def live_counts(rows: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """(N,) int64 partners of each row, in blocks: the index may be larger than memory.
+    """(N,) int64 number of hard pairs of each row, computed in blocks because the index may exceed memory.
 
     Args:
         rows: (N, K), -1 padded.
@@ -127,7 +126,7 @@ def live_counts(rows: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray
 
 
 def write_meta(folder: Path, meta: dict[str, Any], count: int, depth: int) -> None:
-    """Write meta.json, the last file of a complete index of `count` rows by `depth` partners, and the sums of all."""
+    """Complete an index of `count` rows by `depth` partners: write meta.json and the checksums."""
     write_json(folder / "meta.json", {**meta, "format": FORMAT, "count": count, "depth": depth, "complete": True})
     write_sums(folder, ["meta.json", *(f"{name}.npy" for name in ARRAYS)])
 
@@ -136,7 +135,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "meta.json"
     if not path.is_file():
         raise HelipError(
-            f"no hard-pair index at {folder} (no meta.json): run `python mine.py` or give the folder of one."
+            f"no hard-pair index at {folder} (no meta.json): run `python mine.py`, or name the folder of an index."
         )
     try:
         loaded: Any = json.loads(path.read_text(encoding="utf-8"))

@@ -1,5 +1,5 @@
 # pyright: strict
-"""What a file is that is no tar, by its first bytes or its name, and the command that makes shards of it."""
+"""The kind of a file that is no tar, by its first bytes or its name, and the command that converts it to shards."""
 
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +15,7 @@ MAGIC = {
     b"ARROW1": "an arrow file",
     b"PK\x03\x04": "a zip file",
     b"\x89HDF": "an HDF5 file",
-    b"version https": "a pointer of git-lfs, whose file was not fetched",
+    b"version https": "a git-lfs pointer whose file was not fetched",
 }
 SUFFIXES = {
     ".tar.gz": "a gzip-compressed tar",
@@ -32,11 +32,11 @@ SUFFIXES = {
     ".jsonl": "a JSON list",
     ".txt": "a text file",
 }
-# What `helip convert to-shards` does not read, and what to do first.
+# Files that `helip convert to-shards` does not read, and what to do first.
 CURES = {
-    ".zip": "unpack it, then `helip convert to-shards FOLDER OUT` makes shards of what it holds",
-    ".zst": "unpack it (zstd -d), then `helip convert to-shards FILE OUT` makes shards of it",
-    ".jsonl": "docs/your_data.md shows what `helip convert to-shards SOURCE OUT` makes shards of",
+    ".zip": "unpack it, then convert its files: `helip convert to-shards FOLDER OUT`",
+    ".zst": "unpack it (zstd -d), then convert it: `helip convert to-shards FILE OUT`",
+    ".jsonl": "docs/your_data.md lists the sources that `helip convert to-shards SOURCE OUT` reads",
 }
 CURED_BY_MAGIC = {
     b"PK\x03\x04": CURES[".zip"],
@@ -48,19 +48,19 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def what_it_is(head: bytes, shard: Shard) -> str:
-    """A sentence on a file that is no tar; empty where neither its first bytes nor its name say what it is."""
+    """A message about a file that is no tar; empty if neither its first bytes nor its name reveal its kind."""
     kind = next((what for magic, what in MAGIC.items() if head.startswith(magic)), None) or by_name(shard.name)
     cure = next((cure for magic, cure in CURED_BY_MAGIC.items() if head.startswith(magic)), None) or converts(shard)
     return f"{_plain(shard.name)} is {kind}, no plain tar: {cure}" if kind else ""
 
 
 def by_name(name: str) -> str | None:
-    """What a file is by its suffix; None for a tar and what is not known."""
+    """The kind of a file by its suffix; None for a tar or an unknown suffix."""
     return next((what for suffix, what in SUFFIXES.items() if name.lower().endswith(suffix)), None)
 
 
 def what_it_holds(folder: Path) -> str:
-    """Of a folder without a .tar: what else lies there, and the command; empty where that is nothing known."""
+    """Known files in a folder without a .tar, and the command that converts them; empty if there are none."""
     names = [PurePosixPath(path.name) for path in sorted(folder.iterdir())][:100_000]
     for suffix in (*SUFFIXES, *PICTURES):
         if count := sum(name.name.lower().endswith(suffix) for name in names):
@@ -70,7 +70,7 @@ def what_it_holds(folder: Path) -> str:
 
 
 def converts(source: Shard) -> str:
-    """The command that makes shards of a source, or what to do before."""
+    """The command that converts a source to shards, or what to do first."""
     name = str(source).lower()
     if cure := next((cure for suffix, cure in CURES.items() if name.endswith(suffix)), None):
         return cure

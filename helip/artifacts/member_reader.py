@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-"""The bytes of a row's members, read by offset and checked against the tar header before them."""
+"""Reads the members of a row by offset, and checks the tar header before each."""
 
 import io
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from helip.artifacts.shards import ShardIndex
 
-MOST_BYTES = 0x7FFFF000 - BLOCK  # that one pread gives (Linux)
+MOST_BYTES = 0x7FFFF000 - BLOCK  # maximum of one pread on Linux
 
 
 class Unreadable(ValueError):
@@ -29,11 +29,11 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One pair as it lies in the shards.
+    """One pair of the shards.
 
     Attributes:
-        image: the bytes of its file, empty where it has none.
-        caption: of the caption file, else the field `caption` of the .json; empty where it has neither.
+        image: encoded bytes, empty if the sample has no image.
+        caption: from the caption file, or else from the field `caption` of the .json; empty if there is neither.
         metadata: the .json.
     """
 
@@ -48,27 +48,27 @@ class Sample:
 
     @property
     def picture(self) -> "Image.Image":
-        """The image as Pillow opens it. Raises what Pillow raises where it is none."""
+        """The image opened by Pillow, with Pillow's exceptions."""
         from PIL import Image
 
         return Image.open(io.BytesIO(self.image))
 
 
 class MemberReader:
-    """Reads members of a ShardIndex. Pickles and copies of it hold no open file."""
+    """Reads members of a ShardIndex. Pickles and copies do not contain open files."""
 
     def __init__(self, index: "ShardIndex") -> None:
         self.index, self.storages = index, Storages()
-        self._open: dict[int, Storage] = {}  # of the shards that are as they were indexed
+        self._open: dict[int, Storage] = {}  # shards that are unchanged since they were indexed
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}, "storages": copy(self.storages)}
 
     def member(self, row: int, column: int) -> bytes:
-        """The bytes of a member; empty where the sample has none.
+        """The bytes of a member; empty if the sample has none.
 
         Raises:
-            Unreadable: the shard ends before them.
+            Unreadable: the shard is too short.
             HelipError: the shard changed since it was indexed, or cannot be opened.
         """
         index = self.index
@@ -85,7 +85,7 @@ class MemberReader:
             raise Unreadable("its shard ends before its bytes")
         if not is_header(data, index.key(row), size):
             raise HelipError(
-                f"{index.where(row)} is no longer where it was indexed: the shard changed, or the shard index is "
+                f"{index.where(row)} does not lie where it was indexed: the shard changed, or the shard index is "
                 "damaged; run the command again, or mine.py verify=true"
             )
         return data[BLOCK:]
@@ -106,7 +106,7 @@ class MemberReader:
                 storage.prefetch(shard, start, BLOCK + size)
 
     def metadata(self, row: int) -> dict[str, Any]:
-        """The .json member as a dictionary; empty where the sample has none. Raises Unreadable for a damaged one."""
+        """The .json member as a dictionary; empty if the sample has none. Raises Unreadable if it is damaged."""
         raw = self.member(row, JSON)
         try:
             value = json.loads(raw) if raw else {}
@@ -115,7 +115,7 @@ class MemberReader:
         return value if isinstance(value, dict) else {}
 
     def sample(self, row: int) -> Sample:
-        """All of a row. Raises Unreadable for a caption that is not UTF-8 or a .json that cannot be parsed."""
+        """A whole row. Raises Unreadable for a caption that is not UTF-8 or a .json that cannot be parsed."""
         metadata = self.metadata(row)
         caption = decoded(self.member(row, TEXT)) or metadata.get("caption")
         text = clean_caption(caption) if isinstance(caption, str) else ""
@@ -132,7 +132,7 @@ class MemberReader:
 
 
 def decoded(raw: bytes) -> str:
-    """Raises Unreadable for what is not UTF-8; a .txt in Latin-1 is the usual case."""
+    """UTF-8 text. Raises Unreadable for other encodings; the usual case is a .txt in Latin-1."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -140,5 +140,5 @@ def decoded(raw: bytes) -> str:
 
 
 def clean_caption(text: str) -> str:
-    """Without the byte-order mark with which some editors begin a file, and without white space around it."""
+    """The text without a leading byte-order mark, which some editors write, and without surrounding white space."""
     return text.removeprefix("\ufeff").strip()

@@ -1,8 +1,8 @@
 # pyright: strict
-"""What belongs to a sample: members that share a key, of which one is the image, one the caption, one the metadata.
+"""The members of a sample: an image, a caption and metadata that share a key.
 
-webdataset's rule: the key is the path up to the first dot of its last component, the suffix is the rest, and a sample
-is what shares the key, in whatever order. Of several images and several captions the first of a stated list is taken.
+webdataset's rule: the key is the path up to the first dot of its last component, the suffix is the rest, and the
+members of a sample share the key, in any order. Of several images or captions the first suffix of a list is taken.
 """
 
 import re
@@ -15,24 +15,24 @@ IMAGE, TEXT, JSON = 0, 1, 2  # the columns of a row
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 CAPTIONS = ("txt", "text", "caption")
 NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
-META = re.compile(r"__[^/]*__($|/)")  # what webdataset keeps for itself: __index__/..., __name__
-# Format 1 of the shard index began a row at every further image, and knew one suffix of captions.
+META = re.compile(r"__[^/]*__($|/)")  # reserved by webdataset: __index__/..., __name__
+# Format 1 of the shard index started a new row at every further image, and had one caption suffix.
 FORMAT_1 = dict.fromkeys(IMAGES, IMAGE) | {"txt": TEXT, "json": JSON}
 
 
 @dataclass(frozen=True)
 class Members:
-    """Suffixes of images and captions in order of preference, in small letters; `left.jpg` is one suffix."""
+    """Suffixes of images and captions in order of preference, lower case; `left.jpg` is one suffix."""
 
     image: tuple[str, ...] = IMAGES
     caption: tuple[str, ...] = CAPTIONS
 
     @classmethod
     def of(cls, named: Mapping[str, Sequence[str] | None]) -> "Members":
-        """From dataset.members; what it leaves out or says null to keeps its default.
+        """From dataset.members; a missing role, or null, keeps the default.
 
         Raises:
-            HelipError: another role than image and caption, an empty list, or one suffix in both.
+            HelipError: a role other than image and caption, an empty list, or a suffix in both roles.
         """
         roles: dict[str, tuple[str, ...]] = {}
         for role, suffixes in named.items():
@@ -41,7 +41,7 @@ class Members:
             if suffixes is not None:
                 roles[role] = tuple(suffix.lower().removeprefix(".") for suffix in suffixes)
                 if not all(roles[role]) or not roles[role]:
-                    raise HelipError(f"dataset.members.{role}={list(suffixes)} must list suffixes such as jpg")
+                    raise HelipError(f"dataset.members.{role}={list(suffixes)} must list suffixes, such as [jpg, png]")
         members = cls(**roles)
         if both := {*members.image} & {*members.caption} or {"json"} & {*members.image, *members.caption}:
             raise HelipError(f"dataset.members names .{both.pop()} for two roles: an image, a caption and .json differ")
@@ -51,19 +51,19 @@ class Members:
         return IMAGE if suffix in self.image else TEXT if suffix in self.caption else JSON if suffix == "json" else None
 
     def described(self) -> dict[str, list[str]]:
-        """JSON-like; empty where all is the default."""
+        """JSON-like; empty if all suffixes are the default."""
         return {} if self == Members() else {"image": list(self.image), "caption": list(self.caption)}
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What becomes of adjacent members of one key.
+    """How adjacent members of one key form rows.
 
     Attributes:
-        rows: the places of image, caption and metadata among the members, -1 where there is none; more than one row
-            where a suffix repeats.
-        passed_over: suffixes of images and captions beside the chosen ones.
-        as_format_1: whether the rows are those of the first format of the shard index.
+        rows: positions of image, caption and metadata among the members, -1 for a missing one; several rows if a
+            suffix repeats.
+        passed_over: suffixes of images and captions that were not chosen.
+        as_format_1: whether format 1 of the shard index had the same rows.
     """
 
     rows: tuple[tuple[int, int, int], ...]
@@ -72,11 +72,11 @@ class Arrangement:
 
 
 def arrange(suffixes: tuple[str, ...], members: Members) -> Arrangement:
-    """The rows of adjacent members of one key, by their suffixes in small letters."""
+    """Arrange adjacent members of one key by their lower-case suffixes."""
     parts: list[dict[str, int]] = [{}]
     for place, suffix in enumerate(suffixes):
         if members.column(suffix) is not None:
-            if suffix in parts[-1]:  # webdataset refuses it; two samples of one key stand side by side
+            if suffix in parts[-1]:  # webdataset refuses this; here it is a second sample of the same key
                 parts.append({})
             parts[-1][suffix] = place
     rows: list[tuple[int, int, int]] = []

@@ -1,4 +1,4 @@
-"""Clusters of rows that stand in each other's hard pairs: what a plan of batches reads.
+"""Clusters of rows that are hard pairs of each other, for the plan of graph batches.
 
 A folder of two .npy files and meta.json. Legend: n clustered rows, C clusters.
 """
@@ -20,12 +20,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Partition:
-    """Every row of a training part in exactly one cluster.
+    """Clusters that contain every row of a training part exactly once.
 
     Attributes:
         rows: (n,) int32, cluster after cluster.
-        begins: (C + 1,) int64, where each cluster begins in `rows`, then n.
-        meta: what made it, and how many neighbours a row has in its cluster.
+        begins: (C + 1,) int64, first position of each cluster in `rows`, then n.
+        meta: the settings, and the mean number of neighbours of a row in its own cluster.
     """
 
     rows: np.ndarray
@@ -38,13 +38,13 @@ class Partition:
         return np.diff(self.begins)
 
     def labels(self, count: int) -> np.ndarray:
-        """(count,) int64 cluster of each row; -1 for a row in none."""
+        """(count,) int64 cluster of each row; -1 for a row without one."""
         labels = np.full(count, -1, np.int64)
         labels[self.rows] = np.repeat(np.arange(len(self.begins) - 1), self.sizes)
         return labels
 
     def save(self, folder: Path) -> None:
-        """Write the folder; a reader never sees half of it."""
+        """Write the folder atomically."""
         with atomic_folder(folder) as temporary:
             np.save(temporary / "rows.npy", np.ascontiguousarray(self.rows, np.int32))
             np.save(temporary / "begins.npy", np.ascontiguousarray(self.begins, np.int64))
@@ -56,7 +56,7 @@ class Partition:
         """Open a folder, memory-mapped read-only.
 
         Raises:
-            HelipError: no partition there, another format, or arrays that contradict each other.
+            HelipError: there is no partition, its format is another, or its arrays contradict each other.
         """
         try:
             meta = cast(dict[str, Any], read_json(folder / "meta.json"))
@@ -64,8 +64,12 @@ class Partition:
         except (OSError, ValueError) as error:
             if says_nothing(error):
                 raise
-            raise HelipError(f"the partition {folder} cannot be read ({error}): delete it, it is made again") from error
-        check_version(meta.get("format"), FORMAT, "the partition", folder, "delete it, it is made again.")
+            raise HelipError(
+                f"the partition {folder} cannot be read ({error}): delete it, it will be rebuilt"
+            ) from error
+        check_version(meta.get("format"), FORMAT, "the partition", folder, "delete it, it will be rebuilt.")
         if rows.dtype != np.int32 or begins.dtype != np.int64 or not len(begins) or int(begins[-1]) != len(rows):
-            raise HelipError(f"the arrays of the partition {folder} do not fit together: delete it, it is made again")
+            raise HelipError(
+                f"the arrays of the partition {folder} contradict each other: delete it, it will be rebuilt"
+            )
         return cls(rows, np.asarray(begins), meta)

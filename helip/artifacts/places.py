@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""From what a user names (a folder, a pattern, a list) to the shards in order."""
+"""Resolve folders, patterns and lists to the ordered list of shards."""
 
 import os
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ HOW_TO_GET = "docs/datasets.md says how to get the shards; HELIP_DATA or paths.d
 
 
 def resolve_shards(path: str | Path | Iterable[str | Path]) -> list[Shard]:
-    """The tars of a folder, a file, a pattern with braces or `*`, of several joined by `::`, or of a list of these.
+    """The tars of a folder, a file, a pattern with braces or `*`, several of these joined by `::`, or a list of these.
 
     Raises:
-        HelipError: braces that do not match, something that is no tar, or nothing.
+        HelipError: braces do not match, a file is no tar, or there are no shards.
     """
     if not isinstance(path, str | Path):
         return [shard for one in path for shard in resolve_shards(one)]
@@ -30,15 +30,13 @@ def resolve_shards(path: str | Path | Iterable[str | Path]) -> list[Shard]:
     if isinstance(path, Path) or os.path.exists(path):
         return _expanded(path, [as_shard(path)])
     if path.startswith("pipe:"):
-        raise HelipError(f"dataset.path={path} is a command: HELIP reads shards by offset, name the tars themselves")
-    if "::" in path:  # open_clip's way to join several
+        raise HelipError(f"dataset.path={path} is a command, but HELIP reads shards by offset: name the tars")
+    if "::" in path:  # as open_clip joins several
         return resolve_shards(path.split("::"))
     try:
         names = list(braceexpand.braceexpand(path))
     except ValueError as error:
-        raise HelipError(
-            f"dataset.path={path} has a brace without its other half: give DIR/{{00000..00331}}.tar"
-        ) from error
+        raise HelipError(f"dataset.path={path} has unmatched braces: give DIR/{{00000..00331}}.tar") from error
     return _expanded(path, [as_shard(name) for name in names])
 
 
@@ -48,7 +46,7 @@ def _expanded(path: str | Path, named: list[Shard]) -> list[Shard]:
     def there(shard: Shard) -> list[Shard]:
         return storages.of(shard).list(str(shard))
 
-    if len(named) > 1 and isinstance(named[0], Address):  # each is a question to a server
+    if len(named) > 1 and isinstance(named[0], Address):  # one request to a server each
         with ThreadPoolExecutor(16) as pool:
             lists = list(pool.map(there, named))
     else:
@@ -64,7 +62,7 @@ def _expanded(path: str | Path, named: list[Shard]) -> list[Shard]:
     if missing := [shard for shard in named if not found[str(shard)]]:
         raise HelipError(
             f"{len(missing)} of the {len(named)} shards of {shown} are missing, the first is "
-            f"{missing[0].name}: fetch them, or name those that you have in dataset.path"
+            f"{missing[0].name}: fetch them, or set dataset.path to the shards that you have"
         )
     for shard in shards:
         _refuse_what_is_no_shard(shard)
@@ -73,6 +71,6 @@ def _expanded(path: str | Path, named: list[Shard]) -> list[Shard]:
 
 def _refuse_what_is_no_shard(shard: Shard) -> None:
     if isinstance(shard, Path) and not shard.is_file():
-        raise HelipError(f"{shard} is a broken link or no file: restore it, or take it out of the folder")
+        raise HelipError(f"{shard} is a broken link or no file: restore or remove it")
     if by_name(shard.name) is not None:
         raise HelipError(what_it_is(b"", shard))

@@ -1,5 +1,5 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
-"""The scan of shards: which samples each tar holds and where their members lie, by processes where there are many.
+"""The scan of shards: the samples of each tar and the offsets of their members; many shards use several processes.
 
 Legend: n rows of one shard; the three columns are image, caption (.txt), metadata (.json).
 """
@@ -27,24 +27,24 @@ from helip.artifacts.tar import Member, TarError, bytes_of, walk
 from helip.storage.base import Shard
 from helip.storage.schemes import Storages
 
-SHARDS_PER_PROCESS = 16  # assumption: below it the start of a process costs more than the scan of its shards
-SHORT = 16  # bytes: a caption up to it is looked at, which lies in what the scan holds of the tar anyway
-LEFTOVERS = ("nan", "none", "null")  # what pandas and Python write for a missing text
+SHARDS_PER_PROCESS = 16  # assumption: with fewer shards, starting a process costs more than scanning
+SHORT = 16  # bytes: captions up to this size are checked; they lie in the data that the scan has read anyway
+LEFTOVERS = ("nan", "none", "null")  # written by pandas and Python for missing text
 BLANK = "blank"
 MISSING = Member("", 0, -1)
 
 
 @dataclass(frozen=True)
 class ShardScan:
-    """The scan of one shard in 61 bytes a row, where Python lists held 374 (measured with keys of nine letters).
+    """The scan of one shard, in 61 bytes per row instead of 374 with Python lists (measured with keys of 9 letters).
 
     Attributes:
         keys: (n,) Arrow strings.
         offset: (n, 3) int64.
-        size: (n, 3) int32; int64 where a member has 2 GiB or more.
-        problem: why it ends early, if it does.
-        passed_over: images and captions beside the chosen ones, by suffix.
-        leftovers: captions of the caption files that are `nan`, `none`, `null` or blank.
+        size: (n, 3) int32; int64 if a member has 2 GiB or more.
+        problem: why the scan ended early, or None.
+        passed_over: number of images and captions that were not chosen, by suffix.
+        leftovers: number of caption files that are `nan`, `none`, `null` or blank.
     """
 
     keys: pa.Array
@@ -57,7 +57,7 @@ class ShardScan:
 
 
 class _Rows:
-    """Rows of a scan as they are found, in 56 bytes and the key's letters each."""
+    """Collects the rows of a scan, in 56 bytes each plus the key."""
 
     def __init__(self) -> None:
         self.count, self.offset, self.size = 0, array("q"), array("q")
@@ -84,7 +84,7 @@ class _Rows:
 
 
 def scan_shard(shard: Shard, members: Members, storages: Storages | None = None) -> ShardScan:
-    """Walk over the headers of one tar; what lies before damage is kept."""
+    """Scan the headers of one tar; samples before damage are kept."""
     data = bytes_of((storages or Storages()).of(shard), shard)
     rows, problem, as_format_1 = _Rows(), None, True
     passed_over, leftovers = Counter[str](), Counter[str]()
@@ -93,7 +93,7 @@ def scan_shard(shard: Shard, members: Members, storages: Storages | None = None)
     kinds: dict[tuple[str, ...], Arrangement] = {}
 
     def close() -> None:
-        """The members of `key` are complete."""
+        """Add the rows of `key`, whose members are complete."""
         nonlocal as_format_1
         if found:
             kind = tuple(suffixes)
@@ -129,7 +129,7 @@ def scan_shard(shard: Shard, members: Members, storages: Storages | None = None)
         what = "" if error.offset else what_it_is(data[0:SHORT], shard)
         problem = what or f"{printable(shard.name)} is damaged after {rows.count} samples{_announced(shard)}: {error}"
     close()
-    if not as_format_1:  # rows that format 1 grouped in another way are other rows
+    if not as_format_1:  # format 1 had other rows, so the fingerprint differs
         hasher.update(b"\0rows" + rows.offset.tobytes() + rows.size.tobytes())
     return ShardScan(*rows.arrays(), hasher.hexdigest(), problem, dict(passed_over), dict(leftovers))
 
@@ -140,7 +140,7 @@ def _leftover(caption: bytes) -> list[str]:
 
 
 def _announced(shard: Shard) -> str:
-    """What img2dataset's NNNNN_stats.json beside a local tar promised."""
+    """The number of samples that img2dataset's NNNNN_stats.json announces for a local tar."""
     if not isinstance(shard, Path):
         return ""
     try:
@@ -151,13 +151,13 @@ def _announced(shard: Shard) -> str:
 
 
 def scan_shards(shards: Sequence[Shard], members: Members, on_shard: Callable[[int], None]) -> list[ShardScan]:
-    """The scans of all shards in order; `on_shard` is told how many are done."""
+    """The scans of all shards in order; calls `on_shard` with the number of finished shards."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = min(cores, len(shards) // SHARDS_PER_PROCESS)
     results: list[ShardScan] = []
     storages = Storages()
     for shard in shards:
-        storages.of(shard)  # so that other processes read by what was registered here
+        storages.of(shard)  # so that other processes know the storages that are registered here
     scan = partial(scan_shard, members=members, storages=storages)
 
     def collect(scans: Iterable[ShardScan]) -> list[ShardScan]:
@@ -167,7 +167,7 @@ def scan_shards(shards: Sequence[Shard], members: Members, on_shard: Callable[[i
         return results
 
     if processes > 1:
-        # They start by running the caller's program, and die of it where that has no `if __name__ == "__main__":`.
+        # Spawned processes import the caller's program, and fail if it lacks `if __name__ == "__main__":`.
         with (
             suppress(BrokenProcessPool),
             ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool,
@@ -177,5 +177,5 @@ def scan_shards(shards: Sequence[Shard], members: Members, on_shard: Callable[[i
 
 
 def printable(name: str) -> str:
-    """A name whose bytes are no UTF-8 becomes readable text; the row, not the key, is the identity."""
+    """A name with bytes that are not UTF-8 as readable text; the row, not the key, identifies a sample."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,9 +1,9 @@
 # pyright: strict, reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
-"""Which samples a dataset has and where their bytes lie: row <-> (shard, key, member offsets).
+"""The samples of a dataset and the place of their bytes: row <-> (shard, key, member offsets).
 
-A row number is the identity of a pair: its position in the ordered list of shards and in the shard. Keys and urls
-repeat across shards, rows do not.
-Legend: N rows, S shards, the three columns of `offset` and `size` are image, caption (.txt), metadata (.json).
+The row number identifies a pair: its position in the ordered list of shards and in the shard. Keys and urls repeat
+across shards, rows do not.
+Legend: N rows, S shards; the three columns of `offset` and `size` are image, caption (.txt), metadata (.json).
 """
 
 import hashlib
@@ -21,11 +21,10 @@ import pyarrow as pa
 
 from helip.artifacts.arrays import open_array, says_nothing
 from helip.artifacts.atomic import atomic_folder, write_json
-from helip.artifacts.keys import as_format_2, open_keys
+from helip.artifacts.keys import as_format_2, open_keys, scattered
 from helip.artifacts.member_reader import MemberReader, Sample
 from helip.artifacts.members import IMAGE, JSON, TEXT, Members
 from helip.artifacts.places import resolve_shards
-from helip.artifacts.scattered import scattered
 from helip.artifacts.shard_scan import ShardScan, printable, scan_shards
 from helip.artifacts.sums import write_sums
 from helip.artifacts.versions import check_version
@@ -34,7 +33,7 @@ from helip.secrets import without_credentials
 from helip.storage.base import Shard, as_shard
 from helip.storage.schemes import Storages
 
-VERSION = 2  # 1 made rows of the images of one key; see as_format_2
+VERSION = 2  # in 1 every image of a key was a row; see as_format_2
 ARRAYS = ("shard_bytes", "starts", "offset", "size")
 
 
@@ -43,17 +42,17 @@ class ShardIndex:
 
     Attributes:
         shards: the S tars in order, paths or addresses.
-        shard_bytes: (S,) int64, file size of each shard when it was scanned.
+        shard_bytes: (S,) int64, file size of each shard at the scan.
         starts: (S + 1,) int64, first row of each shard, then N.
         offset: (N, 3) int64, first byte of each member in its tar.
-        size: (N, 3) int32, bytes; -1 where the sample has no such member; int64 if one has 2 GiB or more.
-        valid: (N,) bool, False where the image is missing or empty, or where both caption file and metadata are.
+        size: (N, 3) int32, bytes; -1 for a missing member; int64 if a member has 2 GiB or more.
+        valid: (N,) bool, False if the image, or both caption file and metadata, are missing or empty.
         keys: (N,) Arrow strings.
-        fingerprint: hash of the ordered shards (base name, size, member names, offsets and sizes); no path, no time.
-        problems: one sentence for each shard that is no tar or is cut off.
-        members: which members of a sample are its image and its caption.
-        passed_over: images and captions beside the chosen ones, by suffix.
-        leftovers: captions of caption files that are `nan`, `none`, `null` or blank, which pandas and Python leave.
+        fingerprint: hash of the ordered shards (base name, size, member names, offsets, sizes), without paths or times.
+        problems: one sentence for each shard that is no tar or is truncated.
+        members: the suffixes of images and captions.
+        passed_over: number of images and captions that were not chosen, by suffix.
+        leftovers: number of caption files that are `nan`, `none`, `null` or blank.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class ShardIndex:
         return f"ShardIndex({len(self):,} rows{lacking} in {len(self.shards):,} shards from {place})"
 
     def __getitem__(self, row: int) -> Sample:
-        """Image bytes, caption and metadata of a row; `helip.data` reads many.
+        """Image bytes, caption and metadata of a row; `helip.data` reads many rows faster.
 
         Raises:
             IndexError: no such row.
@@ -115,15 +114,15 @@ class ShardIndex:
 
         Args:
             shards: a folder, a pattern such as DIR/{00000..00331}.tar or DIR/*.tar, or a list of tars, folders and
-                patterns, in the order that defines the rows.
-            on_error: what to do with a shard that is no tar or is cut off: `skip` keeps the samples before the damage
-                and lists the shard in `problems`, `fail` raises.
-            on_shard: called with the number of shards done.
-            members: which members of a sample are its image and its caption; None: jpg before png and so on, txt.
+                patterns; their order defines the rows.
+            on_error: for a shard that is no tar or is truncated, `skip` keeps the samples before the damage and lists
+                the shard in `problems`; `fail` raises.
+            on_shard: called with the number of finished shards.
+            members: suffixes of images and captions; None: the default of `Members`.
 
         Raises:
-            HelipError: no shard, a missing one, a damaged one with on_error="fail", members of a sample that stand
-                apart, or no usable sample in any of them.
+            HelipError: no shard, a missing one, a damaged one with on_error="fail", members of a sample that are not
+                adjacent, or no usable sample.
         """
         found = resolve_shards([str(one) if isinstance(one, str) else one for one in _listed(shards)])
         if not found:
@@ -204,16 +203,16 @@ class ShardIndex:
 
     @classmethod
     def load(cls, folder: Path) -> "ShardIndex":
-        """Open an index as memory maps: a worker holds no list of its rows.
+        """Open an index as memory maps, so that workers share it.
 
         Raises:
-            HelipError: no index there, one of another format version, or one whose parts disagree.
+            HelipError: no index, another format, or arrays that contradict each other.
         """
         try:
             meta = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
             older = meta.get("version") == 1 and meta.get("version") is not True
             if not older:
-                again = "delete it, the next run scans anew"
+                again = "delete it, the next run scans the shards again"
                 check_version(meta.get("version"), VERSION, "the shard index", folder, again)
             shard_bytes, starts, offset, size = (open_array(folder / f"{name}.npy") for name in ARRAYS)
             keys = open_keys(folder / "keys.arrow")
@@ -235,13 +234,13 @@ class ShardIndex:
             )
         if older and not as_format_2(starts, size, keys):
             raise HelipError(
-                f"the shard index in {folder} is of format 1, in which images of one key were rows of their own: "
-                "delete it, the next run scans anew"
+                f"the shard index in {folder} has format 1, in which every image of a key was a row: delete it, the "
+                "next run scans the shards again"
             )
         return cls(shards, shard_bytes, starts, offset, size, keys, fingerprints, problems, members, **counts)
 
     def apart(self) -> str | None:
-        """A sentence on the first shard in which members of a sample stand apart: each run of them became a row."""
+        """An error message for the first shard with samples whose members are not adjacent; None if there is none."""
         incomplete = np.flatnonzero(~self.valid)
         for shard in np.unique(self.shard_of(incomplete)):
             first, end = int(self.starts[shard]), int(self.starts[shard + 1])
@@ -249,8 +248,8 @@ class ShardIndex:
             if found:
                 name, key = printable(self.shards[shard].name), self.key(first + found[0])
                 return (
-                    f"members of a key are not adjacent in {name}: those of {len(found):,} samples, the first {key}; "
-                    "pack it again sorted by name (tar --sort=name), or by `helip convert to-shards`"
+                    f"members of {len(found):,} samples are not adjacent in {name}, the first key is {key}: pack it "
+                    "again sorted by name (tar --sort=name), or with `helip convert to-shards`"
                 )
         return None
 
@@ -262,14 +261,14 @@ class ShardIndex:
         return self.keys[row].as_py()
 
     def where(self, row: int) -> str:
-        """Shard, key and row in words, for messages."""
+        """Shard, key and row, for messages."""
         return f"{printable(self.shards[int(self.shard_of(row))].name)}, key {self.key(row)} (row {row})"
 
     def rows_of(self, part: str) -> range:
         """Rows of a slice of shards in Python's notation: "0:6", "-1:", ":".
 
         Raises:
-            HelipError: not a slice, or one without rows.
+            HelipError: not a slice, or a slice without rows.
         """
         match = re.fullmatch(r"(-?\d*):(-?\d*)", part)
         if match is None:

@@ -1,7 +1,7 @@
-"""SHA256SUMS beside the files of an artefact: what is read is what was written.
+"""SHA256SUMS of the files of an artefact, to detect damage.
 
 The format is that of coreutils: `sha256sum -c SHA256SUMS` checks an artefact without HELIP. One core hashes 1.2 GB/s
-(measured), so that the sums of 3 M pairs of width 1,152 take 12 s after hours of embedding.
+(measured): the sums of 3 M pairs of width 1,152 take 12 s after hours of embedding.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from helip.artifacts.atomic import atomic_file
 
 SUMS = "SHA256SUMS"
-KINDS = (".npy", ".json", ".arrow")  # what artefacts are made of; a folder may have got other files from its system
+KINDS = (".npy", ".json", ".arrow")  # suffixes of artefacts; the operating system may add other files
 LINE = re.compile(r"([0-9a-f]{64})  ([^/\n]+)\n")
 
 
@@ -21,7 +21,7 @@ def write_sums(folder: Path, names: Sequence[str], contents: Mapping[str, str] |
     """Write SHA256SUMS over the files `names` of a folder.
 
     Args:
-        contents: name -> text of files that will be written next, so that the sums are there before them.
+        contents: name -> text of files that will be written next; their sums are written before them.
     """
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter
         found = dict(zip(names, pool.map(_sum, (folder / name for name in names)), strict=True))
@@ -32,12 +32,12 @@ def write_sums(folder: Path, names: Sequence[str], contents: Mapping[str, str] |
 
 
 def forget_sums(folder: Path) -> None:
-    """Before files change in place."""
+    """Delete SHA256SUMS; call it before files change in place."""
     (folder / SUMS).unlink(missing_ok=True)
 
 
 def check_sums(folder: Path) -> list[str] | None:
-    """Files that are not what SHA256SUMS says, each as a phrase; None where there are no sums (an older version's)."""
+    """Phrases on files that differ from SHA256SUMS; None if the artefact has no sums (older versions wrote none)."""
     path = folder / SUMS
     if not path.is_file():
         return None
@@ -49,7 +49,7 @@ def check_sums(folder: Path) -> list[str] | None:
         sums = pool.map(_sum, (folder / name for _, name in entries))
         listed = {SUMS, *(name for _, name in entries)}
         unlisted = sorted(file.name for file in folder.iterdir() if file.suffix in KINDS and file.name not in listed)
-        return [f"{folder / name} is not among its sums" for name in unlisted] + [
+        return [f"{folder / name} is not listed in SHA256SUMS" for name in unlisted] + [
             f"{folder / name} " + ("is missing" if found is None else f"has the sum {found[:8]}, not {wanted[:8]}")
             for (wanted, name), found in zip(entries, sums, strict=True)
             if found != wanted

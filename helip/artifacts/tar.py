@@ -1,8 +1,8 @@
-"""Header scan of one uncompressed tar: where each member's bytes lie, without reading them.
+"""Header scan of an uncompressed tar: the offset and size of each member, without reading its data.
 
-Decision: our own walk over the 512-byte headers instead of `tarfile`, because a scan of 3 M samples is 9 M headers; it
-reads the same USTAR, GNU and PAX names (compared with `tarfile` in the tests). Sparse members (what `tar --sparse`
-makes of files with holes) are refused: their stored bytes are not the file's.
+Decision: an own scan of the 512-byte headers instead of `tarfile`, because 3 M samples have 9 M headers. It reads the
+same USTAR, GNU and PAX names (tests compare it with `tarfile`). Sparse members (files with holes that `tar --sparse`
+packed) are refused, because their stored bytes differ from the file's.
 """
 
 import mmap
@@ -14,14 +14,14 @@ from helip.storage.local import Local
 from helip.storage.schemes import Storages
 
 BLOCK = 512
-LOOKED_AT = 2 * 10240  # bytes behind the end-of-archive mark; tars are filled up with zeros to a multiple of 10240
+LOOKED_AT = 2 * 10240  # bytes checked after the end-of-archive mark; tars are padded with zeros to a multiple of 10240
 REGULAR = (b"0", b"\0", b"7")
 WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
-SPARSE = "sparse"  # set by the PAX records of GNU tar's versions 0.0, 0.1 and 1.0
+SPARSE = "sparse"  # from the PAX records of GNU tar's sparse formats 0.0, 0.1 and 1.0
 
 
 class TarError(ValueError):
-    """The bytes at `offset` are not what a tar has there; everything before them was good."""
+    """The tar is damaged at `offset`; everything before it is good."""
 
     def __init__(self, reason: str, offset: int) -> None:
         super().__init__(f"{reason} at byte {offset}")
@@ -35,7 +35,7 @@ class Member(NamedTuple):  # made three times as fast as a frozen dataclass
 
 
 class Window:
-    """The bytes of a shard as a sequence, of which a piece is held: what is read next mostly lies in it."""
+    """The bytes of a shard as a sequence that caches the last piece, because reads are mostly sequential."""
 
     def __init__(self, storage: Storage, shard: Shard) -> None:
         self._size, self._storage, self._shard = storage.size(shard), storage, shard
@@ -53,7 +53,7 @@ class Window:
 
 
 def bytes_of(storage: Storage, shard: Shard) -> mmap.mmap | Window | bytes:
-    """What a scan walks over: a memory map of a local file, which costs less than a system call for every header."""
+    """The bytes for a scan: a memory map of a local file, which is cheaper than a system call per header."""
     return storage.mapped(shard) if isinstance(storage, Local) else Window(storage, shard)
 
 
@@ -66,8 +66,8 @@ def walk(data: mmap.mmap | Window | bytes) -> Iterator[Member]:
     """Yield the regular files of an uncompressed tar in order.
 
     Raises:
-        TarError: no tar, a damaged header, a member that is sparse or runs past the end of the file, no end-of-archive
-            mark, or more than zeros behind it; the members yielded before it are whole.
+        TarError: no tar, a damaged header, a sparse or truncated member, no end-of-archive mark, or data after it; the
+            members yielded before are good.
     """
     if len(data) == 0:
         raise TarError("the file is empty", 0)
@@ -79,7 +79,7 @@ def walk(data: mmap.mmap | Window | bytes) -> Iterator[Member]:
             raise TarError("the file ends without the end-of-archive mark", position)
         if not header[0] and not header.strip(b"\0"):
             if data[position + BLOCK : position + BLOCK + LOOKED_AT].strip(b"\0"):
-                reason = "more data after the end-of-archive mark (tars that `cat` joined are to be given one by one)"
+                reason = "more data after the end-of-archive mark (name tars that `cat` joined one by one)"
                 raise TarError(reason, position)
             return
         size, kind = _checked_size(header, position), header[156:157]
@@ -113,7 +113,7 @@ def _checked_size(header: bytes, position: int) -> int:
 
 
 def _octal(field: bytes) -> int:
-    """Raises ValueError; for a sign as well, which int() reads: a size below 0 would lead back to a header."""
+    """Raises ValueError, also for a sign, which int() accepts: a negative size would move the scan backwards."""
     digits = field.strip(b" \0") or b"0"
     if not digits.isdigit():
         raise ValueError(f"{digits!r} is no number")
@@ -121,12 +121,12 @@ def _octal(field: bytes) -> int:
 
 
 def is_header(header: bytes, key: str, size: int) -> bool:
-    """Whether what lies before a member's data is still the header of a member of `key` with so many bytes.
+    """Whether a header belongs to a member of `key` with `size` bytes.
 
-    A name that its header cannot hold (long, or not ASCII) is not compared. Takes 1 us where names are short.
+    A name that does not fit into the header (long, or not ASCII) is not compared. Takes 1 us for short names.
 
     Args:
-        header: its 512 bytes; more may follow.
+        header: 512 bytes; more may follow.
     """
     if header.startswith(b"%s." % key.encode()) and header[124:135] == b"%011o" % size:
         return True
@@ -150,7 +150,7 @@ def _ustar_name(header: bytes) -> str:
 
 
 def _pax_records(raw: bytes, position: int) -> dict[str, str]:
-    """`LENGTH keyword=value\\n` records (POSIX.1-2001); only path and size matter here, and whether it is sparse."""
+    """`LENGTH keyword=value\\n` records (POSIX.1-2001); only path, size and sparseness are used."""
     records: dict[str, str] = {}
     while raw.strip(b"\0"):
         length, _, _ = raw.partition(b" ")

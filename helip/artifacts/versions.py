@@ -1,7 +1,6 @@
-"""Every artefact says which version of its format it has; this is what becomes of another one.
+"""Versions of the formats of artefacts.
 
-A format that changes raises its number, and its loader reads the older one or refuses
-it with the way to make it anew.
+A change of format raises its number; the loader then reads the older format, or refuses it and says how to rebuild it.
 """
 
 from pathlib import Path
@@ -13,15 +12,15 @@ NEWER = "it comes from a newer HELIP: update this one, or set paths.artifacts or
 
 
 def check_version(found: Any, known: int, what: str, folder: Path, again: str) -> None:
-    """Accept the known version alone.
+    """Accept only the known version.
 
     Args:
-        found: what the artefact says, of any type.
-        what: the artefact in words, for the message.
-        again: how an older one is made anew.
+        found: the version in the artefact, of any type.
+        what: the artefact, for the message.
+        again: how to rebuild an older one, for the message.
 
     Raises:
-        HelipError: another version; a newer one is not to be deleted, for whoever wrote it can still read it.
+        HelipError: another version. The message does not advise to delete a newer one: its program can still read it.
     """
     if isinstance(found, bool) or found != known:
         newer = isinstance(found, int) and not isinstance(found, bool) and found > known

@@ -1,4 +1,4 @@
-"""What one rank hands to one training step, and how it crosses from a loader worker to the main process.
+"""The batch of one rank for one training step, and its transfer from a loader worker to the main process.
 
 Legend: B pairs of this rank, k mined rows kept per target, L tokens.
 """
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import torch
 
-ALIGNED = 16  # bytes; a view of a buffer in another type must begin at a multiple of that type's size
+ALIGNED = 16  # bytes; a typed view of a buffer must begin at a multiple of the type's size
 
 
 class Batch(TypedDict):
@@ -19,11 +19,11 @@ class Batch(TypedDict):
     target: torch.Tensor  # (B,) int64: own position (a target), its target's position (a hard pair), -1 (filler)
     identity: torch.Tensor  # (B, 3) int64: row, image digest, caption digest; equal in any column = known duplicate
     mined: torch.Tensor  # (B, k) int64, sorted mined rows of a target's top k, -1 padded; all -1 for the others
-    replaced: int  # rows of this batch that took the place of an unreadable one
+    replaced: int  # unreadable rows that were replaced by others
 
 
 class Packed(NamedTuple):
-    """A batch in one tensor: each tensor that crosses costs a socket handshake with the worker, 3 ms on a busy core."""
+    """A batch in one tensor, because each transferred tensor costs a socket handshake (3 ms on a busy core)."""
 
     buffer: torch.Tensor  # (bytes,) uint8
     layout: list[tuple[str, torch.dtype, list[int], int]]  # name, type, shape, first byte of each tensor
@@ -31,7 +31,7 @@ class Packed(NamedTuple):
 
 
 def pack(batch: Any) -> Packed:
-    """Copy a Batch into one buffer; it collates for a DataLoader, which has no type for what it is given."""
+    """Copy a Batch into one buffer; used as collate_fn, therefore untyped."""
     tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
     layout, end = [], 0
     for name, tensor in tensors.items():
@@ -45,7 +45,7 @@ def pack(batch: Any) -> Packed:
 
 
 def unpack(packed: Packed) -> Batch:
-    """The batch again, as views of its buffer, wherever that is."""
+    """The batch as views of its buffer, on the device of the buffer."""
     tensors = {}
     for name, dtype, shape, first in packed.layout:
         count = torch.Size(shape).numel() * dtype.itemsize

@@ -1,8 +1,8 @@
-"""A training transform in two halves: what a worker does to one image, in bytes, and what the device does to a batch.
+"""A training transform in two halves: the worker transforms one image in bytes, the device normalises a batch.
 
-A byte per value crosses from worker to device instead of a float32, and ToTensor and Normalize run once per batch: bit
-for bit the same values. open_clip's crop is also resized by torch's uint8 kernel: at most one level of 255 away from
-Pillow's in under 1 % of the values, at half its time (docs/training.md, Speed).
+Workers transfer bytes instead of float32, and ToTensor and Normalize run once per batch with bit-identical results.
+torch's uint8 kernel also resizes open_clip's crop, in half the time of Pillow; under 1 % of the values differ, by at
+most one level of 255 (docs/training.md, Speed).
 """
 
 import math
@@ -23,7 +23,7 @@ SeededTransform = Callable[[Image.Image, int], torch.Tensor]  # image, seed -> (
 
 @dataclass(frozen=True)
 class Normalization:
-    """ToTensor and Normalize of a batch of bytes, in the same order of operations."""
+    """ToTensor and Normalize of a batch of bytes, in torchvision's order of operations."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -36,7 +36,7 @@ class Normalization:
 
 @cache
 def _per_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """(3, 1, 1), made once: a copy to a GPU would wait for all that runs there."""
+    """(3, 1, 1), cached: a copy to a GPU would wait for its queue."""
     return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
@@ -46,7 +46,7 @@ class ByteCrop:
 
     Attributes:
         size: height and width of the result.
-        scale: smallest and largest area of a crop, as shares of the image's.
+        scale: smallest and largest area of a crop, as shares of the image.
         ratio: smallest and largest width / height of a crop.
     """
 
@@ -70,13 +70,13 @@ class ByteCrop:
             w, h = round(math.sqrt(crop * ratio)), round(math.sqrt(crop / ratio))
             if 0 < w <= width and 0 < h <= height:
                 return draw.randint(0, height - h), draw.randint(0, width - w), h, w
-        w = min(width, round(height * self.ratio[1]))  # the largest crop in the middle, as torchvision falls back
+        w = min(width, round(height * self.ratio[1]))  # fallback of torchvision: the largest central crop
         h = min(height, round(width / self.ratio[0]))
         return (height - h) // 2, (width - w) // 2, h, w
 
 
 def split_still(transform: ImageTransform) -> tuple[ImageTransform, Normalization | None]:
-    """The two halves of a transform that draws nothing; the worker gives (3, H, W) bytes, or with None what it did."""
+    """The two halves of a transform without randomness: to (3, H, W) bytes, and normalising; None if not possible."""
     steps = transform.transforms if isinstance(transform, Compose) else []
     if len(steps) < 2 or not isinstance(steps[-2], ToTensor) or not isinstance(steps[-1], Normalize):
         return transform, None
@@ -86,7 +86,7 @@ def split_still(transform: ImageTransform) -> tuple[ImageTransform, Normalizatio
 
 
 def split_transform(transform: ImageTransform) -> tuple[SeededTransform, Normalization | None]:
-    """The worker's half and the device's; None: the worker does all of it.
+    """The halves of the worker and of the device; None: the worker does everything.
 
     Args:
         transform: image to (3, H, W). Only a Compose that ends in ToTensor and Normalize can be split.
@@ -100,7 +100,7 @@ def split_transform(transform: ImageTransform) -> tuple[SeededTransform, Normali
         isinstance(first, RandomResizedCrop)
         and first.interpolation == InterpolationMode.BICUBIC
         and first.antialias
-        and all(type(step).__name__ == "MaybeConvertMode" for step in head[1:])  # images are RGB when they get here
+        and all(type(step).__name__ == "MaybeConvertMode" for step in head[1:])  # images are RGB already
     ):
         return ByteCrop(tuple(first.size), tuple(first.scale), tuple(first.ratio)), normalization  # type: ignore[arg-type]
     return partial(seeded_transform, still), normalization

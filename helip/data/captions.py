@@ -1,4 +1,4 @@
-"""What the rows have where data.caption looks for captions, said before hours are spent on them."""
+"""Check before any work that the rows have the captions that data.caption names."""
 
 import difflib
 from collections import Counter
@@ -12,14 +12,14 @@ from helip.data.reader import CaptionRule, SampleReader, Unreadable
 from helip.errors import HelipError
 from helip.storage.base import Address
 
-LOOKED_AT = 1000  # assumption: rows whose .json is read, 50 ms; a field that none of them has is a mistyped one
-LOOKED_AT_AFAR = 50  # each of them is a request, of a shard that may not be needed otherwise
+LOOKED_AT = 1000  # assumption: rows whose .json is read (50 ms); a field that none of them has is misspelt
+LOOKED_AT_AFAR = 50  # remote shards: each row costs a request
 
 
 def look_at_captions(index: ShardIndex, rule: CaptionRule) -> list[str]:
-    """Sentences on rows that lack a source of captions; none where all have all.
+    """Warnings about rows without a source of captions; empty if all rows have all sources.
 
-    The caption files are known from the scan. Of the .json members a thousand are read, evenly over the rows.
+    The scan has counted the caption files. The .json members of a thousand rows are read, spread evenly.
 
     Raises:
         HelipError: no row has one of the sources.
@@ -40,7 +40,7 @@ def look_at_captions(index: ShardIndex, rule: CaptionRule) -> list[str]:
 
 
 def _fields(index: ShardIndex, rule: CaptionRule, valid: np.ndarray) -> tuple[Counter[str], int]:
-    """How many of some rows have each field of the .json with something in it, and how many rows those are."""
+    """Counts of non-empty .json fields in a sample of rows, and the number of sampled rows."""
     afar = any(isinstance(shard, Address) for shard in index.shards)
     most = LOOKED_AT_AFAR if afar else LOOKED_AT
     if rule.names == ["txt"] and (index.size[valid, TEXT] > 0).any():

@@ -1,4 +1,4 @@
-"""The webdataset stream joined with the hard-pair index, as Lightning sees it."""
+"""The training batches as a Lightning data module."""
 
 from typing import Any
 
@@ -14,9 +14,10 @@ from helip.data.workers import PatientLoader
 
 
 class HelipDataModule(pl.LightningDataModule):
-    """Batches of a plan over all ranks, from the step that the trainer has reached.
+    """Batches of a plan over all ranks, starting at the trainer's global step.
 
-    The stream's state is the global step alone: a resumed run, or one with other workers or ranks, sees the same pairs.
+    The global step is the only state of the stream, so a resumed run, or one with other workers or ranks, sees the same
+    pairs.
 
     Args:
         read: reads the units of the plan.
@@ -52,7 +53,7 @@ class HelipDataModule(pl.LightningDataModule):
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """One copy for the whole batch; the device normalises the pixels."""
+        """Copy the batch as one buffer, and normalise the pixels on the device."""
         if not isinstance(batch, Packed):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         buffer = batch.buffer.to(device, non_blocking=device.type == "cuda")
@@ -60,4 +61,4 @@ class HelipDataModule(pl.LightningDataModule):
         if self.read.normalize is not None:
             unpacked["image"] = self.read.normalize(unpacked["image"])
         assert self.trainer is not None
-        return self.trainer.precision_plugin.convert_input(unpacked)  # Lightning's own call has seen bytes alone
+        return self.trainer.precision_plugin.convert_input(unpacked)  # Lightning converted only the byte buffer

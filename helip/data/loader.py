@@ -1,4 +1,4 @@
-"""The loader for somebody else's training loop: targets with their hard pairs, from shards and an index alone."""
+"""A loader for other training loops: targets with their hard pairs, from shards and an index."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,27 +44,27 @@ def hard_pair_loader(
 
     Args:
         shards: the data.
-        pairs: mined on these shards; only their rows with hard pairs are targets.
+        pairs: mined on these shards; only rows with hard pairs are targets.
         transform: image to (3, H, W) tensor.
         tokenize: captions to (n, L) int64.
         batch_size: pairs of a step over all ranks, targets and hard pairs together.
         steps: batches until the loader ends, `first_step` included.
-        topk: hardest pairs of a target among which `p` are drawn at every visit.
+        topk: number of hardest pairs of a target from which `p` are drawn at every visit.
         caption: as data.caption.
-        seed: of order, crops and draws; with the step it is the whole state.
-        window: shards whose rows are mixed.
-        first_step: where a resumed run goes on.
+        seed: of order, crops and draws; seed and step are the whole state.
+        window: number of shards whose rows are shuffled together.
+        first_step: first step of a resumed run.
         rank, world_size: of this process.
         workers: loader processes of this rank.
 
     Raises:
-        HelipError: the index is of other shards, or a number is out of range, or they do not divide.
+        HelipError: the index belongs to other shards, a number is out of range, or the batch does not divide.
     """
     at_least = {"p": (p, 0), "window": (window, 1), "steps": (steps, 0), "first_step": (first_step, 0)}
     _check(shards, pairs, rank, world_size, at_least)
     rows = pairs.topk(topk).rows
     targets = shards.valid & (live_counts(rows) > 0)
-    # Of a random pool, or a list of others, a partner need not be a target.
+    # With a random pool or imported pairs, a partner may have no hard pairs itself.
     with in_arguments():
         partners = MinedPartners(rows, targets | (shards.valid & _partners(rows)), p, seed, "drop", 1, targets=targets)
         order = TargetOrder(partners.eligible, shards.starts, seed, window)
@@ -98,7 +98,7 @@ def _check(
 
 
 def _partners(rows: np.ndarray) -> np.ndarray:
-    """(N,) bool, who is a partner of some row; `rows` is (N, k), -1 padded."""
+    """(N,) bool, rows that are a partner of some row; `rows` is (N, k), -1 padded."""
     found = np.zeros(len(rows), bool)
     for start in range(0, len(rows), BLOCK):
         block = np.asarray(rows[start : start + BLOCK])
@@ -107,7 +107,7 @@ def _partners(rows: np.ndarray) -> np.ndarray:
 
 
 class _Normalise:
-    """Float pixels for a loop that knows nothing of bytes; in the worker."""
+    """Normalises bytes to floats in the worker, for loops that expect float pixels."""
 
     def __init__(self, normalize: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
         self.normalize = normalize

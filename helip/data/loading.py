@@ -1,4 +1,4 @@
-"""How many loader processes, and how many batches ahead: what a machine has room for."""
+"""Number of loader processes and prefetched batches, by the cores and the memory of the machine."""
 
 import os
 import shutil
@@ -13,12 +13,12 @@ MOST_WORKERS = 16  # at 2 ms of decoding and cropping per 224-px photo (docs/tra
 
 
 def cores() -> int:
-    """Those that this process may use, which a container or a scheduler may have cut."""
+    """Number of cores that this process may use; containers and schedulers can restrict it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def loader_workers(workers: int | str, spec: TrainerSpec) -> int:
-    """`auto`: beside a GPU the cores of each rank, at most 16; on the CPU, where the model needs them, one in 16."""
+    """Loader processes per rank. `auto`: with a GPU the cores of the rank, at most 16; on the CPU one per 16 cores."""
     if workers != "auto":
         return int(workers)
     gpus = spec.accelerator != "cpu" and torch.cuda.is_available()
@@ -29,12 +29,12 @@ def loader_workers(workers: int | str, spec: TrainerSpec) -> int:
 
 
 def loader_prefetch(prefetch: int | str, workers: int, batch_bytes: int) -> int:
-    """Batches that each worker keeps ready; `auto`: 4, or fewer where they would take half of the shared memory.
+    """Batches that each worker keeps ready. `auto`: 4, or as many as fit into half of the shared memory.
 
     Args:
         prefetch: `auto` or a number.
         workers: processes per rank.
-        batch_bytes: of a step over all ranks, of which there are that many on one machine at most.
+        batch_bytes: bytes of a step over all ranks, an upper bound for the ranks of one machine.
     """
     if prefetch != "auto":
         return int(prefetch)
@@ -43,13 +43,13 @@ def loader_prefetch(prefetch: int | str, workers: int, batch_bytes: int) -> int:
 
 
 def shared_memory() -> int:
-    """Free bytes through which workers hand over batches: of /dev/shm, often small in a container, and of the RAM."""
+    """Free bytes for batches in transfer: the smaller of free RAM and /dev/shm, which is often small in containers."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(free, shutil.disk_usage(SHARED_MEMORY).free) if SHARED_MEMORY.is_dir() else free
 
 
 def describe_loader(workers: int, prefetch: int, batch_bytes: int) -> str:
-    """The loader's line before a training, with a warning where its batches cannot fit."""
+    """A line about the loader, with a warning if its batches do not fit into the shared memory."""
     if not workers:
         return "loader: in the main process (data.workers=0)"
     size = workers * prefetch * batch_bytes
@@ -57,6 +57,6 @@ def describe_loader(workers: int, prefetch: int, batch_bytes: int) -> str:
     ahead = f"{prefetch} {'batches' if prefetch > 1 else 'batch'} ahead"
     line = f"loader: {workers} {several} a rank, each {ahead}, {size / 2**30:.2f} GiB in all"
     if size > shared_memory():
-        line += f"; only {shared_memory() / 2**30:.2f} GiB of shared memory are free: workers will die of it; lower"
+        line += f"; only {shared_memory() / 2**30:.2f} GiB of shared memory are free, so workers will be killed: lower"
         line += " data.workers or data.prefetch, or give a container more (docker run --shm-size)"
     return line

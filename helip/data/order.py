@@ -1,7 +1,7 @@
-"""The order of the targets: a pure function of (seed, epoch, position), with reads that stay near each other.
+"""The order of the targets: a pure function of (seed, epoch, position) with local reads.
 
-Shards are permuted per epoch and taken in windows of `window` shards; the rows inside a window are permuted. Decision:
-row numbers are shuffled, not bytes, so that the stream's whole state is the number of pairs consumed.
+Each epoch permutes the shards and takes them in windows of `window` shards; the rows inside a window are permuted.
+Decision: row numbers are shuffled, not data, so the number of consumed pairs is the whole state of the stream.
 Legend: N rows, S shards.
 """
 
@@ -13,25 +13,25 @@ import numpy as np
 from helip.errors import HelipError
 
 SHARDS, ROWS, WEIGHTS = 1, 2, 3  # separate streams of random numbers
-AGAIN = 1 << 32  # from one visit of a row within an epoch to the next: above all epochs
+AGAIN = 1 << 32  # added to the visit number for each repetition within an epoch; larger than any epoch
 
 
 class TargetOrder:
-    """An endless sequence of (visit, row); each epoch visits every live row once, or by its shard's weight.
+    """An endless sequence of (visit, row); each epoch visits every live row once, or as often as its shard's weight.
 
-    A visit is the epoch's number, and another one where a weight brings the row again within the epoch: what is drawn
-    by (seed, visit, row) differs at every visit.
+    The visit number is the epoch, plus AGAIN for each repetition within the epoch, so that draws by (seed, visit, row)
+    differ at every visit.
 
     Args:
-        live: (N,) bool, the rows that may be targets.
+        live: (N,) bool, possible targets.
         starts: (S + 1,) first row of each shard, then N.
         seed: of the permutations.
-        window: shards whose rows are mixed.
-        weights: (S,) visits of a row per epoch, by its shard; of a fraction, a share of the rows drawn anew each epoch.
-            None: 1.
+        window: number of shards whose rows are shuffled together.
+        weights: (S,) visits per epoch of the rows of each shard; a fraction visits a share of the rows, redrawn each
+            epoch. None: 1.
 
     Raises:
-        HelipError: no live row, or a seed below 0.
+        HelipError: no live row, or a negative seed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TargetOrder:
         return epoch + again * AGAIN, row
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Permuted shards (S,) and the position at which each window ends."""
+        """Permuted shards (S,) and the end position of each window."""
         if epoch not in self._epochs:
             shards = np.random.default_rng([self.seed, SHARDS, epoch]).permutation(len(self.counts))
             ends = np.cumsum(np.add.reduceat(self.counts[shards], np.arange(0, len(shards), self.window)))
@@ -77,7 +77,7 @@ class TargetOrder:
         return self._windows[(epoch, number)]
 
     def _rows_of_shard(self, epoch: int, shard: int) -> np.ndarray:
-        """(counts[shard],) live rows, as often as the weight says; plus N for each earlier visit of the row."""
+        """(counts[shard],) live rows, repeated by the weight; plus N for each earlier visit of the row."""
         rows = np.flatnonzero(self.live[self.starts[shard] : self.starts[shard + 1]]) + self.starts[shard]
         if self.weights is None or not len(rows):
             return rows
@@ -88,7 +88,7 @@ class TargetOrder:
 
 
 def _remember(cache: OrderedDict, key: object, value: object) -> None:
-    """Keep the two latest: a batch spans at most two windows and two epochs when positions rise."""
+    """Keep the two latest: with rising positions a batch spans at most two windows and two epochs."""
     cache[key] = value
     while len(cache) > 2:
         cache.popitem(last=False)

@@ -1,6 +1,6 @@
-"""Who stands beside a target in the batch: hard pairs from an index, or random rows as the control.
+"""The partners of a target: hard pairs from an index, or random rows as the control.
 
-A draw depends on (seed, visit, row, attempt, progress) alone, so not on workers, ranks or where a run was resumed.
+A draw depends only on (seed, visit, row, attempt, progress), not on workers, ranks or the step of a resume.
 Legend: N rows, K mined rows per target, p partners per target.
 """
 
@@ -38,7 +38,7 @@ class Partners(Protocol):
 
 
 class _Uniform:
-    """Uniform draws from the rows of the training part. Raises HelipError when a target has fewer than p others."""
+    """Uniform draws from the rows of the training part. Raises HelipError if a target has fewer than p others."""
 
     def __init__(self, rows: np.ndarray, p: int, seed: int) -> None:
         if len(rows) <= p:
@@ -53,7 +53,7 @@ class _Uniform:
 
 
 class RandomPartners:
-    """The control: p uniform partners, redrawn at every visit; no index, no mask.
+    """The control: p uniform partners, redrawn at every visit, without index and mask.
 
     Args:
         valid: (N,) bool, the usable rows of the training part.
@@ -79,11 +79,11 @@ class MinedPartners:
     Args:
         rows: (N, k) int32 mined rows, -1 padded, best first (cut to helip.topk).
         valid: (N,) bool, the usable rows of the training part; the others are neither targets nor partners.
-        outliers: what becomes of a target with fewer than `min_partners` live partners: `drop` takes it out of the
-            order, `random` gives it a uniform filler, `keep` gives its slot to another target.
-        schedule: which of them are likely (helip.data.schedules).
+        outliers: for a target with fewer than `min_partners` live partners, `drop` removes it from the order, `random`
+            gives it a uniform filler, `keep` gives its slot to another target.
+        schedule: the order in which partners are drawn (helip.data.schedules).
         scores: (N, k) of the rows, for a schedule that needs them.
-        targets: (N,) bool, the rows among which outliers are counted; None: all that are valid.
+        targets: (N,) bool, the rows among which outliers are counted; None: all valid rows.
 
     Raises:
         HelipError: more than half of the targets are outliers and would be dropped.

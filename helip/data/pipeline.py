@@ -1,7 +1,7 @@
 """The endless webdataset pipeline of one rank: numbers -> units -> batches.
 
-Step t has the units t*T .. (t+1)*T of the plan (T units over all ranks); rank r takes its slice, worker w the
-steps t with t = w modulo workers: no worker count, and no rank count, changes what a step trains on.
+Step t has the units t*T .. (t+1)*T of the plan (T units over all ranks). Rank r takes its slice, worker w takes the
+steps t with t = w modulo workers, so neither the number of workers nor of ranks changes the pairs of a step.
 Legend: B pairs of this rank, T_r targets of this rank, p partners per target, k mined rows kept per target.
 """
 
@@ -27,8 +27,8 @@ class StepPositions(IterableDataset):
     """Numbers of the units that this worker of this rank reads.
 
     Attributes:
-        first_step: steps that are already trained.
-        steps: the step at which the stream ends.
+        first_step: number of completed steps.
+        steps: step at which the stream ends.
         targets: units per step over all ranks; a multiple of world_size.
     """
 
@@ -87,7 +87,7 @@ def collate(units: list[Unit]) -> Batch:
 
 
 class TrainingStream(DataPipeline, IterableDataset):
-    """Batches of one rank from `first_step` on; its length is the whole training, as Lightning's resume expects."""
+    """Batches of one rank from `first_step`; the length is that of the whole training, as Lightning's resume needs."""
 
     def __init__(self, positions: StepPositions, read: UnitReader) -> None:
         own = positions.targets // positions.world_size

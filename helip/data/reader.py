@@ -18,12 +18,12 @@ from helip.errors import HelipError
 __all__ = ["RawSample", "SampleReader", "Unreadable", "clean_caption", "content_digest", "random_read_rate"]
 
 Caption = str | Mapping[str, float]
-LEFT_OUT = ("nan",)  # what pandas writes for a missing text; `none` and `null` are words
+LEFT_OUT = ("nan",)  # written by pandas for missing text; `none` and `null` are words
 
 
 @dataclass(frozen=True)
 class RawSample:
-    """One pair as it lies in the shard."""
+    """One pair as stored in the shard."""
 
     row: int
     image: bytes
@@ -33,12 +33,12 @@ class RawSample:
 
 @dataclass(frozen=True)
 class CaptionRule:
-    """Where captions come from, and which are none.
+    """The sources of captions, and captions that count as missing.
 
     Attributes:
-        sources: `txt` for the caption file, else the name of a field of the .json member: a string or a list of
-            strings. Or several of these with their probabilities; captions of one list share theirs, and what a row
-            lacks gives its probability to the others.
+        sources: `txt` for the caption file, or a field of the .json member, which is a string or a list of strings.
+            Or several of these with probabilities. Captions of one list share its probability; the probability of a
+            source that a row lacks goes to the others.
         left_out: captions that count as missing, in any case of letters.
     """
 
@@ -59,7 +59,7 @@ class SampleReader(MemberReader):
 
     Args:
         index: the dataset.
-        caption: where captions come from, as CaptionRule; its sources alone leave out `nan`.
+        caption: a CaptionRule, or its sources; the default rule leaves out `nan`.
     """
 
     def __init__(self, index: ShardIndex, caption: Caption | CaptionRule = "txt") -> None:
@@ -72,7 +72,7 @@ class SampleReader(MemberReader):
         self._left_out = frozenset(text.lower() for text in rule.left_out)
 
     def read(self, row: int) -> RawSample:
-        """Raises Unreadable when the sample has no image bytes or no caption, HelipError when its shard changed."""
+        """Read a row. Raises Unreadable if it has no image or no caption, HelipError if its shard changed."""
         image = self.member(row, IMAGE)
         if not image:
             raise Unreadable("it has no image")
@@ -85,11 +85,11 @@ class SampleReader(MemberReader):
         self.prefetch(row, (IMAGE, *texts))
 
     def captions(self, row: int) -> tuple[str, ...]:
-        """The caption of a row, or all of them where the field is a list. Raises Unreadable when there is none."""
+        """All captions of a row. Raises Unreadable if there is none."""
         return self._weighted(row)[0]
 
     def _weighted(self, row: int) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
-        """All captions of a row, and their probabilities where the sources have some."""
+        """All captions of a row, and their probabilities if the sources have some."""
         if isinstance(self.caption, str):
             return self._source(row, self.caption), None
         captions: list[str] = []
@@ -116,7 +116,7 @@ class SampleReader(MemberReader):
         try:
             texts = [decoded(text) if isinstance(text, bytes) else text for text in found]
             captions = tuple(filter(None, (clean_caption(text) for text in texts if isinstance(text, str))))
-            "".join(captions).encode("utf-8")  # JSON can hold halves of a character, which tokenizers refuse
+            "".join(captions).encode("utf-8")  # JSON can hold lone surrogates, which tokenizers refuse
         except UnicodeError as error:
             raise Unreadable("its caption is not UTF-8") from error
         kept = tuple(caption for caption in captions if caption.lower() not in self._left_out)
@@ -131,13 +131,13 @@ class SampleReader(MemberReader):
 
 
 def random_read_rate(reader: SampleReader, rows: np.ndarray, seconds: float = 0.5, most: int = 512) -> float:
-    """Random reads per second of one process: what partners cost on this disk, as cold as it is now.
+    """Random reads per second of one process, with the current state of the disk cache.
 
     Args:
-        reader: of the shards; a copy of it is used.
+        reader: of the shards; it is copied.
         rows: (n,) rows to draw from.
-        seconds: to spend at most, but for the last read.
-        most: reads at most.
+        seconds: time limit, checked after each read.
+        most: maximum number of reads.
     """
     own, tried = copy(reader), 0
     began = time.perf_counter()
@@ -151,6 +151,31 @@ def random_read_rate(reader: SampleReader, rows: np.ndarray, seconds: float = 0.
 
 
 def content_digest(content: bytes | str) -> np.int64:
-    """64 bits that are equal for equal bytes, to recognise copies of an image or a caption."""
+    """63 bits that are equal for equal bytes, to recognise copies; not negative, because that means "no group"."""
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    return np.frombuffer(hashlib.blake2b(raw, digest_size=8).digest(), np.int64)[0]
+    return np.frombuffer(hashlib.blake2b(raw, digest_size=8).digest(), np.int64)[0] & np.int64(2**63 - 1)
+
+
+def content_digests(raw: RawSample) -> tuple[np.int64, np.int64]:
+    """Digests of the image and of the first caption of a row, as an EmbeddingStore holds them."""
+    return content_digest(raw.image), content_digest(raw.captions[0])
+
+
+def url_of(reader: SampleReader, row: int) -> str | None:
+    """The `url` of the .json member; None if it is missing or not valid text."""
+    try:
+        url = reader.metadata(row).get("url")
+        if not isinstance(url, str) or not url:
+            return None
+        url.encode("utf-8")  # JSON can hold lone surrogates
+        return url
+    except (Unreadable, UnicodeError):
+        return None
+
+
+def caption_of(reader: SampleReader, row: int) -> str | None:
+    """The first caption of a row; None if it has none."""
+    try:
+        return reader.captions(row)[0]
+    except Unreadable:
+        return None

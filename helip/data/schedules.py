@@ -1,4 +1,4 @@
-"""In which order a target's mined rows are tried as partners; the first p good ones stand in the batch.
+"""The order in which hard pairs of a target are tried as partners; the first p readable ones enter the batch.
 
 Legend: n live mined rows of one target, best first.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Schedule(Protocol):
-    """A partner rule: conf/schedule names one, and so may a file of the user's own."""
+    """A partner rule, named by conf/schedule or a file of the user."""
 
     needs_scores: ClassVar[bool]
 
@@ -22,17 +22,17 @@ class Schedule(Protocol):
 
         Args:
             live: (n,) rows, best first.
-            scores: (n,) positive, where `needs_scores`, else None.
-            progress: share of the training that is done, 0 to 1.
-            p: partners that are wanted.
-            generator: of this target's visit.
+            scores: (n,) positive if `needs_scores`, otherwise None.
+            progress: completed share of the training, 0 to 1.
+            p: number of partners.
+            generator: seeded by the visit of this target.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """All orders equally likely [paper, code]."""
+    """A uniform random order [paper, code]."""
 
     needs_scores: ClassVar[bool] = False
 
@@ -44,7 +44,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Score:
-    """Drawn one after the other without replacement, each in proportion to its score."""
+    """Sequential draws without replacement, each in proportion to the score."""
 
     needs_scores: ClassVar[bool] = True
 
@@ -59,9 +59,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Anneal:
-    """Uniform among the best k, which shrinks from n to p as training goes on [ours: a curriculum].
+    """Uniform among the best k, where k shrinks from n to p during training [ours: a curriculum].
 
-    The others follow, to replace what cannot be read.
+    The other rows follow in order, to replace unreadable rows.
     """
 
     needs_scores: ClassVar[bool] = False

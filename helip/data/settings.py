@@ -10,7 +10,7 @@ from helip.typed import fits, operation, result
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """Of the loaders; `workers` are processes per rank or auto, `prefetch` batches that each keeps ready."""
+    """Settings of the loaders; `workers` is processes per rank or auto, `prefetch` batches per worker or auto."""
 
     batch_size: int = result()
     window: int = result()

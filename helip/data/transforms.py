@@ -1,4 +1,4 @@
-"""From image bytes to the tensor that a model wants, with every random choice tied to (seed, visit, row)."""
+"""From image bytes to the input tensor of a model; every random choice depends on (seed, visit, row)."""
 
 import io
 import math
@@ -17,24 +17,24 @@ from helip.data.reader import Unreadable
 
 ImageTransform = Callable[[Image.Image], torch.Tensor]
 
-# What a crawl holds. Pillow's plugins for rarer files raise whatever they like, that for PostScript starts Ghostscript.
+# Formats of crawled data. Pillow's plugins for rarer formats raise arbitrary exceptions; PostScript starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM")
-# What those plugins raise on damaged files, besides Pillow's own errors (AVIF: RuntimeError, ArithmeticError).
+# Raised by these plugins for damaged files, besides Pillow's own errors (AVIF: RuntimeError, ArithmeticError).
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 BROKEN += (RuntimeError, ArithmeticError)
-MAX_PIXELS = 89_478_485  # above it Pillow warns, above twice that it refuses
-MAX_RATIO = 1000  # assumption: resized to 224 pixels on its short side, a thinner strip would fill the memory
+MAX_PIXELS = 89_478_485  # Pillow warns above it, and refuses twice as many
+MAX_RATIO = 1000  # assumption: a thinner strip, resized to 224 pixels on its short side, would exhaust the memory
 
 
 def decode_image(data: bytes, draft: int = 0) -> Image.Image:
-    """Decode the first frame as RGB; transparency is laid on white, 16-bit greys keep their range.
+    """Decode the first frame as RGB, with transparency on white and the full range of 16-bit greys.
 
     Args:
-        draft: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as both sides keep so many pixels, with the
-            scaling built into its inverse transform; 0 decodes every pixel.
+        draft: decode JPEGs at 1/2, 1/4 or 1/8 of their size (the scaling is part of the inverse transform) if both
+            sides keep this many pixels; 0 decodes every pixel.
 
     Raises:
-        Unreadable: no image, a damaged one, one with more pixels than Pillow's own limit, or a thin strip.
+        Unreadable: no image, a damaged one, more pixels than Pillow's limit, or a thin strip.
     """
     try:
         with warnings.catch_warnings():
@@ -54,9 +54,9 @@ def decode_image(data: bytes, draft: int = 0) -> Image.Image:
 
 
 def draft_size(transform: object) -> int:
-    """Sides of a draft that are enough for a training transform: its smallest crop keeps 1.5 pixels per output pixel.
+    """The `draft` of decode_image for a training transform: its smallest crop keeps 1.5 pixels per output pixel.
 
-    0 (no draft) where the transform does not begin with torchvision's RandomResizedCrop.
+    0 (no draft) if the transform does not begin with torchvision's RandomResizedCrop.
     """
     first = next(iter(getattr(transform, "transforms", [])), None)
     if not isinstance(first, RandomResizedCrop):
@@ -90,16 +90,16 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def stream_seed(*parts: int) -> int:
-    """One 63-bit seed from a few numbers: the same numbers, the same draws, wherever they are made."""
+    """A 63-bit seed from several numbers, independent of process and machine."""
     return int(np.random.SeedSequence([part & (2**64 - 1) for part in parts]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def seeded_transform(transform: ImageTransform, image: Image.Image, seed: int) -> torch.Tensor:
-    """Apply a transform whose randomness (torch, random) comes from `seed` alone; the global generators stay put."""
+    """Apply a transform with its randomness (torch, random) seeded by `seed`; restores the global generators."""
     before, generator = random.getstate(), torch.default_generator
     state = generator.get_state()
     try:
-        generator.manual_seed(seed)  # 1 us; torch.manual_seed takes 100 us, for it visits every kind of device
+        generator.manual_seed(seed)  # 1 us; torch.manual_seed takes 100 us, because it seeds every device
         random.seed(seed)
         return transform(image)
     finally:

@@ -1,6 +1,6 @@
-"""A target read together with its partners: the unit from which batches are made.
+"""A target with its partners: the unit of a batch.
 
-Where a row turns out unreadable, the plan is asked again with the next attempt, and the row is counted.
+For an unreadable row, the reader asks the plan again with the next attempt, and counts the row.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from helip.data.transforms import ImageTransform, decode_image, stream_seed
 from helip.errors import HelipError
 
 PIXELS, CAPTION = 21, 22  # separate streams of random numbers
-IN_A_ROW = 1000  # assumption: so many unreadable rows one after the other are a broken dataset, not bad luck
+IN_A_ROW = 1000  # assumption: this many consecutive unreadable rows mean a broken dataset
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Unit:
-    """A target, its p slots, and how many rows had to be replaced."""
+    """A target, its p slots, and the number of replaced rows."""
 
     target: Example
     mined: np.ndarray  # (k,) int64
     slots: list[tuple[int, Example]]  # p of (PARTNER | TARGET | FILLER, example)
-    slot_mined: list[np.ndarray]  # p of (k,) int64: not empty for a slot that another target takes
+    slot_mined: list[np.ndarray]  # p of (k,) int64: empty unless another target takes the slot
     replaced: int
 
 
@@ -46,14 +46,14 @@ class UnitReader:
 
     Args:
         reader: random access to the shards.
-        plan: who stands where.
-        transform: image to tensor; may draw from torch's or Python's global generator. What of it the device does is
-            left to `normalize` (helip.data.byte_transforms).
+        plan: the rows of each unit.
+        transform: image to tensor; may draw from torch's or Python's global generator. The device's half becomes
+            `normalize` (helip.data.byte_transforms).
         tokenize: list of captions to (n, L) int64.
         seed: of crops and captions.
         on_error: `skip` replaces an unreadable row, `fail` raises.
-        draft: sides of at least so many pixels are enough for the transform (decode_image); 0: every pixel.
-        steps: of the whole training, for plans that follow its progress; 0: unknown.
+        draft: as in decode_image.
+        steps: length of the training, for plans that depend on its progress; 0: unknown.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class UnitReader:
         return self.reader.index
 
     def __call__(self, number: int) -> Unit:
-        """Raises HelipError when a row is unreadable and on_error is `fail`, or when too many in a row are."""
+        """Raises HelipError if a row is unreadable and on_error is `fail`, or if IN_A_ROW rows are unreadable."""
         (step, index), last = divmod(number, self.units), ""
         for attempt in range(IN_A_ROW):
             visit = self.plan.target(step, index, attempt)
@@ -131,11 +131,13 @@ class UnitReader:
 
 
 def _all_unreadable(last: str) -> HelipError:
-    return HelipError(f"{IN_A_ROW} rows in a row are unreadable, the last is {last}: check the shards and data.caption")
+    return HelipError(
+        f"{IN_A_ROW} consecutive rows are unreadable, the last is {last}: check the shards and data.caption"
+    )
 
 
 def choose_caption(raw: RawSample, seed: int) -> str:
-    """One of a row's captions, by their probabilities."""
+    """Draw one of a row's captions by their probabilities."""
     if raw.weights is None:
         return raw.captions[seed % len(raw.captions)]
     place = np.searchsorted(np.cumsum(raw.weights), (seed >> 10) / (1 << 53), side="right")

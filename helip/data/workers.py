@@ -1,4 +1,4 @@
-"""Loader processes that outlast SIGTERM, so that the main process can finish its step and write its checkpoint."""
+"""Loader processes that ignore SIGTERM, so that the main process can finish its step and write a checkpoint."""
 
 import atexit
 import os
@@ -7,17 +7,17 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-_started: list[tuple[int, Any]] = []  # who started it, and the process, of all patient loaders
+_started: list[tuple[int, Any]] = []  # (pid of the starter, process) of all patient loaders
 
 
 class PatientLoader(DataLoader):
-    """A DataLoader whose workers take no notice of SIGTERM, which a scheduler sends to every process, perhaps twice.
+    """A DataLoader whose workers ignore SIGTERM, which schedulers send to every process, perhaps twice.
 
-    Those that are left over when the program ends are killed: Python would send them SIGTERM and wait. A worker whose
-    main process is gone ends by itself (torch looks every five seconds).
+    Remaining workers are killed when the program ends, because Python would send them SIGTERM and wait. A worker whose
+    main process is gone ends by itself (torch checks every five seconds).
 
     Args:
-        as of DataLoader, but for worker_init_fn.
+        args, kwargs: of DataLoader, except worker_init_fn.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -25,7 +25,7 @@ class PatientLoader(DataLoader):
 
     def __iter__(self) -> Any:
         iterator = super().__iter__()
-        started = getattr(iterator, "_workers", [])  # none where the main process loads
+        started = getattr(iterator, "_workers", [])  # none if the main process loads
         _started[:] = [(os.getpid(), process) for process in [*_alive(), *started]]
         return iterator
 
@@ -35,17 +35,17 @@ def _ignore_sigterm(worker: int) -> None:
 
 
 def _alive() -> list[Any]:
-    """Those that this process has started: a fork of it knows them too."""
+    """Live workers of this process; a fork of it also has the list, but did not start them."""
     return [process for parent, process in _started if parent == os.getpid() and process.is_alive()]
 
 
 def end_workers() -> None:
-    """Kill the workers that are left over; other children of the program are not ours to end."""
+    """Kill the remaining workers, and no other child process."""
     left = _alive()
     if left:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report their end as a failure
     for process in left:
         process.kill()
 
 
-atexit.register(end_workers)  # runs before what multiprocessing, imported by torch, has registered
+atexit.register(end_workers)  # runs before the exit handler of multiprocessing, which torch imported earlier

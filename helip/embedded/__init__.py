@@ -1,7 +1,7 @@
 """The data and the model that come with the package: 64-pixel emoji with their names, and a tiny CLIP for them.
 
-`emoji/` holds shards in img2dataset's layout, made by `build_emoji.py`; `emoji/parts.json` lists the shards of each
-part.
+`emoji/` holds shards in img2dataset's layout. `experiments/emoji/build.py` made them; `emoji/parts.json` lists the
+shards of each part.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Arrays in .npy and .npz files, as memory maps wherever the file allows it; no pickle is ever loaded.
+"""Arrays in .npy and .npz files, memory-mapped if possible, without loading pickles.
 
 Legend: N rows, d width.
 """
@@ -22,7 +22,7 @@ def file_of(path: Path) -> Path:
 
 
 def holds_both(path: Path) -> bool:
-    """Whether a path for the images can hold the texts too: a folder, or a .npz file of which no array is named."""
+    """Whether a path can hold images and texts: a folder, or a .npz file without the name of an array."""
     return path.is_dir() or path.suffix == ".npz"
 
 
@@ -30,11 +30,11 @@ def open_floats(path: Path, side: str) -> np.ndarray:
     """(N, d) floats of one side.
 
     Args:
-        path: a .npy file; or a .npz file, whose array is named like the side or is the only one; or `FILE.npz:NAME`.
+        path: a .npy file; a .npz file with an array named `side` or with a single array; or `FILE.npz:NAME`.
         side: "image" or "text".
 
     Raises:
-        HelipError: no such file or array, or one that does not hold floats (N, d).
+        HelipError: the file or array is missing, or does not hold floats (N, d).
     """
     file, name = file_of(path), str(path)[len(str(file_of(path))) + 1 :]
     if not file.is_file():
@@ -59,7 +59,7 @@ def _open_npz(file: Path, name: str, side: str) -> np.ndarray:
                 f"{file} holds {', '.join(names) or 'nothing'}: name one of them, encoders.{side}='{file}:NAME'"
             )
         member = archive.getinfo(f"{wanted}.npy")
-    if member.compress_type != zipfile.ZIP_STORED:  # numpy.savez_compressed: there is nothing to map
+    if member.compress_type != zipfile.ZIP_STORED:  # numpy.savez_compressed cannot be mapped
         with np.load(file, allow_pickle=False) as arrays:
             return arrays[wanted]
     with open(file, "rb") as stream:

@@ -1,7 +1,7 @@
 """Encoders by a name of timm, sentence-transformers or open_clip: encoders=any
 
-A name with a colon is open_clip's: `open_clip:ViT-B-32:laion2b_s34b_b79k`, `open_clip:NAME` for random weights, and
-`hf-hub:ID`, `local-dir:FOLDER`, `hf:FOLDER_OR_ID` as in model.name. Any of them serves either side.
+A name with a colon belongs to open_clip: `open_clip:ViT-B-32:laion2b_s34b_b79k`, `open_clip:NAME` for random weights,
+and `hf-hub:ID`, `local-dir:FOLDER`, `hf:FOLDER_OR_ID` as in model.name. These work for images and texts.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ OPEN_CLIP, FOLDERS = "open_clip:", ("hf-hub:", "local-dir:", "hf:")
 
 
 def image_encoder(model: str, image_size: int | None = None, pretrained: bool | str = True) -> Any:
-    """The image half.
+    """The image encoder.
 
     Args:
         model: a timm name, or one of open_clip's as above.
@@ -38,7 +38,7 @@ def image_encoder(model: str, image_size: int | None = None, pretrained: bool | 
 
 
 def text_encoder(model: str) -> Any:
-    """The text half: a SentenceTransformer's name or folder, or one of open_clip's models as above."""
+    """The text encoder: name or folder of a SentenceTransformer, or an open_clip name as above."""
     if clip := _open_clip(model):
         return ClipTextEncoder(clip.model, clip.tokenize)
     return SentenceEncoder(model)

@@ -1,10 +1,10 @@
-"""Embeddings as clip-retrieval writes them, in the order of our rows.
+"""Embeddings of clip-retrieval, matched to the rows of the shards.
 
 A folder holds `img_emb/img_emb_3.npy`, `text_emb/text_emb_3.npy` and `metadata/metadata_3.parquet`, with zero-padded
-numbers where there are several (clip_retrieval/clip_inference/writer.py). The entries of a part lie in the order in
-which loader workers finished, samples that failed are missing, and a part takes every n-th shard: an entry is therefore
-matched to a row by key, url and caption, as far as the metadata has them. Keys alone would not do: img2dataset gives
-the same ones to every dataset. Where two rows, or two entries, are described alike, neither is matched.
+numbers if there are several (clip_retrieval/clip_inference/writer.py). A part holds every n-th shard, in the order in
+which loader workers finished, without failed samples. Entries are therefore matched to rows by key, url and caption, as
+far as the metadata has them. A key alone is not enough, because img2dataset repeats keys in every dataset. Rows or
+entries with equal descriptions are not matched.
 
 Legend: N rows of the ShardIndex, E entries over all parts, d width.
 """
@@ -22,15 +22,14 @@ import pyarrow.parquet as pq
 
 from helip.artifacts.arrays import new_array
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader, clean_caption
-from helip.data.rows import caption_of, url_of
+from helip.data.reader import SampleReader, caption_of, clean_caption, url_of
 from helip.embedding.arrays import open_floats
 from helip.errors import HelipError
 
 FOLDERS = {"image": "img_emb", "text": "text_emb"}
 IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|webp)$", re.IGNORECASE)
-MOST_MISSING = 0.1  # assumption: more rows without an embedding are another dataset, not failed samples
-BLOCK = 1 << 14  # rows copied at once
+MOST_MISSING = 0.1  # assumption: with more missing rows it is another dataset, not failed samples
+BLOCK = 1 << 14  # rows copied at a time
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class EmbeddingFolder:
 
     @cached_property
     def numbers(self) -> dict[int, Path]:
-        """The .npy file of each part. Raises HelipError when there is none."""
+        """The .npy file of each part. Raises HelipError if there is none."""
         name = FOLDERS[self.side]
         parts = _numbered(self.folder / name, f"{name}_", ".npy")
         if not parts:
@@ -55,7 +54,7 @@ class EmbeddingFolder:
 
     @cached_property
     def arrays(self) -> list[np.ndarray]:
-        """Memory maps of all parts, (E_part, d) each. Raises HelipError when their widths or types differ."""
+        """Memory maps of all parts, (E_part, d) each. Raises HelipError if their widths or types differ."""
         arrays = [open_floats(path, self.side) for path in self.numbers.values()]
         kinds = {(array.shape[1], array.dtype.str) for array in arrays}
         if len(kinds) > 1:
@@ -66,12 +65,12 @@ class EmbeddingFolder:
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """(parts,) entries up to and with each part."""
+        """(parts,) cumulative number of entries."""
         return np.cumsum([len(array) for array in self.arrays])
 
     @property
     def files(self) -> list[Path]:
-        """All that decides what the embeddings are and whose."""
+        """The files that determine the embeddings and their rows."""
         return [*self.numbers.values(), *self._metadata.values()]
 
     @cached_property
@@ -79,10 +78,10 @@ class EmbeddingFolder:
         return _numbered(self.folder / "metadata", "metadata_", ".parquet")
 
     def entries(self) -> pa.Table:
-        """`entry` (E,) with what the metadata says of it: `key`, and `url` and `caption` where they are there.
+        """`entry` (E,) with its metadata: `key`, and `url` and `caption` if present.
 
         Raises:
-            HelipError: parts without metadata, or metadata of another length, or with keys alone.
+            HelipError: metadata is missing, has another length, or has only keys.
         """
         if self._metadata.keys() != self.numbers.keys():
             odd = sorted(self._metadata.keys() ^ self.numbers.keys())
@@ -107,7 +106,7 @@ class EmbeddingFolder:
         return table.append_column("entry", pa.array(np.arange(len(table))))
 
     def write(self, path: Path, entry_of_row: np.ndarray) -> None:
-        """Write the .npy file (N, d) of the rows, in the type of the parts; zeros where `entry_of_row` (N,) is -1."""
+        """Write the (N, d) .npy file of the rows in the type of the parts; zeros where `entry_of_row` (N,) is -1."""
         kind = self.arrays[0]
         out = new_array(path, kind.dtype, (len(entry_of_row), kind.shape[1]))
         part_of_row = np.where(entry_of_row < 0, -1, np.searchsorted(self.ends, entry_of_row, side="right"))
@@ -121,9 +120,9 @@ class EmbeddingFolder:
 
 
 def match_rows(folder: EmbeddingFolder, index: ShardIndex, wanted: np.ndarray) -> np.ndarray:
-    """(N,) int64: the entry of each row of the shards, -1 where there is none.
+    """(N,) int64 entry of each row of the shards, -1 for none.
 
-    A description that belongs to several rows or to several entries, or is a key alone, matches nothing.
+    A description of several rows or entries, or one with only a key, matches nothing.
 
     Args:
         wanted: (N,) bool, rows that will be mined.
@@ -142,13 +141,14 @@ def match_rows(folder: EmbeddingFolder, index: ShardIndex, wanted: np.ndarray) -
         row = int(missing[0])
         raise HelipError(
             f"{len(missing):,} of {int(wanted.sum()):,} rows have no embedding in {folder.folder}, the first is "
-            f"{index.where(row)}, {_like(theirs, names, ours, row)}: embed these shards, or name the ones that were"
+            f"{index.where(row)}, {_like(theirs, names, ours, row)}: embed these shards, or set dataset.path to the "
+            "embedded ones"
         )
     return entry_of_row
 
 
 def _told_apart(table: pa.Table, names: list[str], number: str) -> pa.Table:
-    """The lines whose description no other one has, and that say more than a key."""
+    """The lines with a unique description that is more than a key."""
     groups = table.group_by(names).aggregate([(number, "count"), (number, "min")])
     more = reduce(or_, (pc.field(name) != "" for name in names if name != "key"))
     alone = groups.filter(more & (pc.field(f"{number}_count") == 1))
@@ -156,7 +156,7 @@ def _told_apart(table: pa.Table, names: list[str], number: str) -> pa.Table:
 
 
 def _like(theirs: pa.Table, names: list[str], ours: pa.Table, row: int) -> str:
-    """How a row differs from the entry that has its key."""
+    """How a row differs from the entry with its key."""
     mine = {name: ours[name][row].as_py() for name in names}
     keys = theirs["key"].to_pylist()
     if mine["key"] not in keys:
@@ -173,7 +173,7 @@ def _short(value: str | None) -> str:
 
 
 def _describe(index: ShardIndex, names: list[str]) -> pa.Table:
-    """`row` with what `names` asks for, from the shards; "" for what a row lacks, as in `_read`."""
+    """`row` with the columns `names`, from the shards; "" for missing values, as in `_read`."""
     columns: dict[str, pa.Array] = {"row": pa.array(np.arange(len(index)))}
     columns["key"] = pa.array([_base(key) for key in index.keys.to_pylist()], pa.large_string())
     reader = SampleReader(index)
@@ -184,7 +184,7 @@ def _describe(index: ShardIndex, names: list[str]) -> pa.Table:
 
 
 def _read(path: Path) -> pa.Table:
-    """`key`, `url`, `caption` of one part, as far as they are there; "" for a missing one: no join matches null."""
+    """`key`, `url`, `caption` of one part, as far as present; "" for missing values, because joins never match null."""
     try:
         there = pq.read_schema(path).names
         table = pq.read_table(path, columns=[name for name in ("image_path", "key", "url", "caption") if name in there])
@@ -194,7 +194,7 @@ def _read(path: Path) -> pa.Table:
     for name, source, clean in (
         ("key", "image_path" if "image_path" in there else "key", _base),
         ("url", "url", str),
-        ("caption", "caption", clean_caption),  # as the reader of the shards does
+        ("caption", "caption", clean_caption),  # as SampleReader does
     ):
         if source in there:
             columns[name] = pa.array([clean(value or "") for value in _texts(table[source], path)], pa.large_string())
@@ -209,18 +209,18 @@ def _texts(column: pa.ChunkedArray, path: Path) -> list[str | None]:
 
 
 def _base(path: str) -> str:
-    """A key without folders, and without the suffix that the reader of plain files leaves on it."""
+    """A key without folders, and without the suffix that clip-retrieval's reader of plain files keeps."""
     return IMAGE_SUFFIX.sub("", path.rsplit("/", 1)[-1])
 
 
 def _numbered(folder: Path, prefix: str, suffix: str) -> dict[int, Path]:
-    """Files by their number, in its order. Raises HelipError for two of one number: 3 and 03 are of two runs."""
+    """Files in the order of their numbers. Raises HelipError if two files have one number (3 and 03 of two runs)."""
     found: dict[int, Path] = {}
     for path in sorted(folder.glob("*")):
         if match := re.fullmatch(rf"{prefix}(\d+){re.escape(suffix)}", path.name):
             if other := found.get(int(match[1])):
                 raise HelipError(
-                    f"{folder} has both {other.name} and {path.name}, which two runs left there: keep the files of one"
+                    f"{folder} has both {other.name} and {path.name}, left by two runs: keep the files of one run"
                 )
             found[int(match[1])] = path
     return dict(sorted(found.items()))

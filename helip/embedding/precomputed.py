@@ -1,4 +1,4 @@
-"""Embeddings that the user brings: arrays read in place, folders of clip-retrieval put into the order of the rows once.
+"""Precomputed embeddings: arrays read in place, or folders of clip-retrieval, reordered to the rows once.
 
 Legend: N rows, d width.
 """
@@ -25,11 +25,11 @@ PRESENT = "present.npy"  # (N,) bool, rows that have their embeddings
 
 @dataclass(frozen=True)
 class Precomputed:
-    """Two sides, any float type, normalised or not.
+    """Image and text embeddings of any float type, normalised or not.
 
     Attributes:
-        image, text: each a .npy or .npz file in the order of the rows, or a folder of clip-retrieval.
-        store: where folders are put into the order of the rows, without changing a number.
+        image, text: a .npy or .npz file in row order, or a folder of clip-retrieval.
+        store: folder for reordered copies, which keep all values.
     """
 
     image: Path
@@ -39,7 +39,7 @@ class Precomputed:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Their content. Raises HelipError when a file is missing."""
+        """Digests of the content. Raises HelipError if a file is missing."""
         return {side: _content(side, path) for side, path in self._sides.items()}
 
     def load(
@@ -48,12 +48,12 @@ class Precomputed:
         """Memory maps of both; rows without an embedding are zeros and not `present`.
 
         Args:
-            index: whose rows they are; None for bare arrays, and for a folder in its own order.
+            index: the rows; None for bare arrays, and for a folder in its own order.
             wanted: (N,) bool, rows that will be mined; None: the valid ones.
-            console: for what is matched, and for whom it waits.
+            console: for messages.
 
         Raises:
-            HelipError: a missing file, one without floats (N, d), unequal lengths, or a folder that does not match.
+            HelipError: a file is missing or has no floats (N, d), lengths differ, or a folder does not match.
         """
         paths = dict(self._sides)
         if self._folders:
@@ -67,7 +67,7 @@ class Precomputed:
         return image, text
 
     def present(self, index: ShardIndex | None = None, wanted: np.ndarray | None = None) -> np.ndarray | bool:
-        """(N,) bool, rows that `load` found; True where all are there because their files are in the order of rows."""
+        """(N,) bool, rows with embeddings after `load`; True if the files are in row order and have all."""
         return np.load(self._made(index, wanted) / PRESENT) if self._folders else True
 
     @property
@@ -83,7 +83,7 @@ class Precomputed:
         return self.store / f"{self.name}-{digest([self.identity, index and index.fingerprint, chosen])}"
 
     def _in_row_order(self, index: ShardIndex | None, wanted: np.ndarray | None, console: Console) -> Path:
-        """The folder with the sides that come from folders; made on rank 0, found by the others."""
+        """The folder with reordered copies, made on rank 0."""
         made = self._made(index, wanted)
         with artefact_lock(made, console):
             if global_rank() == 0 and not made.exists():
@@ -110,7 +110,7 @@ class Precomputed:
         if index is None and not together:
             raise HelipError(
                 f"{self.image} and {self.text} are two folders, and dataset=none has no rows to match them by: "
-                "give one folder, or the dataset that was embedded"
+                "give one folder, or set dataset to the embedded one"
             )
         if index is None:
             return {side: np.arange(folder.ends[-1]) for side, folder in self._folders.items()}
@@ -124,5 +124,5 @@ def _content(side: str, path: Path) -> str:
         return f"folder:{digest([file_digest(file) for file in EmbeddingFolder(path, side).files], 16)}"
     file = file_of(path)
     if not file.is_file():
-        open_floats(path, side)  # says what is missing
+        open_floats(path, side)  # raises the message
     return f"{file_digest(file)}{str(path)[len(str(file)) :]}"

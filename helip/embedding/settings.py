@@ -8,11 +8,11 @@ from helip.typed import Leaf, operation, result
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """A named pair of encoders, or of embeddings that are there.
+    """A named pair of encoders, or of precomputed embeddings.
 
     Attributes:
-        near_duplicate, min_similarity: limits that suit them; they count as helip.near_duplicate and min_similarity.
-        image, text: a node that makes an encoder; a model for `clip`; files for `precomputed`.
+        near_duplicate, min_similarity: suitable limits, the defaults of helip.near_duplicate and helip.min_similarity.
+        image, text: the `_target_` node of an encoder; a model for `clip`; files for `precomputed`.
     """
 
     name: str = result()

@@ -21,8 +21,7 @@ from helip.artifacts.arrays import new_array
 from helip.artifacts.atomic import atomic_folder, digest, file_digest
 from helip.artifacts.hard_pairs import ARRAYS, write_meta
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader
-from helip.data.rows import url_of
+from helip.data.reader import SampleReader, url_of
 from helip.embedding.arrays import open_floats
 from helip.errors import HelipError
 from helip.formats.kinship import SURE, Similarity, by_captions, by_embeddings, kinship

@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helip.data.reader import SampleReader
-from helip.data.rows import caption_of
+from helip.data.reader import SampleReader, caption_of
 
 SURE = 4.0  # standard errors: probability 1 in 30,000 for unrelated pairs, if the differences are normal
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]

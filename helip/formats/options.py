@@ -41,7 +41,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 def open_checkpoint(arguments: argparse.Namespace) -> "Clip":
     """The model with the weights of `run`."""
     from helip.models.clip import ModelSpec, create_clip
-    from helip.training.trained import checkpoint_model
+    from helip.training.resume import checkpoint_model
 
     return create_clip(checkpoint_model(arguments.run, ModelSpec(arguments.model, None)))
 

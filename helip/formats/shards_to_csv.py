@@ -23,8 +23,7 @@ from PIL import Image
 from helip.artifacts.atomic import atomic_folder, write_json
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.versions import check_version
-from helip.data.reader import SampleReader, Unreadable
-from helip.data.rows import url_of
+from helip.data.reader import SampleReader, Unreadable, url_of
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.lists import BadLine, DelimitedList, check_separator

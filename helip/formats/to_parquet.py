@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader
-from helip.data.rows import url_of
+from helip.data.reader import SampleReader, url_of
 from helip.formats.options import add_shards, open_shards
 from helip.formats.tables import same_shards, write_table
 

@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader, Unreadable
-from helip.data.rows import caption_of
+from helip.data.reader import SampleReader, Unreadable, caption_of
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.options import add_shards, open_shards

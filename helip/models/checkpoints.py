@@ -1,4 +1,4 @@
-"""Weights in and out: Lightning and open_clip checkpoints, a plain open_clip export, interpolation."""
+"""Reading, exporting and interpolating weights: checkpoints of Lightning and open_clip, plain state dicts."""
 
 import argparse
 import codecs
@@ -22,11 +22,11 @@ from torch import nn
 
 from helip.errors import HelipError
 
-# Wrappers that leave their name before every key: DDP (open_clip epochs), torch.compile, our LightningModule.
+# Prefixes of wrappers: DDP (open_clip epochs), torch.compile, our LightningModule.
 PREFIXES = ("module.", "_orig_mod.", "model.")
-# Keys under which other programs keep the state dict, in the order in which they are looked for.
+# Keys of the state dict in files of other programs, in search order.
 NESTED = ("state_dict", "model_state_dict", "model_state", "model", "module", "net")
-# What stands beside weights in other programs' files and does nothing when it is read. SLIP's hold their command line.
+# Harmless objects beside the weights in files of other programs; SLIP stores its command line.
 HARMLESS = [
     argparse.Namespace,
     types.SimpleNamespace,
@@ -57,13 +57,13 @@ def read_checkpoint(path: Path | str, mmap: bool = False) -> dict[str, Any]:
         mmap: read tensors from the disk when they are used.
 
     Raises:
-        HelipError: if the file is missing, truncated, or holds anything but tensors and plain data.
+        HelipError: the file is missing or truncated, or holds other objects than tensors and plain data.
     """
     if not Path(path).is_file():
         raise HelipError(f"there is no checkpoint at {path}: give the path of a file")
     if _is_torchscript(path):
         raise HelipError(
-            f"{path} is a TorchScript archive, a program beside its weights: OpenAI's models load by their tag,"
+            f"{path} is a TorchScript archive, which contains code: load OpenAI's models by their tag,"
             " model.pretrained=openai; save others as a state dict"
         )
     try:
@@ -124,10 +124,10 @@ def described(checkpoint: Mapping[str, Any]) -> str:
 
 
 def from_slip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names of facebookresearch/SLIP's CLIP and SLIP models -> open_clip's with a timm image tower (slip_vit_b_16).
+    """Rename weights of facebookresearch/SLIP to open_clip's names with a timm image tower (slip_vit_b_16).
 
-    Its image tower is timm's ViT under `visual.`, its projection is written (width, embedding) where a Linear wants the
-    transpose, and `image_mlp` is the head of its self-supervised loss, which has no use here.
+    SLIP's image tower is timm's ViT under `visual.`. Its projection is (width, embedding), the transpose of a Linear.
+    `image_mlp`, the head of its self-supervised loss, is dropped.
     """
     renamed = {}
     for name, value in state.items():
@@ -141,21 +141,21 @@ def from_slip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_clip_weights(model: nn.Module, path: Path | str) -> None:
-    """Copy the weights in `path` into an open_clip model, all of them, cast to the model's types.
+    """Copy all weights in `path` into an open_clip model, cast to its types.
 
     Raises:
-        HelipError: as `read_checkpoint`, or if names or shapes are not those of the model.
+        HelipError: as `read_checkpoint`, or if names or shapes differ from the model's.
     """
     load_state(model, clip_state(read_checkpoint(path)), str(path))
 
 
 def load_state(model: nn.Module, state: dict[str, torch.Tensor], path: str) -> None:
-    """Copy weights by open_clip's names into a model. Raises HelipError if names or shapes are not the model's."""
+    """Copy weights with open_clip's names into a model. Raises HelipError if names or shapes differ."""
     own = model.state_dict()
     for name in ("logit_scale", "logit_bias"):  # () in some releases of open_clip, (1,) in others
         if name in state and name in own and state[name].numel() == own[name].numel() == 1:
             state[name] = state[name].reshape(own[name].shape)
-    if "logit_bias" in own:  # a CLIP that goes on with SigLIP's loss starts from the bias that the model was made with
+    if "logit_bias" in own:  # a CLIP that continues with SigLIP's loss keeps the model's initial bias
         state.setdefault("logit_bias", own["logit_bias"])
     wrong = {
         "missing": [name for name in own if name not in state],
@@ -165,32 +165,32 @@ def load_state(model: nn.Module, state: dict[str, torch.Tensor], path: str) -> N
     if any(wrong.values()):
         details = "; ".join(f"{len(names)} {kind}, e.g. {names[0]}" for kind, names in wrong.items() if names)
         raise HelipError(
-            f"{path} ({described(state)}) does not fit the model ({details}): choose the model it was trained with"
+            f"{path} ({described(state)}) does not fit the model ({details}): set model.name to that of these weights"
         )
     broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise HelipError(
             f"{len(broken)} of the {len(state)} weights in {path} are not finite, e.g. {broken[0]}: the training that "
-            "wrote it has diverged; take an earlier checkpoint"
+            "wrote them has diverged; take an earlier checkpoint"
         )
     model.load_state_dict(state)
 
 
 def export_clip(source: nn.Module | Mapping[str, Any], path: Path | str, dtype: torch.dtype | None = None) -> Path:
-    """Write a plain state dict that open_clip.create_model(name, pretrained=path) loads, atomically.
+    """Atomically write a plain state dict for open_clip.create_model(name, pretrained=path).
 
     Args:
-        source: an open_clip model, a module that holds one as `model`, or a checkpoint or state dict.
+        source: an open_clip model, a module with one as `model`, a checkpoint or a state dict.
         path: file to write.
-        dtype: of the floating tensors, None to keep theirs. Scalars keep theirs: the temperature clamp is tighter than
-            float16.
+        dtype: of the floating tensors; None keeps their types. Scalars keep theirs, because float16 is too coarse for
+            the clamp of the temperature.
     """
     state = clip_state(source.state_dict() if isinstance(source, nn.Module) else source)
     cast = {
         name: (value.to(dtype) if dtype and value.is_floating_point() and value.numel() > 1 else value)
         .detach()
         .cpu()
-        .clone()  # a view would drag its whole storage into the file
+        .clone()  # saving a view would save its whole storage
         for name, value in state.items()
     }
     path = Path(path)
@@ -207,10 +207,10 @@ def export_clip(source: nn.Module | Mapping[str, Any], path: Path | str, dtype: 
 def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], alpha: float) -> dict[str, torch.Tensor]:
     """(1 - alpha) * start + alpha * end of two checkpoints' weights (WiSE-FT, arXiv 2109.01903), in float32.
 
-    Tensors of integers (buffers) are taken from `end`. alpha 0 and 1 give start and end exactly.
+    Integer tensors (buffers) come from `end`. alpha 0 and 1 give start and end exactly.
 
     Raises:
-        HelipError: if names or shapes differ.
+        HelipError: names or shapes differ.
     """
     first, second = clip_state(start), clip_state(end)
     differing = {n for n in first.keys() | second.keys() if n not in first or n not in second}

@@ -1,4 +1,4 @@
-"""CLIP models by open_clip's own factory, from a tag, a file or a checkpoint of ours."""
+"""CLIP models from open_clip's factory, with weights of a tag, a file or a checkpoint."""
 
 import difflib
 import json
@@ -17,7 +17,7 @@ from torch import nn
 
 from helip.artifacts.atomic import digest, path_digest
 from helip.errors import HelipError
-from helip.models import small_towers  # noqa: F401  names towers for timm
+from helip.models import small_towers  # noqa: F401  registers towers with timm
 from helip.models.checkpoints import load_clip_weights, load_state
 from helip.secrets import without_environment
 from helip.typed import operation, result
@@ -32,13 +32,13 @@ class ModelSpec:
     """The model that the configuration names.
 
     Attributes:
-        name: open_clip's name, the embedded configs are known as well; local-dir:FOLDER or hf-hub:ID, open_clip's own
-            ways to name an architecture with its weights; or hf:FOLDER_OR_ID, a checkpoint of transformers.
+        name: a name of open_clip or of the embedded models; local-dir:FOLDER or hf-hub:ID, open_clip's names for an
+            architecture with weights; or hf:FOLDER_OR_ID, a checkpoint of transformers.
         pretrained: an open_clip tag, a file, or None for random weights.
-        lr: peak learning rate of continued training; betas, eps: the optimiser's where the model has its own. The
-            configuration of the optimiser reads them.
-        arguments: more keyword arguments of open_clip.create_model_and_transforms, such as force_patch_dropout.
-        config: a .json file with an architecture as open_clip writes them; `name` is then only what it is called.
+        lr: peak learning rate of continued training, the default of optim.lr.
+        betas, eps: defaults of optim.betas and optim.eps, if the model has its own.
+        arguments: further keyword arguments of open_clip.create_model_and_transforms, such as force_patch_dropout.
+        config: a .json file with an architecture in open_clip's format; `name` is then only a label.
     """
 
     name: str = result(firm="the weights are those of that model")
@@ -72,7 +72,7 @@ class ModelSpec:
 
     @property
     def random(self) -> bool:
-        """Whether the weights come from the seed alone."""
+        """Whether the weights are random."""
         return self.pretrained is None and not self.name.startswith((LOCAL, HUB, TRANSFORMERS))
 
 
@@ -88,7 +88,7 @@ class Clip:
 
     @property
     def description(self) -> dict:
-        """What a checkpoint carries so that evaluate.py can rebuild the model."""
+        """The description in a checkpoint, from which evaluate.py rebuilds the model."""
         return without_environment(asdict(self.spec))
 
 
@@ -96,7 +96,7 @@ def create_clip(spec: ModelSpec) -> Clip:
     """Build a model and load its weights.
 
     Raises:
-        HelipError: an unknown name or tag, or a file that does not fit the model.
+        HelipError: the name or tag is unknown, or the file does not fit the model.
     """
     open_clip.add_model_config(EMBEDDED)
     name, arguments, weights = _architecture(spec)
@@ -114,7 +114,9 @@ def create_clip(spec: ModelSpec) -> Clip:
             f"{', '.join(tags) or 'none'}"
         )
     try:
-        with _hidden_warnings(is_file or weights is not None):  # open_clip calls the weights random that we load below
+        with _hidden_warnings(
+            is_file or weights is not None
+        ):  # open_clip warns about random weights, which are loaded below
             made: Any = open_clip.create_model_and_transforms(name, pretrained=tag, output_dict=True, **arguments)
         tokenize = open_clip.get_tokenizer(name)
     except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
@@ -134,12 +136,12 @@ def architecture_of(spec: ModelSpec) -> dict[str, Any]:
     """The open_clip config of a model, in the form of its model_configs/*.json."""
     open_clip.add_model_config(EMBEDDED)
     found = open_clip.get_model_config(_architecture(replace(spec, pretrained=spec.pretrained or ""))[0])
-    assert found is not None  # create_clip made a model of it
+    assert found is not None  # create_clip has registered it
     return found
 
 
 def _architecture(spec: ModelSpec) -> tuple[str, dict[str, Any], dict[str, torch.Tensor] | None]:
-    """The name by which open_clip knows a model, arguments of its factory, and weights that it cannot load itself."""
+    """Name and factory arguments of a model for open_clip, and weights that open_clip cannot load."""
     if spec.config is not None:
         try:
             return _registered(json.loads(Path(spec.config).read_text(encoding="utf-8"))), spec.arguments, None
@@ -158,7 +160,7 @@ def _registered(architecture: Any) -> str:
     lacking = [part for part in ("embed_dim", "vision_cfg", "text_cfg") if part not in architecture]
     if lacking:
         raise HelipError(
-            f"an architecture lacks {', '.join(lacking)}: write it as open_clip's model_configs/*.json are"
+            f"model.config lacks {', '.join(lacking)}: give the format of open_clip's model_configs/*.json"
         )
     name = f"own-{digest(architecture)}"
     if open_clip.get_model_config(name) is None:
@@ -169,7 +171,7 @@ def _registered(architecture: Any) -> str:
 
 
 def check_image_size(spec: ModelSpec, name: str) -> None:
-    """Raises HelipError for a force_image_size that the patches do not divide: open_clip leaves out the rest."""
+    """Raises HelipError if force_image_size is no multiple of the patch size; open_clip would cut off the rest."""
     size = spec.arguments.get("force_image_size")
     config = open_clip.get_model_config(name) if size is not None else None
     patch = (config or {}).get("vision_cfg", {}).get("patch_size")

@@ -1,7 +1,7 @@
-"""CLIP and SigLIP checkpoints of transformers as open_clip models of the same shape: model.name=hf:FOLDER_OR_ID
+"""CLIP and SigLIP checkpoints of transformers as open_clip models: model.name=hf:FOLDER_OR_ID
 
-The towers are open_clip's and timm's own. SigLIP's image tower is registered with timm under a name that says its
-shape, because timm knows only the shapes that were published.
+The towers are those of open_clip and timm. SigLIP's image tower is registered with timm under a name that contains its
+shape, because timm only has the published shapes.
 """
 
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ from helip.errors import HelipError
 from helip.models.tensor_names import clip_rules, siglip_rules, to_ours
 
 INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # PIL's numbers
-WORDS = 49408  # of CLIP's own vocabulary, which open_clip's tokenizer holds
+WORDS = 49408  # size of CLIP's vocabulary, which open_clip's tokenizer has
 ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}  # transformers' names and timm's
 MISSING = "model.name=hf:... needs transformers: pip install 'helip[transformers]'"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What open_clip needs to rebuild a model.
+    """The parts from which open_clip rebuilds a model.
 
     Attributes:
         architecture: an open_clip model config.
@@ -42,10 +42,10 @@ def read_transformers(source: str, weights: bool = True) -> Checkpoint:
 
     Args:
         source: a folder, or an id of the hub; only .safetensors are read.
-        weights: False reads the configuration alone.
+        weights: False reads only the configuration.
 
     Raises:
-        HelipError: transformers is not installed, nothing is there, or an architecture without a counterpart.
+        HelipError: transformers is not installed, the source is missing, or open_clip has no such architecture.
     """
     try:
         import transformers

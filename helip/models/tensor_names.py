@@ -15,7 +15,7 @@ Turn = Literal["same", "transposed", "rows"]  # rows: (1, n, d) of timm is (n, d
 
 @dataclass(frozen=True)
 class Rule:
-    """Names on both sides, and how the joined tensor of ours lies to theirs; parts are shares of the first axis."""
+    """Names on both sides, the layout of the tensor, and the shares of the first axis."""
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
@@ -24,7 +24,7 @@ class Rule:
 
 
 def to_ours(state: Mapping[str, torch.Tensor], rules: list[Rule]) -> dict[str, torch.Tensor]:
-    """A state dict of transformers by open_clip's names. Raises KeyError for a name that it lacks."""
+    """Rename a state dict of transformers to open_clip's names. Raises KeyError for a missing weight."""
     made: dict[str, torch.Tensor] = {}
     for rule in rules:
         joined = torch.cat([state[name] for name in rule.theirs]) if len(rule.theirs) != 1 else state[rule.theirs[0]]
@@ -58,7 +58,7 @@ def clip_rules(image_layers: int, text_layers: int) -> list[Rule]:
         Rule(("token_embedding.weight",), ("text_model.embeddings.token_embedding.weight",)),
         Rule(("text_projection",), ("text_projection.weight",), "transposed"),
     ]
-    rules += _both("visual.ln_pre", "vision_model.pre_layrnorm")  # so spelt there
+    rules += _both("visual.ln_pre", "vision_model.pre_layrnorm")  # transformers' spelling
     rules += _both("visual.ln_post", "vision_model.post_layernorm")
     rules += _both("ln_final", "text_model.final_layer_norm")
     rules += _blocks("visual.transformer.resblocks", "vision_model.encoder.layers", image_layers, OPEN_CLIP)

@@ -29,11 +29,11 @@ def as_transformers(model: Any) -> Any:
         model: of open_clip.
 
     Raises:
-        HelipError: a tower without a counterpart, by its name; or transformers is not installed.
+        HelipError: a tower has no counterpart, or transformers is not installed.
     """
     import transformers
 
-    text = getattr(model, "text", model)  # CustomTextCLIP keeps its tower apart, CLIP has its parts as its own
+    text = getattr(model, "text", model)  # CustomTextCLIP has a text tower, CLIP has its parts as attributes
     if isinstance(model.visual, VisionTransformer):
         config = transformers.CLIPConfig(**_clip_config(model, text))
         made: Any = transformers.CLIPModel(config)
@@ -76,7 +76,7 @@ def _clip_config(model: Any, text: Any) -> dict[str, Any]:
         if not fits:
             raise NoCounterpart(what)
     words = text.token_embedding.num_embeddings
-    end = 2 if _pooling(text) == "argmax" and words != 49408 else words - 1  # 2 is how theirs says: the largest token
+    end = 2 if _pooling(text) == "argmax" and words != 49408 else words - 1  # 2 means the largest token in transformers
     end = getattr(model, "text_eos_id", getattr(text, "eos_id", end)) if _pooling(text) == "eos" else end
     width = text.token_embedding.embedding_dim
     return {
@@ -163,7 +163,7 @@ def _name(tower: Any) -> str:
 
 
 def image_processor(model: Any) -> Any:
-    """transformers' image processor with the resizing and the normalisation of an open_clip model.
+    """transformers' image processor with the resizing and normalisation of an open_clip model.
 
     Pixels differ by at most one level of 255, because transformers resizes with torchvision and open_clip with Pillow.
     If an odd number of pixels is cropped, its crop may lie one pixel nearer to the corner.
@@ -192,7 +192,7 @@ def tokenizer(tokenize: Any) -> Any:
     if isinstance(tokenize, open_clip.tokenizer.SimpleTokenizer):
         ends = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}  # one token, two spellings
         vocabulary = {ends.get(word, word): number for word, number in tokenize.encoder.items()}
-        merges: Any = list(tokenize.bpe_ranks)  # pairs, of which its signature does not know
+        merges: Any = list(tokenize.bpe_ranks)  # pairs; the signature of transformers says otherwise
         return transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=tokenize.context_length)
     if not hasattr(tokenize, "tokenizer"):
         raise NoCounterpart(f"the tokenizer {type(tokenize).__name__}")

@@ -1,4 +1,4 @@
-"""What of a model is trained and how its forward runs: locked towers, gradient checkpointing, torch.compile, parts."""
+"""Changes to a model for training: locked towers, gradient checkpointing, torch.compile, micro-batches."""
 
 import math
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class TowerSettings:
     """Changes to an open_clip model before training.
 
     Args:
-        lock_image: None trains the image tower; a number locks all of it but its last so many groups (LiT, arXiv
-            2111.07991). A group is what open_clip's tower calls one: a transformer block, or projection and last norm.
-        lock_text: the same for the text tower and its layers.
+        lock_image: number of final groups of the image tower left trainable (LiT, arXiv 2111.07991); None trains all. A
+            group is defined by open_clip's tower: a transformer block, or projection and last norm.
+        lock_text: the same for the layers of the text tower.
         grad_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
-        compile: torch.compile the forward pass of both towers together; the first steps are slow.
-        logit_scale: None trains the temperature from the checkpoint's on; a number, 1 to 100, is its factor throughout.
+        compile: torch.compile the forward pass of both towers; the first steps are slow.
+        logit_scale: None trains the temperature, starting at the checkpoint's; a number, 1 to 100, fixes its factor.
     """
 
     lock_image: int | None = None
@@ -38,14 +38,14 @@ class TowerSettings:
         for name in ("lock_image", "lock_text"):
             value = getattr(self, name)
             if value is not None and value < 0:
-                raise HelipError(f"train.{name} is {value}: give null, or how many of the last groups stay unlocked")
+                raise HelipError(f"train.{name} is {value}: give null, or the number of final groups left trainable")
 
 
 def prepare_towers(model: Any, settings: TowerSettings) -> None:
-    """Apply the settings to an open_clip model, in place; names in its state dict stay as they are.
+    """Apply the settings to an open_clip model in place, without changing names in its state dict.
 
     Raises:
-        HelipError: if a tower has no groups to unlock, or cannot checkpoint.
+        HelipError: a tower cannot be locked in part, or does not support gradient checkpointing.
     """
     lock = {"lock_image": "lock_image_tower", "lock_text": "lock_text_tower"}
     for name, method in lock.items():
@@ -71,26 +71,26 @@ def prepare_towers(model: Any, settings: TowerSettings) -> None:
             model.logit_scale.fill_(math.log(settings.logit_scale))
         model.logit_scale.requires_grad_(False)
     if settings.compile:
-        model.compile()  # in place: torch.compile(model) would put _orig_mod. before every name
+        model.compile()  # in place: torch.compile(model) would prefix names with _orig_mod.
 
 
 def is_convolutional(tower: nn.Module) -> bool:
-    """Whether a tower convolves beyond the patch embedding that a transformer begins with."""
+    """Whether a tower has convolutions besides the patch embedding of a transformer."""
     return sum(isinstance(module, nn.Conv2d) for module in tower.modules()) > 1
 
 
 def forward_in_parts(model: Any, image: torch.Tensor, text: torch.Tensor, parts: int) -> dict[str, torch.Tensor]:
-    """The features of a batch whose activations do not fit in memory at once, for one loss over all of them.
+    """The features of a batch, computed in micro-batches to save memory; one loss over the whole batch.
 
-    Each part passes the towers twice, without activations and again in the backward pass (GradCache, arXiv 2101.06983;
-    open_clip's --accum-freq): here torch's checkpoint, whose unit is the part, so that there is one loss, one backward
-    pass and one reduction over ranks, and dropout draws the same both times. BatchNorm sees parts, not the batch.
+    The forward pass of each micro-batch runs without storing activations, and again in the backward pass (GradCache,
+    arXiv 2101.06983; open_clip's --accum-freq). torch's checkpoint does this per micro-batch, with one loss, one
+    backward pass, one reduction over ranks and the same dropout in both passes. BatchNorm sees micro-batches.
 
     Args:
         model: an open_clip model made with output_dict=True.
         image: (B, 3, H, W).
         text: (B, L).
-        parts: 1 is the plain forward.
+        parts: number of micro-batches; 1 is the plain forward pass.
 
     Returns:
         What the model returns, features (B, D).

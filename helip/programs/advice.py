@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from helip.artifacts.datasets import DatasetSpec
-from helip.data.plans.contract import BatchPlan, planned_step
-from helip.data.plans.dose import dose
+from helip.data.plans.contract import BatchPlan, dose, planned_step
 from helip.errors import HelipError
 from helip.evaluation.clip_embed import ClipEmbed
 from helip.training.advise import Measured, advise, dose_line, report

@@ -9,7 +9,7 @@ from helip.models.clip import ModelSpec, create_clip
 from helip.programs.compare import column_name, write_comparison
 from helip.programs.session import Session
 from helip.programs.settings import SharedSettings
-from helip.training.trained import checkpoint_model
+from helip.training.resume import checkpoint_model
 from helip.typed import result
 
 

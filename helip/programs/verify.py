@@ -14,7 +14,7 @@ from helip.artifacts.embeddings import GOOD, EmbeddingStore
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import check_sums
-from helip.data.reader import SampleReader, Unreadable, content_digest
+from helip.data.reader import SampleReader, Unreadable, content_digests
 from helip.embedding.ensure import EmbeddingRequest
 from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
@@ -173,8 +173,7 @@ def _content(store: EmbeddingStore, reader: SampleReader, targets: np.ndarray) -
         except Unreadable as error:
             changed.append(f"{reader.index.where(row)}, which cannot be read any more ({error})")
             continue
-        digests = [int(content_digest(part) & np.int64(2**63 - 1)) for part in (raw.image, raw.captions[0])]
-        if stored.any() and digests != stored.tolist():
+        if stored.any() and content_digests(raw) != tuple(stored):
             changed.append(reader.index.where(row))
         norms = [np.linalg.norm(np.asarray(array[row], np.float64)) for array in (store.image, store.text)]
         if not all(abs(norm - 1) <= UNIT for norm in norms):

@@ -10,7 +10,7 @@ All thresholds are provisional: they come from pilots of a few seeds each, on sm
 
 from dataclasses import dataclass
 
-from helip.data.plans.dose import dose
+from helip.data.plans.contract import dose
 from helip.training.saturation import SPENT_ROW, Saturation, kind_of
 
 MOST_DOSE = 0.5  # hard pairs of a row in a random batch, from which more of them change little

@@ -1,10 +1,10 @@
-"""A pull towards what the starting model knew: features must stay near those of a frozen copy (ComCLIP).
+"""A loss term that keeps features near those of a frozen copy of the starting model (ComCLIP).
 
     l_anchor = weight * mean over images and texts of ||u - u0||^2        u, u0 L2-normalised, of the two models
 
-The price: each step computes the features once more, without gradient (about a third of a step), and a second copy of
-the weights lies in memory. The copy runs in evaluation mode, whatever dropout or BatchNorm the trained model has, and
-draws no random number. It is no part of checkpoints: a resumed run makes it again from model.pretrained.
+Cost: one more forward pass per step without gradient (about a third of a step), and a second copy of the weights. The
+copy runs in evaluation mode and draws no random numbers. Checkpoints do not contain it: a resumed run rebuilds it from
+model.pretrained.
 
 Legend: B pairs of this rank, D embedding width.
 """
@@ -19,10 +19,10 @@ from helip.errors import HelipError
 
 
 class Anchor:
-    """The frozen copy and its weight. Not a module: its weights are neither trained, averaged, saved nor checked.
+    """The frozen copy and its weight. Not a module, so that its weights are not trained, averaged, saved or checked.
 
     Args:
-        model: an open_clip model made with output_dict=True, as the training begins with it.
+        model: the starting model, from open_clip with output_dict=True.
         weight: of the loss term, above 0.
     """
 
@@ -33,18 +33,19 @@ class Anchor:
         self.weight = float(weight)
 
     def __deepcopy__(self, memo: Any) -> "Anchor":
-        """Who copies a module, an average say, needs no second frozen model."""
+        """Share the frozen model between copies of a module, such as the average of EMA."""
         return self
 
     def __call__(
         self, features: dict[str, torch.Tensor], image: torch.Tensor, text: torch.Tensor, parts: int = 1
     ) -> torch.Tensor:
-        """() the weighted term of this rank's pairs; its mean over ranks is that of the global batch.
+        """() the weighted term of this rank's pairs; the mean over ranks is the term of the global batch.
 
         Args:
             features: image_features and text_features (B, D) of the trained model, L2-normalised.
-            image: (B, 3, H, W); text: (B, L), what they were made from.
-            parts: in which the batch passes the copy.
+            image: (B, 3, H, W), the input of the features.
+            text: (B, L), likewise.
+            parts: number of micro-batches of the forward pass.
         """
         if next(self.model.parameters()).device != image.device:
             self.model.to(image.device)
@@ -61,6 +62,6 @@ class Anchor:
 
 
 def squared_distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """(B, D) and (B, D) -> (B,) squared distances of the rows, in float32 or better: 0 to 4 for unit vectors."""
+    """(B, D) and (B, D) -> (B,) squared distances of rows in at least float32; 0 to 4 for unit vectors."""
     dtype = torch.promote_types(one.dtype, torch.float32)
     return (one.to(dtype) - other.to(dtype)).square().sum(1)

@@ -1,7 +1,7 @@
-"""What each pair of the global batch is to each pair of this rank: itself, hard pair, duplicate, normal negative.
+"""The role of each pair of the global batch for each pair of this rank: itself, hard pair, duplicate, normal negative.
 
-Everything has a static shape (no `nonzero`), so that a step on a GPU never waits for the device. The largest tensors
-are boolean (R, M), for a block of R rows at a time: what a batch needs once is laid out once.
+All shapes are static (no `nonzero`), so that a step never waits for the GPU. The largest tensors are boolean (R, M),
+for a block of R rows; `Layout` holds what is computed once per batch.
 
 Legend: B pairs of this rank, R of them in a block, M pairs of the global batch (rank r holds columns r * B ...),
 k mined rows per target, C identity columns.
@@ -22,16 +22,16 @@ class Pairs:
     own: torch.Tensor  # (R,) int64, the column of the row's own pair
     is_target: torch.Tensor  # (R,) bool
     column: torch.Tensor  # (B,) int64, the column of each pair of this rank
-    hard: torch.Tensor  # (B,) bool, this pair is a hard pair of row `owner` of the block, and not its known duplicate
-    owner: torch.Tensor  # (B,) int64, row of the target in the block; 0 where `hard` is False
+    hard: torch.Tensor  # (B,) bool, this pair is a hard pair of row `owner` of the block, and no known duplicate of it
+    owner: torch.Tensor  # (B,) int64, row of the target in the block; 0 if `hard` is False
     normal: torch.Tensor  # (R, M) bool, N_i: the normal negatives of a target; all False for other rows
-    duplicate: torch.Tensor | None  # (R, M) bool, known duplicates other than the pair itself; None: no masking
+    duplicate: torch.Tensor | None  # (R, M) bool, known duplicates except the pair itself; None: no masking
     targets: torch.Tensor  # () int64, targets in the global batch, at least 1
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A batch whose roles can be worked out for any block of this rank's rows."""
+    """A batch for which the roles of any block of this rank's rows can be computed."""
 
     target: torch.Tensor  # (B,) int64
     identity: torch.Tensor | None  # (B, C) int64
@@ -63,7 +63,7 @@ class Layout:
         return Pairs(own, is_target[start:stop], column, hard, owner * hard, normal, duplicate, self.targets)
 
     def duplicates(self, columns: torch.Tensor) -> torch.Tensor | None:
-        """Known duplicates, itself left out, of each of these columns of the global batch: (R,) int64 -> (R, M)."""
+        """Known duplicates of each of these columns of the global batch, except itself: (R,) int64 -> (R, M) bool."""
         if self.identity is None or not self.mask_duplicates:
             return None
         duplicate = known_duplicates(self.everyone[columns], self.everyone)
@@ -78,18 +78,18 @@ def lay_out(
     rank: int = 0,
     world_size: int = 1,
 ) -> Layout:
-    """Gather what the roles depend on, once a batch.
+    """Gather the data of the roles, once per batch.
 
     Args:
         target: (B,) int64: own position (a target), its target's position (a hard pair), -1 (filler).
         identity: (B, C) int64, row in column 0, then digests; two pairs equal in any column are known duplicates.
         mined: (B, k) int64 rows of a target's top k, padded with -1; needs `identity`.
-        mask_duplicates: whether known duplicates leave the negatives.
-        rank: position of this process among `world_size` ones, all with the same B.
+        mask_duplicates: whether known duplicates are removed from the negatives.
+        rank: of this process; all processes have the same B.
         world_size: number of processes.
 
     Raises:
-        HelipError: if the shapes do not agree, or `mined` comes without `identity`.
+        HelipError: the shapes do not agree, or `mined` is given without `identity`.
     """
     _check_shapes(target, identity, mined)
     count = target.shape[0]
@@ -110,27 +110,26 @@ def describe_pairs(
     rank: int = 0,
     world_size: int = 1,
 ) -> Pairs:
-    """Work out the roles of a whole batch from its layout; arguments and errors as `lay_out`.
+    """The roles of a whole batch; arguments and errors as `lay_out`.
 
-    A hard pair that is a known duplicate of its target (same row, image or caption) is no hard *negative*: it leaves
-    H_i as well as N_i, and a target that keeps no other hard pair contributes 0 to the margin.
+    A hard pair that is a known duplicate of its target (same row, image or caption) is no negative: it is in neither
+    H_i nor N_i, and a target without another hard pair contributes 0 to the margin.
     """
     return lay_out(target, identity, mined, mask_duplicates, rank, world_size).rows(0, target.shape[0])
 
 
 def known_duplicates(identity: torch.Tensor, everyone: torch.Tensor) -> torch.Tensor:
-    """(R, C) and (M, C) int64 -> (R, M) bool: equal in at least one column. A pair is its own duplicate here."""
+    """(R, C) and (M, C) int64 -> (R, M) bool: equal in at least one column; includes the pair itself."""
     duplicate = identity[:, None, 0] == everyone[None, :, 0]
-    for column in range(1, identity.shape[1]):  # one column at a time: no (R, M, C) tensor
+    for column in range(1, identity.shape[1]):  # one column at a time avoids an (R, M, C) tensor
         duplicate |= identity[:, None, column] == everyone[None, :, column]
     return duplicate
 
 
 def mined_members(mined: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Which columns of the global batch are among each row's mined rows.
+    """The columns of the global batch that are mined rows of each row.
 
-    The search runs over the batch's rows (M log M once, R * k look-ups), so that memory is O(R * (M + k)) and never
-    O(R * M * k).
+    Sorts the rows of the batch and looks the mined rows up, so that memory is O(R * (M + k)), not O(R * M * k).
 
     Args:
         mined: (R, k) int64, -1 = padding, any order.
@@ -141,11 +140,11 @@ def mined_members(mined: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """
     rows = rows.contiguous()
     ordered = rows.sort().values
-    slot_of_column = torch.searchsorted(ordered, rows)  # (M,), equal rows share their first slot
-    slot = torch.searchsorted(ordered, mined.contiguous())  # (R, k), M where mined is above all rows
+    slot_of_column = torch.searchsorted(ordered, rows)  # (M,), equal rows have the same slot
+    slot = torch.searchsorted(ordered, mined.contiguous())  # (R, k), M if above all rows
     found = ordered[slot.clamp(max=len(rows) - 1)] == mined
     present = torch.zeros(mined.shape[0], len(rows) + 1, dtype=torch.bool, device=rows.device)
-    present.scatter_(1, torch.where(found, slot, len(rows)), True)  # what is not in the batch goes to the spare slot
+    present.scatter_(1, torch.where(found, slot, len(rows)), True)  # rows that are not in the batch mark the extra slot
     return present[:, slot_of_column]
 
 

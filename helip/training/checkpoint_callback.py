@@ -1,4 +1,4 @@
-"""When checkpoints are written, and which are kept."""
+"""Writing and pruning of checkpoints."""
 
 import signal
 import sys
@@ -15,11 +15,11 @@ from helip.training.metrics_log import MetricsLog
 from helip.training.nan_guard import check_finite
 from helip.training.run_files import checkpoints_in
 
-EXIT_SIGTERM = 128 + signal.SIGTERM  # what a shell reports for a process that SIGTERM ended
+EXIT_SIGTERM = 128 + signal.SIGTERM  # the exit status that a shell reports for SIGTERM
 
 
 class Checkpoints(Checkpoint):
-    """Writes step-000500.ckpt every so many steps or minutes, after the last step, and before SIGTERM ends the run.
+    """Writes step-000500.ckpt at intervals of steps or minutes, after the last step, and when SIGTERM ends the run.
 
     One callback for all of them, so that the newest `keep` files are kept whatever caused them. Lightning writes each
     file under another name first. All ranks decide together; with several ranks a signal or the timer takes effect one
@@ -29,8 +29,8 @@ class Checkpoints(Checkpoint):
     Args:
         folder: for the files.
         every_steps: optimizer steps between checkpoints.
-        every_minutes: minutes between checkpoints; None: none by time.
-        keep: files to keep, the newest; -1: all.
+        every_minutes: minutes between checkpoints; None: no timer.
+        keep: number of newest files to keep; -1: all.
     """
 
     def __init__(self, folder: Path, every_steps: int, every_minutes: float | None = None, keep: int = 2) -> None:
@@ -48,17 +48,19 @@ class Checkpoints(Checkpoint):
         self._asked = Asked()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGTERM over from Lightning, whose handler runs a collective wherever the signal happens to arrive."""
+        """Replace Lightning's SIGTERM handler, which runs a collective at the moment of the signal."""
         self._clock, self._asked = time.monotonic(), Asked()
-        self._saved = trainer.global_step if trainer.global_step else -1  # what a resumed run starts from exists
+        self._saved = trainer.global_step if trainer.global_step else -1  # the checkpoint of a resumed step exists
         self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
-        if trainer.received_sigterm:  # while the loader began: Lightning would end step 1 unsaved, with status 0
+        if (
+            trainer.received_sigterm
+        ):  # during the start of the loader: Lightning would exit after step 1 without a checkpoint, with status 0
             if trainer.is_global_zero:
                 print("SIGTERM: stopped before the first step", file=sys.stderr, flush=True)
             raise SystemExit(EXIT_SIGTERM)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give SIGTERM back; a fit that ended well has done so: Lightning restores it before it calls this."""
+        """Restore the handler of SIGTERM; after a successful fit Lightning has done so already."""
         if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
             signal.signal(signal.SIGTERM, self._before)
         self._before = None
@@ -69,7 +71,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time; after SIGTERM leave with status 143, the step being complete and on disk."""
+        """Write a checkpoint if it is due; after SIGTERM exit with status 143 once the step is on disk."""
         step = trainer.global_step
         terminated, late = self._asked.answers(trainer, (self._terminated, self._late()))
         due = step == trainer.max_steps or step % self.every_steps == 0
@@ -77,7 +79,7 @@ class Checkpoints(Checkpoint):
             check_finite(trainer, pl_module, outputs["loss"], self.folder, weights=True)
             self._save(trainer)
         if trainer.world_size > 1 and step < trainer.max_steps and not terminated:
-            self._asked.ask(trainer, (self._terminated, self._late()))  # after a save, which sets the clock back
+            self._asked.ask(trainer, (self._terminated, self._late()))  # after a save, which resets the timer
         if terminated:
             self._leave(trainer)
 
@@ -107,9 +109,9 @@ class Checkpoints(Checkpoint):
 
 
 def log_ahead(trainer: pl.Trainer) -> None:
-    """Write this step's line of metrics.csv, which Lightning writes after the callbacks.
+    """Write the line of this step to metrics.csv before Lightning does, which is after the callbacks.
 
-    A run that is ended in between goes on behind this step: nobody would write the line.
+    If the run ended in between, it would resume after this step, and the line would be missing.
     """
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     if every and trainer.global_step % every == 0:
@@ -121,8 +123,8 @@ def log_ahead(trainer: pl.Trainer) -> None:
 class Asked:
     """Requests of any rank, known to all ranks at the next step.
 
-    The sum over ranks is asked for after one step and read after the next: by then it is there, where reading it at
-    once would make a GPU drain its queue at every step.
+    The sum over ranks is started after one step and read after the next. Reading it at once would empty the queue of a
+    GPU at every step.
     """
 
     def __init__(self) -> None:
@@ -130,7 +132,7 @@ class Asked:
         self._work: Any = None
 
     def ask(self, trainer: pl.Trainer, wishes: tuple[bool, ...]) -> None:
-        """All ranks call it after the same steps."""
+        """Start the sum; all ranks call it after the same steps."""
         if trainer.world_size > 1:
             device = trainer.strategy.root_device
             self._sum = torch.stack(
@@ -139,7 +141,7 @@ class Asked:
             self._work = torch.distributed.all_reduce(self._sum, async_op=True)
 
     def answers(self, trainer: pl.Trainer, wishes: tuple[bool, ...]) -> tuple[bool, ...]:
-        """The wishes of all ranks at the last step; of one rank alone, those of now."""
+        """The requests of all ranks at the last step; with one rank, the current ones."""
         if trainer.world_size == 1:
             return wishes
         if self._sum is None:

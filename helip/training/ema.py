@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, by Lightning's own callback."""
+"""An exponential moving average of the weights, based on Lightning's callback."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from helip.errors import HelipError
 
 
 class Ema(EMAWeightAveraging):
-    """The average is what checkpoints hold as `state_dict` and what the module holds after training.
+    """Checkpoints hold the average as `state_dict`, and the module holds it after training.
 
-    The trained weights travel beside it as `current_model_state`, so a resumed run goes on exactly. It stands before
+    Checkpoints also hold the trained weights as `current_model_state`, for an exact resume. This callback must precede
     callbacks that evaluate at the end.
 
     Args:
-        decay: share of the average that a step keeps; 0.999 averages about the last 1,000 steps.
+        decay: share of the average kept per step; 0.999 averages about the last 1,000 steps.
     """
 
     def __init__(self, decay: float) -> None:
@@ -25,12 +25,12 @@ class Ema(EMAWeightAveraging):
         super().__init__(decay=decay)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lightning copies in on_train_end, which a run that is resumed at its last step never reaches."""
+        """Copy the average also if a run is resumed at its last step, where Lightning does not call on_train_end."""
         self._copy_average_to_current(pl_module)
 
     @contextmanager
     def averaged(self, module: pl.LightningModule) -> Iterator[None]:
-        """Inside, the module holds the average; after the first step only, and not once training has ended."""
+        """Put the average into the module inside the block, between the first step and the end of training."""
         swap = self._average_model is not None and module.trainer.training and self._latest_update_step > 0
         if swap:
             self._swap_models(module)

@@ -1,7 +1,7 @@
 """Collectives of the loss: one gather with gradient for both towers' features, one without for integers.
 
-Written here and not taken from open_clip.loss.gather_features because torch.distributed.nn, which that uses, is
-deprecated in torch 2.15; the tests compare the two. One collective carries both towers.
+Not open_clip.loss.gather_features, because it uses torch.distributed.nn, which is deprecated in torch 2.15; tests
+compare the two. One collective transfers the features of both towers.
 
 Legend: B pairs of this rank, W ranks, M = W * B pairs of the global batch, D embedding width.
 """
@@ -15,7 +15,7 @@ from helip.errors import HelipError
 
 
 class _GatherRows(torch.autograd.Function):
-    """(B, D) on each of W ranks -> (W * B, D) on all; backward sums what all ranks send to this rank's rows."""
+    """(B, D) on each of W ranks -> (W * B, D) on all; backward sums the gradients of all ranks for this rank's rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
@@ -29,7 +29,7 @@ class _GatherRows(torch.autograd.Function):
             own = gradient.new_empty((count, *gradient.shape[1:]))
             dist.reduce_scatter_tensor(own, gradient)
             return own
-        # gloo learnt reduce_scatter late; the sum over all ranks and a slice are the same thing at twice the traffic.
+        # Older gloo has no reduce_scatter; all_reduce and a slice give the same result with twice the traffic.
         gradient = gradient.clone()
         dist.all_reduce(gradient)
         return gradient[dist.get_rank() * count :][:count]
@@ -60,7 +60,7 @@ def gather_features(image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tens
 
 
 def check_process_group(rank: int, world_size: int) -> None:
-    """Raise HelipError if torch.distributed does not run as `rank` of `world_size`, which would hang or mix rows up."""
+    """Raise HelipError unless torch.distributed runs as `rank` of `world_size`; others would hang or mix up rows."""
     running = dist.is_available() and dist.is_initialized()
     actual = (dist.get_rank(), dist.get_world_size()) if running else (0, 1)
     if actual != (rank, world_size):

@@ -1,15 +1,15 @@
-"""Contrastive loss over the global batch with a margin: the hard negative margin loss of HELIP, arXiv 2305.05208, by
-default, or another of helip.training.margins.
+"""Contrastive loss over the global batch with a margin: by default the hard negative margin loss of HELIP (arXiv
+2305.05208), or another of helip.training.margins.
 
     loss = l_CLIP + gamma * l_margin
     l_margin = mean over targets i of  sum_{j in N_i} max(0, s(i, j) - min_{h in H_i} s(i, h)) / |N_i|
 
-The margin reads the similarity matrix that the contrastive term has already paid for. Each rank holds the rows of its
-own pairs against all columns, gathered *with* gradient: DDP's average over ranks is then exactly the gradient of the
-same batch on one process (the tests show it), also when ranks hold different numbers of targets.
+The margin uses the similarity matrix of the contrastive term. Each rank computes the rows of its own pairs against all
+columns, gathered *with* gradient. The average of DDP over ranks then equals the gradient of the same batch on one
+process (tested), also if ranks hold different numbers of targets.
 
-A block of rows of MAX_ENTRIES similarities is in memory at once, at about 40 bytes each; of a batch that has more, each
-block is computed again in the backward pass: a second product for a bounded memory.
+A block of rows with MAX_ENTRIES similarities is in memory at a time, with about 40 bytes each. For larger batches, the
+backward pass computes each block again: a second matrix product for bounded memory.
 
 Legend: B pairs of this rank, R of them in a block, M pairs of the global batch, D embedding width, k mined rows.
 """
@@ -27,24 +27,24 @@ from helip.training.gather import check_process_group, gather_features
 from helip.training.margins import Block, HardNegativeMargin, Margin
 from helip.training.statistics import batch_statistics, block_sums, kept_negatives
 
-MAX_ENTRIES = 1 << 26  # 8,192 x 8,192: no smaller batch pays the second product
+MAX_ENTRIES = 1 << 26  # 8,192 x 8,192; smaller batches need no second product
 
 
 class HelipLoss(nn.Module):
     """CLIP's symmetric cross-entropy with a margin.
 
-    Without duplicates and without a margin value and gradient are those of
-    open_clip.loss.ClipLoss(local_loss=True, gather_with_grad=True). The value is this rank's part: its mean over ranks
+    Without duplicates and margin, value and gradient equal those of
+    open_clip.loss.ClipLoss(local_loss=True, gather_with_grad=True). The value is this rank's part: the mean over ranks
     is the loss of the global batch.
 
     Args:
-        margin_weight: of HardNegativeMargin (1 by default), where no `margin` is given; 0: no margin.
-        symmetric: of HardNegativeMargin likewise.
-        mask_duplicates: known duplicates (see `identity`) are nobody's negatives, in any term.
-        rank: this process among `world_size`; may be set later, as attributes.
-        world_size: processes that hold a part of the batch, all of the same size B.
-        margin: any of helip.training.margins.
-        max_entries: similarities of a block of rows in memory at once.
+        margin_weight: weight of HardNegativeMargin (default 1) if no `margin` is given; 0: no margin.
+        symmetric: of HardNegativeMargin, likewise.
+        mask_duplicates: remove known duplicates (see `identity`) from the negatives of all terms.
+        rank: of this process; may be set later, as an attribute.
+        world_size: number of processes, each with B pairs of the batch; may be set later.
+        margin: a margin of helip.training.margins.
+        max_entries: similarities in memory at a time.
     """
 
     contrastive_name = "clip_loss"
@@ -88,15 +88,15 @@ class HelipLoss(nn.Module):
             logit_scale: () the factor itself (open_clip models return it exponentiated).
             target: (B,) int64: own position (a target), its target's position (a hard pair), -1 (filler).
             identity: (B, C) int64: row, then digests of image and caption; equal in any column = known duplicate.
-            mined: (B, k) int64 rows of a target's mined top k, -1 padded: in the batch, they are no normal negatives.
+            mined: (B, k) int64 mined top k of a target, -1 padded; these rows are no normal negatives of it.
             logit_bias: () added to the logits; required by SigLIP.
-            statistics: also return what `batch_statistics` lists.
+            statistics: also return those of `batch_statistics`.
 
         Returns:
-            Scalars; those whose name ends in `_loss` sum to the loss and carry the gradient, the others are detached.
+            Scalars. The ones with a name in `_loss` sum to the loss and have a gradient; the others are detached.
 
         Raises:
-            HelipError: if shapes do not agree, or torch.distributed runs with another rank or world size.
+            HelipError: shapes do not agree, or torch.distributed runs with another rank or world size.
         """
         if image_features.shape != text_features.shape or len(image_features) != len(target):
             raise HelipError(
@@ -137,7 +137,7 @@ class HelipLoss(nn.Module):
         layout: Layout,
         statistics: bool,
     ) -> tuple[torch.Tensor, ...]:
-        """The terms of the rows `start` to `stop`, which add up over blocks, and the sums of their statistics."""
+        """The terms of the rows `start` to `stop` and the sums of their statistics; both add up over blocks."""
         pairs = layout.rows(start, stop)
         image_rows = _similarity(image[start:stop], all_text)  # (R, M)
         text_rows = image_rows
@@ -149,10 +149,10 @@ class HelipLoss(nn.Module):
         if offset is not None:
             offset = offset.masked_fill(~kept_negatives(pairs), 0)
             shifted = image_rows + offset, text_rows + offset
-        # a mean over the rows of the block; over all rows of this rank, blocks count by their share
+        # a mean over the rows of the block, weighted by the block's share of this rank's rows
         contrastive = self.contrastive(*shifted, logit_scale, logit_bias, pairs) * ((stop - start) / len(image))
         margin = self.margin.term(block)
-        # DDP averages over ranks while the mean of a term runs over all targets, wherever they are.
+        # DDP averages over ranks, but the term is a mean over the targets of all ranks.
         margin = image_rows.new_zeros(()) if margin is None else margin * self.world_size
         return contrastive, margin, *([block_sums(block, offset)] if statistics else [])
 
@@ -168,7 +168,7 @@ class HelipLoss(nn.Module):
         total = image_rows.new_zeros(())
         for rows in (image_rows, text_rows):
             logits = logit_scale * rows
-            if logit_bias is not None:  # changes no softmax, but leaves no parameter unused under DDP
+            if logit_bias is not None:  # does not change the softmax, but DDP refuses unused parameters
                 logits = logits + logit_bias
             if pairs.duplicate is not None:
                 logits = logits.masked_fill(pairs.duplicate, -torch.inf)  # the positive itself is never masked
@@ -177,10 +177,9 @@ class HelipLoss(nn.Module):
 
 
 class HelipSigLipLoss(HelipLoss):
-    """SigLIP's pairwise sigmoid loss (arXiv 2303.15343) with a margin; equals open_clip.loss.SigLipLoss without.
+    """SigLIP's pairwise sigmoid loss (arXiv 2303.15343) with a margin; without one it equals open_clip.loss.SigLipLoss.
 
-    Known duplicates are left out: they are neither positives nor negatives. A margin adds to the negatives' similarity
-    alone.
+    Known duplicates are neither positives nor negatives. A margin is added to the similarities of negatives only.
     """
 
     contrastive_name = "siglip_loss"
@@ -194,7 +193,7 @@ class HelipSigLipLoss(HelipLoss):
         logit_bias: torch.Tensor | None,
         pairs: Pairs,
     ) -> torch.Tensor:
-        """Sum over the global batch's pairs, per row; (R, M) similarities of images."""
+        """Per row, the sum over the pairs of the global batch; (R, M) similarities of images."""
         if logit_bias is None:
             raise HelipError(
                 "the model has no logit_bias, which SigLIP's loss needs: use a SigLIP model, or set "

@@ -1,14 +1,13 @@
-"""Margins: what a loss asks of a positive beyond its place among the negatives. One class each; `Margin` is none.
+"""Margins between positives and negatives, one class each; `Margin` is none.
 
-A margin either adds to the similarity of every negative before the temperature (`offset`), so that the loss is that of
-scale * (S + M), or adds a term of its own (`term`). M is 0 for the pair itself and for known duplicates: the loss sees
-to that.
+A margin either adds M to the similarities of negatives before the temperature (`offset`), so that the loss uses
+scale * (S + M), or adds a separate term (`term`). The loss sets M to 0 for the pair itself and for known duplicates.
 
     HNML        arXiv 2305.05208: a normal negative must be less similar than the target's hard pair.
     constant    M = m: positive >= negative + m, the additive margin of AM-softmax (arXiv 1801.05599).
-    similarity  M = gamma * T T^t of the live texts (or images), no gradient through it: the more alike, the further.
+    similarity  M = gamma * T T^t of the current texts (or images), without gradient: similar pairs are pushed further.
 
-With a scale s it is s * M that counts, and a learned scale falls while a margin is on.
+The effect depends on scale * M; a trained scale falls while a margin is on.
 
 Legend: B pairs of this rank, R of them in a block, M pairs of the global batch, D embedding width.
 """
@@ -23,7 +22,7 @@ from helip.training.batch_roles import Layout, Pairs
 
 @dataclass(frozen=True)
 class Block:
-    """What a margin sees: R rows of this rank against the M pairs of the global batch; all inside the graph."""
+    """The input of a margin: R rows of this rank against the M pairs of the global batch, with gradients."""
 
     image_rows: torch.Tensor  # (R, M) cosines of these rows' images and all texts, float32 or better
     text_rows: torch.Tensor  # (R, M) of these rows' texts and all images; image_rows unless needs_text_rows
@@ -34,12 +33,12 @@ class Block:
 
 
 class Margin:
-    """No margin, and the base of all: a margin of your own overrides one of the two."""
+    """No margin, and the base class: a margin overrides one of the two methods."""
 
     needs_text_rows = False
 
     def offset(self, block: Block) -> torch.Tensor | None:
-        """(R, M) to be added to the similarity of every negative, in both directions; None: nothing."""
+        """(R, M) values added to the similarities of negatives in both directions; None: nothing."""
         return None
 
     def term(self, block: Block) -> torch.Tensor | None:
@@ -48,11 +47,11 @@ class Margin:
 
 
 class HardNegativeMargin(Margin):
-    """HNML, the paper's.
+    """HNML of the paper.
 
     Args:
-        weight: gamma; 0 leaves it out.
-        symmetric: add the text-to-image twin to the image-to-text margin (their sum, as the paper's is one of them).
+        weight: gamma; 0 switches it off.
+        symmetric: add the text-to-image margin to the paper's image-to-text margin.
     """
 
     def __init__(self, weight: float = 1.0, symmetric: bool = False) -> None:
@@ -62,7 +61,7 @@ class HardNegativeMargin(Margin):
         self.needs_text_rows = symmetric and self.weight > 0
 
     def term(self, block: Block) -> torch.Tensor | None:
-        """The margin of images, and of texts where it is symmetric."""
+        """The margin of images, plus that of texts if symmetric."""
         if self.weight == 0:
             return None
         margin = hard_negative_margin(block.image_rows, block.pairs)
@@ -72,10 +71,10 @@ class HardNegativeMargin(Margin):
 
 
 class ConstantMargin(Margin):
-    """The same for every negative.
+    """The same margin for every negative.
 
     Args:
-        m: in units of the cosine; 0 leaves it out.
+        m: in units of the cosine; 0 switches it off.
     """
 
     def __init__(self, m: float) -> None:
@@ -89,14 +88,14 @@ class ConstantMargin(Margin):
 
 
 class SimilarityMargin(Margin):
-    """In proportion to how alike two pairs are ("Which Negatives Matter?", 2026), by the model as it is now.
+    """A margin in proportion to the similarity of two pairs under the current model ("Which Negatives Matter?", 2026).
 
     Args:
-        gamma: factor of the cosine; 0 leaves it out.
-        of: "text" or "image", whose cosine.
-        permuted: a control. The values go to other negatives: M'(i, j) = M(pi(i), pi(j)) with one fixed random order pi
-            of the positions of the global batch (seeded by its size, the same on all ranks). The matrix keeps its
-            values and its symmetry, as in Mantel's test; which negative gets which value is left to chance.
+        gamma: factor of the cosine; 0 switches it off.
+        of: "text" or "image", the modality of the cosine.
+        permuted: a control that assigns the values to random negatives: M'(i, j) = M(pi(i), pi(j)), where pi is a fixed
+            random permutation of the global batch (seeded by its size, the same on all ranks). The matrix keeps its
+            values and its symmetry, as in Mantel's test.
     """
 
     def __init__(self, gamma: float, of: str = "text", permuted: bool = False) -> None:
@@ -116,14 +115,14 @@ class SimilarityMargin(Margin):
             return self.gamma * (features[own] @ features.T)
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(len(features))).to(own.device)
         offset = self.gamma * (features[order[own]] @ features[order].T)
-        duplicate = block.layout.duplicates(order[own])  # their values go nowhere: 0, as where they come from
+        duplicate = block.layout.duplicates(order[own])  # duplicates get 0 before and after the permutation
         return offset if duplicate is None else offset.masked_fill_(duplicate[:, order], 0)
 
 
 def hard_negative_margin(similarity: torch.Tensor, pairs: Pairs) -> torch.Tensor:
-    """HNML of a block: its part of the mean over the targets of the global batch; all parts sum to the mean.
+    """HNML of a block: its part of the mean over the targets of the global batch.
 
-    A target without a live hard pair has an infinite bar, so it adds exactly 0 and a gradient of exactly 0.
+    A target without a hard pair has an infinite bar, so it contributes exactly 0 with a gradient of exactly 0.
 
     Args:
         similarity: (R, M) cosines of these rows against the global batch.

@@ -1,7 +1,7 @@
 """The LightningModule: an open_clip model, a loss, AdamW. It holds no config and saves no hyperparameters.
 
-Bit-identical resume: the generator state of torch travels in the checkpoint, and the steps own their stream of random
-numbers. What runs between two steps (validation, a new loader's base seed) cannot shift it.
+Bit-identical resume: checkpoints contain the state of torch's generator, and training steps have their own stream of
+random numbers, which code between two steps (validation, the base seed of a new loader) does not change.
 """
 
 import json
@@ -28,7 +28,7 @@ CHECKPOINT_KEY = "helip"
 RNG_KEY = "helip_rng"
 COUNTS = ("masked_pairs", "replaced_rows")
 LOG_NAMES = {"clip_loss": "contrastive_loss", "siglip_loss": "contrastive_loss", "logit_scale": "scale"}  # open_clip's
-MAY_BE_ABSENT = ("similarity_", "accuracy_")  # NaN where a rank's batch has no hard pair or no normal negative
+MAY_BE_ABSENT = ("similarity_", "accuracy_")  # NaN if a rank's batch has no hard pair or no normal negative
 
 
 class HelipModule(pl.LightningModule):
@@ -38,16 +38,16 @@ class HelipModule(pl.LightningModule):
         model: an open_clip model made with output_dict=True.
         loss: HelipLoss or HelipSigLipLoss; its rank and world_size are set from the Trainer.
         optim: optimiser settings.
-        max_steps: optimizer steps of the whole schedule. Not taken from the Trainer, which may stop earlier.
-        description: what evaluation needs to rebuild the model; JSON types only. Stored in checkpoints as "helip".
-        fixed: settings that a resumed run must share, by their name in the configuration; the schedule's are added.
-        allow_change: a resumed run may change them: it goes on under its own learning rate, decay and schedule.
-        accum_freq: parts in which the batch of a rank passes the towers, to save memory; the loss sees all of it.
-        anchor: a term that keeps the features near those of a frozen copy; None: none.
-        constants: numbers that are logged beside each step's, such as the dose.
+        max_steps: optimizer steps of the whole schedule, not those of the Trainer, which may stop earlier.
+        description: JSON-like description from which evaluation rebuilds the model, "helip" in checkpoints.
+        fixed: settings that a resumed run must share, by their names in the configuration; the schedule is added.
+        allow_change: let a resumed run change them; it continues with its own learning rate, decay and schedule.
+        accum_freq: number of micro-batches of the forward pass of a rank; one loss over the whole batch.
+        anchor: a term that keeps the features near those of a frozen copy, or None.
+        constants: numbers logged with each step, such as the dose.
 
     Raises:
-        HelipError: if the model does not return a dict, or the description is more than JSON can hold.
+        HelipError: the model does not return a dict, or the description is not JSON-like.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class HelipModule(pl.LightningModule):
         self._rng: dict[str, torch.Tensor] | None = None
 
     def setup(self, stage: str) -> None:
-        """Tell the loss which rank it is; refuse what would silently be something else."""
+        """Set the rank of the loss, and refuse arguments that would silently change the loss."""
         if stage == "fit" and self.trainer.accumulate_grad_batches != 1:
             raise HelipError(
                 f"accumulate_grad_batches is {self.trainer.accumulate_grad_batches}: it averages the losses of small"
@@ -91,10 +91,10 @@ class HelipModule(pl.LightningModule):
             )
         self.loss.rank, self.loss.world_size = self.trainer.global_rank, self.trainer.world_size
         if self.trainer.strategy.root_device.type == "cuda" and is_convolutional(self.model.visual):
-            self.model.visual.to(memory_format=torch.channels_last)  # what cuDNN's tensor-core convolutions read
+            self.model.visual.to(memory_format=torch.channels_last)  # the layout of cuDNN's tensor-core convolutions
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """One forward of targets and hard pairs together; returns this rank's part of the loss."""
+        """One forward pass of targets and hard pairs; returns this rank's part of the loss."""
         log_now = self._logs_this_step()
         features = forward_in_parts(self.model, batch["image"], batch["text"], self.accum_freq)
         result = self.loss(
@@ -135,9 +135,9 @@ class HelipModule(pl.LightningModule):
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Forward, backward and update on the steps' own random numbers; then clamp the temperature.
+        """Forward, backward and update with the random stream of the steps; then clamp the temperature.
 
-        Not in on_train_batch_end: checkpoints are written before a module's hook of that name runs.
+        Not in on_train_batch_end of the module, because checkpoints are written before it.
         """
         if self._rng is not None:
             _set_rng(self._rng, self.device)
@@ -159,14 +159,16 @@ class HelipModule(pl.LightningModule):
         checkpoint[RNG_KEY] = {name: self._gathered(state).cpu() for name, state in (self._rng or {}).items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another schedule; keep the generator state for the first step, as loaders draw from it before that."""
+        """Refuse another schedule; restore the generator state at the first step, because loaders draw before it."""
         changed = changes(checkpoint.get(FIXED_KEY, {}), self.fixed)
         if (why := refusal(changed, self.allow_change)) is not None:
             raise HelipError(f"train.resume: {why}")
         if changed:
             overrule(checkpoint, self.optim, self.max_steps)
         if self.fixed.get("train.ema", "unknown") is None and "current_model_state" in checkpoint:
-            checkpoint["state_dict"] = checkpoint["current_model_state"]  # the moments are of these, not of the average
+            checkpoint["state_dict"] = checkpoint[
+                "current_model_state"
+            ]  # the moments belong to these, not to the average
         states = checkpoint.get(RNG_KEY, {})
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         if states and len(states["cpu"]) == world_size:
@@ -179,7 +181,7 @@ class HelipModule(pl.LightningModule):
             )
 
     def _logs_this_step(self) -> bool:
-        """Whether Lightning writes this step's metrics; the same on all ranks, so collectives may depend on it."""
+        """Whether Lightning logs this step; equal on all ranks, so that collectives may depend on it."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return every > 0 and (self.trainer.global_step + 1) % every == 0
 
@@ -190,7 +192,7 @@ class HelipModule(pl.LightningModule):
         return gather_rows(vector.to(self.device)[None])
 
     def _over_ranks(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Means over ranks, counts as sums, by one collective; statistics that no rank has are left out."""
+        """Means over ranks, and sums of counts, by one collective; without statistics that no rank has."""
         vector = torch.stack([value.detach().float().reshape(()) for value in values.values()])  # (n,)
         everyone = self._gathered(vector)  # (W, n)
         result = {}

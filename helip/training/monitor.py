@@ -1,4 +1,4 @@
-"""Speed of a run as a callback: open_clip's batch_time, data_time and samples_per_second, and the share of waiting."""
+"""Logs the speed of a run: open_clip's batch_time, data_time and samples_per_second, and the share of waiting."""
 
 import warnings
 from time import perf_counter
@@ -6,19 +6,18 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-WAITS = 0.1  # share of waiting from which slow reads are worth a word (assumption)
+WAITS = 0.1  # assumption: share of waiting above which slow reads are reported
 
 
 class SpeedMonitor(pl.Callback):
     """Means over the steps since the last log.
 
-    data_time is what the loop waits between two steps; checkpoints are outside it when this callback comes before them,
-    and validation restarts the clock. On a GPU the host runs ahead of the device, so data_wait_share is an upper bound:
-    part of the wait is hidden behind the device's work.
+    data_time is the waiting time between two steps. It excludes validation, and checkpoints if this callback precedes
+    theirs. data_wait_share is an upper bound on a GPU, because the device may still be busy while the host waits.
 
     Args:
-        read_rate: random reads per second of this rank's workers together, measured before training; reads that are
-            slower than the model are reported, once. None: unknown.
+        read_rate: random reads per second of all workers of this rank, measured before training, or None. Reads that
+            are slower than the model are reported once.
     """
 
     def __init__(self, read_rate: float | None = None) -> None:
@@ -31,23 +30,23 @@ class SpeedMonitor(pl.Callback):
         self._steps = self._pairs = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget an earlier fit."""
+        """Discard the times of an earlier fit."""
         self._restart()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The time of a validation belongs to no step."""
+        """Exclude the time of a validation."""
         self._ended = None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The batch is there: close the wait."""
+        """Add the waiting time."""
         self._began = perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Close the step; log when the trainer does. The first step after a pause has no wait and is left out."""
+        """Add the time of the step, and log if the trainer does; leaves out the first step after a pause."""
         now = perf_counter()
         if self._ended is not None:
             self._waited += self._began - self._ended
@@ -71,7 +70,7 @@ class SpeedMonitor(pl.Callback):
         self._ended = perf_counter()
 
     def _compare_reads(self, needed: float) -> None:
-        """Warn when the model waits and takes `needed` pairs per second, more than random reads deliver."""
+        """Warn if the model waits and consumes `needed` pairs per second, more than random reads deliver."""
         if self.read_rate is not None and self._waited > WAITS * self._elapsed and self.read_rate < needed:
             warnings.warn(
                 f"training waits for data {self._waited / self._elapsed:.0%} of the time: random reads from the shards"

@@ -1,4 +1,4 @@
-"""The end of a training whose loss or weights are no longer finite: it must not pass for a success."""
+"""Ends a training whose loss or weights are not finite, with an error."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from helip.training.run_files import newest_good
 
 
 class NanGuard(pl.Callback):
-    """Looks at the loss of the steps that are logged, and at the weights after the last step.
+    """Checks the loss of logged steps, and the weights after the last step.
 
-    It stands first, before callbacks that evaluate. Checkpoints look for themselves.
+    It must precede callbacks that evaluate. `Checkpoints` makes its own check.
 
     Args:
-        folder: of the checkpoints, for the sentence.
+        folder: of the checkpoints, for the message.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,17 +33,17 @@ class NanGuard(pl.Callback):
 def check_finite(
     trainer: pl.Trainer, module: pl.LightningModule, loss: torch.Tensor, folder: Path, weights: bool
 ) -> None:
-    """All ranks call it after the same steps, and agree: a loss that is not finite on one is none on all.
+    """Check loss and weights on all ranks, which must call this after the same steps.
 
-    It waits for the device, so it belongs where something is written anyway.
+    Waits for the device, so call it only where something is logged or written.
 
     Args:
-        loss: of this rank's part of the step.
+        loss: this rank's part of the loss of the step.
         folder: of the checkpoints.
-        weights: look at them even if the loss is finite, which was computed before they were updated.
+        weights: also check the weights, which were updated after the loss was computed.
 
     Raises:
-        HelipError: the loss is not finite, or the weights are not; a step that a gradient scaler skipped is neither.
+        HelipError: the loss or a weight is not finite on any rank; steps skipped by a gradient scaler do not count.
     """
     finite = bool(trainer.strategy.reduce(loss.detach().float().clone()).isfinite())  # reduced in place
     if finite and not weights:
@@ -51,20 +51,20 @@ def check_finite(
     sound = all_finite(module)
     if sound and (finite or _skipped(trainer)):
         return
-    newest = newest_good(folder)[0] or trainer.ckpt_path  # those that were not finite have not been written
+    newest = newest_good(folder)[0] or trainer.ckpt_path  # non-finite ones are never written
     raise HelipError(
         f"the {'weights after' if finite else 'loss of'} step {trainer.global_step} {'are' if finite else 'is'} not"
-        " finite: the training has diverged; begin again with a lower optim.lr or a longer optim.warmup"
-        + (f", or go on from {newest} with train.allow_change=true" if newest else "")
+        " finite: the training has diverged; start again with a lower optim.lr or a longer optim.warmup"
+        + (f", or resume from {newest} with train.allow_change=true" if newest else "")
     )
 
 
 def all_finite(module: pl.LightningModule) -> bool:
-    """Whether every parameter is."""
+    """Whether all parameters are finite."""
     return bool(torch.stack([parameter.detach().isfinite().all() for parameter in module.parameters()]).all())
 
 
 def _skipped(trainer: pl.Trainer) -> bool:
-    """A gradient scaler skips a step that overflows and halves its scale, which is below 1 when all steps overflow."""
+    """Whether a gradient scaler skipped the step; its scale is below 1 once all steps overflow."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return scaler is not None and scaler.get_scale() >= 1

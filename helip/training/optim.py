@@ -1,6 +1,6 @@
 """AdamW with open_clip's no-decay rule, and warm-up + cosine as a pure function of the step.
 
-open_clip picks betas and eps by a substring of the model's name; here they are plain settings. Its values:
+open_clip chooses betas and eps by a substring of the model's name; here they are settings. Its values:
 ViT 0.9, 0.98, 1e-6; ResNet 0.9, 0.999, 1e-8 (open_clip_train/params.py 3.3.0).
 """
 
@@ -23,15 +23,16 @@ EMBEDDING = re.compile(r"^(?!.*attn_?pool).*(?:embed|visual\.conv\d|visual\.bn\d
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """How the weights are updated.
+    """Settings of the optimiser and its schedule.
 
     Args:
         lr: peak learning rate. 1e-5 continues a trained CLIP; open_clip's 5e-4 is for training from scratch.
         warmup: optimizer steps if an int, a share of max_steps in [0, 1) if a float.
-        weight_decay: of matrices; vectors, biases, norms and the temperature have none. 0.2 is open_clip's.
-        betas: decay of AdamW's mean, and of its mean square; eps: its denominator's floor.
-        layer_decay: factor of the learning rate from each block of a tower to the one below it; 1: the same for all.
-            Embeddings lie below the first block, projections and last norms have the full rate (arXiv 2106.08254).
+        weight_decay: of matrices; vectors, biases, norms and the temperature have none. open_clip's default is 0.2.
+        betas: decay rates of AdamW's moments.
+        eps: added to AdamW's denominator.
+        layer_decay: factor of the learning rate from each block of a tower to the one below it; 1: equal rates.
+            Embeddings are below the first block; projections and last norms have the full rate (arXiv 2106.08254).
     """
 
     lr: float = schedule(default=1e-5)
@@ -62,7 +63,7 @@ def warmup_steps(warmup: float | int, max_steps: int) -> int:
 def lr_factor(step: int, max_steps: int, warmup: int) -> float:
     """Factor of the peak learning rate at a 0-based optimizer step: linear warm-up, then a half cosine to 0.
 
-    open_clip's cosine_lr, but 0 from max_steps on, where open_clip's rises again or divides by zero.
+    As open_clip's cosine_lr, but 0 from max_steps, where open_clip's rises again or divides by zero.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -72,14 +73,14 @@ def lr_factor(step: int, max_steps: int, warmup: int) -> float:
 
 
 def has_decay(name: str, parameter: torch.Tensor) -> bool:
-    """open_clip's rule: no weight decay for ndim < 2 and for what is named bn, ln, bias or logit_scale."""
+    """open_clip's rule: no weight decay for ndim < 2 and for names with bn, ln, bias or logit_scale."""
     return parameter.ndim >= 2 and not any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
 
 
 def layer_depths(names: Iterable[str]) -> dict[str, int]:
-    """How far each parameter lies below the end of its tower, in blocks: 0 for what follows the last block.
+    """The number of blocks between each parameter and the end of its tower; 0 after the last block.
 
-    Knows the transformers and staged networks of open_clip and timm by the numbers in their names.
+    Reads the numbers in the names of transformers and staged networks of open_clip and timm.
     """
     block = {name: (_tower(name), int(match[1]) if (match := BLOCK.search(name)) else None) for name in names}
     numbers = {
@@ -101,13 +102,13 @@ def _tower(name: str) -> str:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """Trainable parameters by decay (first without, then with) and by depth; groups are never empty.
+    """Trainable parameters grouped by decay (first without, then with) and depth, without empty groups.
 
     Returns:
         Groups with `params`, `weight_decay` and `lr_scale`, the factor of the learning rate.
 
     Raises:
-        HelipError: nothing is trainable, or layers are asked for and a tower has none that are known.
+        HelipError: no parameter is trainable, or layer_decay is set and the blocks of a tower are unknown.
     """
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trainable:
@@ -116,7 +117,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float =
     if layer_decay != 1:
         depths = layer_depths(name for name, _ in model.named_parameters())
         if not any(depths.values()):
-            raise HelipError(f"optim.layer_decay={layer_decay}: the blocks of this model are not known; leave it at 1")
+            raise HelipError(f"optim.layer_decay={layer_decay}: the blocks of this model are unknown; set it to 1")
         scale = {name: layer_decay ** depths[name] for name in trainable}
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
@@ -130,8 +131,8 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, fused: bool = Tru
     """AdamW over `parameter_groups`.
 
     Args:
-        fused: one kernel reads and writes each weight once (a fifth of the time on a CPU core, docs/training.md), where
-            the device has it. Not with a gradient scaler: it would unscale inside, after the norm is logged.
+        fused: use one kernel that reads and writes each weight once, if the device has it (a fifth of the time on a CPU
+            core, docs/training.md). Not with a gradient scaler, which would unscale after the norm is logged.
     """
     groups = parameter_groups(model, settings.weight_decay, settings.layer_decay)
     for group in groups:
@@ -149,13 +150,13 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, fused: bool = Tru
 def build_schedule(
     optimizer: torch.optim.Optimizer, warmup: float | int, max_steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Schedule to be advanced once per optimizer step."""
+    """A schedule that advances once per optimizer step."""
     steps = warmup_steps(warmup, max_steps)
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, max_steps, steps))
 
 
 def overrule(checkpoint: dict[str, Any], settings: OptimSettings, max_steps: int) -> None:
-    """Put these settings in the place of a checkpoint's own, in place: only the moments and the step are resumed."""
+    """Replace the settings in a checkpoint by these, in place; only moments and step are resumed."""
     steps = warmup_steps(settings.warmup, max_steps)
     peaks = []
     for optimizer in checkpoint.get("optimizer_states", []):

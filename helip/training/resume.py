@@ -1,32 +1,36 @@
-"""Which checkpoint a training goes on from."""
+"""Which checkpoint a training resumes from, and which model a checkpoint holds."""
 
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from helip.artifacts.atomic import read_json
 from helip.errors import HelipError
 from helip.models.checkpoints import read_checkpoint
+from helip.models.clip import ModelSpec
+from helip.training.module import CHECKPOINT_KEY
 from helip.training.resume_guard import changes, recorded, refusal
 from helip.training.run_files import CHECKPOINTS as FOLDER
 from helip.training.run_files import checkpoints_in, cut_off, newest_good
 
 AUTO = "auto"
+EXPORTS = ("final.pt", "best.pt")  # of a run folder
 
 
 def find_checkpoint(path: Path, warn: Callable[[str], None] = lambda line: None) -> Path:
-    """A checkpoint file, or the newest whole one of a run folder.
+    """A checkpoint file, or the newest complete one of a run folder.
 
     Raises:
-        HelipError: there is none, or the file is cut off or of another program.
+        HelipError: there is none, or the file is truncated or not from a training with HELIP.
     """
     if path.is_file():
         if not zipfile.is_zipfile(path):
             try:
                 read_checkpoint(path)
             except HelipError as error:
-                cut = f"{path} is no whole checkpoint: it is cut off; give an older one, or the run folder"
+                cut = f"{path} is truncated: give an older checkpoint, or the run folder"
                 raise HelipError(cut) from error
         recorded(path)
         return path
@@ -45,16 +49,16 @@ def auto_checkpoint(
     fixed: Mapping[str, Any] | None = None,
     allow_change: bool = False,
 ) -> Path | None:
-    """Where train.resume=auto goes on: this run folder, else the latest run with the same settings, unless it finished.
+    """The checkpoint for train.resume=auto: of this run folder, or else of the latest unfinished run of equal settings.
 
     Args:
-        folder: of this run, whose config.json may be written already.
-        runs: where the folders of runs lie.
-        wanted: what decides the weights and the metrics of this run.
-        identity: the same of another run, from its config.json.
-        warn: called with a sentence about each checkpoint that is cut off or of another experiment.
-        fixed: what a checkpoint must have recorded (helip.training.resume_guard), so far as it is known.
-        allow_change: train.allow_change, a checkpoint may have recorded something else.
+        folder: of this run; its config.json may exist already.
+        runs: parent of the run folders.
+        wanted: the settings that determine weights and metrics of this run.
+        identity: the same for another run, from its config.json.
+        warn: called with a sentence about each truncated checkpoint or one of other settings.
+        fixed: the known settings that a checkpoint must have recorded (helip.training.resume_guard).
+        allow_change: train.allow_change, accept checkpoints with other records.
     """
 
     def fault(path: Path) -> str | None:
@@ -83,10 +87,26 @@ def _newest(run: Path, warn: Callable[[str], None], fault: Callable[[Path], str 
 
 
 def _other_experiment(path: Path, fixed: Mapping[str, Any], allow_change: bool) -> str | None:
-    """What speaks against going on from a whole checkpoint: settings that it was trained under."""
+    """Why a complete checkpoint cannot be resumed: the settings that differ; None if it can."""
     try:
         changed = changes(recorded(path)[0], fixed)
     except HelipError:
         return "is no checkpoint of a training"
     why = refusal(changed, allow_change)
     return f"is of another training ({'; '.join(changed.values())})" if why is not None else None
+
+
+def checkpoint_model(path: Path, default: ModelSpec) -> ModelSpec:
+    """The model of a checkpoint: from its description or that of its run, or else `default` with these weights.
+
+    For a run folder, the final weights.
+    """
+    if path.is_dir():
+        path = path / "final.pt" if (path / "final.pt").is_file() else find_checkpoint(path)
+    description = read_checkpoint(path).get(CHECKPOINT_KEY)
+    if path.name in EXPORTS and (path.parent / "config.json").is_file():  # exports for open_clip have no description
+        description = read_json(path.parent / "config.json").get("model")
+    own = description if isinstance(description, dict) else {}
+    name, arguments = own.get("name", default.name), own.get("arguments", default.arguments)
+    config = own.get("config") if own else default.config
+    return replace(default, name=name, pretrained=str(path), arguments=arguments, config=config)

@@ -1,4 +1,4 @@
-"""Settings that a resumed run must share with its checkpoint, and what train.allow_change may change among them."""
+"""Settings that a resumed run must share with its checkpoint, and which of them train.allow_change can change."""
 
 import json
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from helip.training.settings import TrainSettings
 from helip.typed import TARGET, marked
 
 FIXED_KEY = "helip_fixed"
-OURS = {"helip", "state_dict", "global_step", "loops"}  # what a checkpoint holds that a training can go on from
-# train.allow_change does not change these: the checkpoint's tensors would not fit.
+OURS = {"helip", "state_dict", "global_step", "loops"}  # keys of a checkpoint that can be resumed
+# Settings that train.allow_change cannot change, because the tensors of the checkpoint would not fit.
 FIRM = {
     f"{group}.{name}": why
     for group, settings in (("optim", OptimSettings), ("train", TrainSettings), ("model", ModelSpec))
     for name, why in marked(settings, "firm").items()
 }
 
-# What older checkpoints call by a word -> the class that the word means.
+# Names in older checkpoints -> the class that they mean.
 WORDS = {
     ("train.loss", "clip"): "helip.training.losses.HelipLoss",
     ("train.loss", "siglip"): "helip.training.losses.HelipSigLipLoss",
@@ -33,7 +33,7 @@ WORDS = {
 
 
 def fixed_record(optim: OptimSettings, max_steps: int, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by their name in the configuration, as a checkpoint holds them.
+    """The record of a checkpoint: settings by their names in the configuration.
 
     Raises:
         TypeError: a value that JSON cannot hold.
@@ -43,7 +43,7 @@ def fixed_record(optim: OptimSettings, max_steps: int, fixed: Mapping[str, Any])
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> "NAME was X and is Y" of the settings that differ; what an older checkpoint does not record does not."""
+    """Name -> "NAME was X and is Y" of the settings that differ; settings without a record do not."""
     if "optim.beta1" in before:  # an older checkpoint
         before = {**before, "optim.betas": [before["optim.beta1"], before["optim.beta2"]]}
     return {
@@ -54,15 +54,15 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]
 
 
 def _same(name: str, before: Any, now: Any) -> bool:
-    if isinstance(before, str) and isinstance(now, dict):  # its arguments were settings of their own then
+    if isinstance(before, str) and isinstance(now, dict):  # older checkpoints recorded its arguments separately
         return WORDS.get((name, before)) == now.get(TARGET)
-    if isinstance(before, dict) and isinstance(now, list):  # a mapping whose order counts, of an older checkpoint
+    if isinstance(before, dict) and isinstance(now, list):  # an ordered mapping of an older checkpoint
         before = [list(item) for item in before.items()]
     return before == now
 
 
 def refusal(changed: Mapping[str, str], allow_change: bool) -> str | None:
-    """Why a run cannot go on under changed settings; None if it can."""
+    """Why a run cannot be resumed with changed settings; None if it can."""
     if firm := [f"{line}; {name} cannot change, for {FIRM[name]}" for name, line in changed.items() if name in FIRM]:
         return "; ".join(firm)
     if changed and not allow_change:
@@ -74,10 +74,10 @@ def refusal(changed: Mapping[str, str], allow_change: bool) -> str | None:
 
 
 def recorded(path: Path) -> tuple[dict[str, Any], int]:
-    """Fixed settings and step of a checkpoint file, whose tensors stay on the disk.
+    """Recorded settings and step of a checkpoint file, without reading its tensors.
 
     Raises:
-        HelipError: as `read_checkpoint`, or the file is no checkpoint of a training of ours.
+        HelipError: as `read_checkpoint`, or the file is no checkpoint of a training with HELIP.
     """
     checkpoint = read_checkpoint(path, mmap=True)
     if OURS - checkpoint.keys():

@@ -1,7 +1,7 @@
-"""Which rows a training has shown to the model: an arm that visits few distinct targets is another experiment.
+"""Counts the distinct rows that a training has used, by role, to compare arms.
 
-Counted where the model gets its batches, so that replaced rows and fillers count as what they were. Kept in the
-checkpoint. Two bytes a row: 30 MB for 15 M pairs; the file holds an eighth of that.
+Rows are counted in the batches of the model, after replacements and with fillers. Checkpoints keep the marks. Memory:
+two bytes per row (30 MB for 15 M pairs), an eighth of that in the checkpoint.
 Legend: N rows of the dataset, B pairs of this rank.
 """
 
@@ -16,17 +16,19 @@ KEY = "helip_seen"  # of the checkpoint
 
 
 class RowCoverage(pl.Callback):
-    """Marks the rows of every batch by their role; comes before the callback that writes checkpoints.
+    """Marks the rows of every batch by role; must precede the callback that writes checkpoints.
 
     Args:
         rows: N.
     """
 
     def __init__(self, rows: int) -> None:
-        self.marks = {role: torch.zeros(rows, dtype=torch.uint8) for role in ROLES}  # (N,) each, over ranks when saved
+        self.marks = {
+            role: torch.zeros(rows, dtype=torch.uint8) for role in ROLES
+        }  # (N,) each, merged over ranks when saved
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Marks live where the batches are: no step waits for a copy."""
+        """Move the marks to the device of the batches, so that no step waits for a copy."""
         self.marks = {role: marks.to(pl_module.device) for role, marks in self.marks.items()}
 
     def on_train_batch_end(
@@ -43,7 +45,7 @@ class RowCoverage(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """All ranks' marks; Lightning calls this on all of them."""
+        """Save the marks of all ranks; Lightning calls this on all ranks."""
         self._meet(trainer)
         packed = {role: np.packbits(marks.cpu().numpy()) for role, marks in self.marks.items()}
         checkpoint[KEY] = {role: torch.from_numpy(bits) for role, bits in packed.items()}
@@ -53,7 +55,7 @@ class RowCoverage(pl.Callback):
     ) -> None:
         for role, bits in checkpoint.get(KEY, {}).items():
             rows = len(self.marks[role])
-            if len(bits) == -(-rows // 8):  # other shards, asked for by train.allow_change, have other rows
+            if len(bits) == -(-rows // 8):  # with train.allow_change the shards, and thus the rows, may differ
                 self.marks[role] = torch.from_numpy(np.unpackbits(bits.numpy(), count=rows))
 
     def _meet(self, trainer: pl.Trainer) -> None:
@@ -62,7 +64,7 @@ class RowCoverage(pl.Callback):
                 torch.distributed.all_reduce(marks, torch.distributed.ReduceOp.MAX)
 
     def counts(self) -> dict[str, int]:
-        """Distinct rows by role, and in any of the two, once the training has ended."""
+        """Number of distinct rows by role, and in any role, after the training."""
         found = {f"distinct_{role}": int(marks.sum()) for role, marks in self.marks.items()}
         both = self.marks["targets"] | self.marks["partners"]
         return {**found, "distinct_pairs": int(both.sum())}

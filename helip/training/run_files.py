@@ -12,12 +12,12 @@ RESULTS = ("final.pt", "best.pt", "metrics.md", LOG)  # of a training, beside it
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """step-000500.ckpt and the like of a folder by rising step; a copy that somebody named otherwise is not ours."""
+    """step-000500.ckpt and so on in a folder, by step; ignores files with other names."""
     return sorted((path for path in folder.glob("step-*.ckpt") if _digits(path).isdigit()), key=step_of)
 
 
 def step_of(path: Path) -> int:
-    """The step of a checkpoint by its name."""
+    """The step in the name of a checkpoint."""
     return int(_digits(path))
 
 
@@ -26,18 +26,18 @@ def _digits(path: Path) -> str:
 
 
 def cut_off(path: Path) -> str | None:
-    """What is wrong with a file that ends early: torch's are zip archives, whose table of contents comes last."""
+    """A phrase if a file is truncated: torch's files are zip archives, whose table of contents comes last."""
     return None if zipfile.is_zipfile(path) else "is cut off"
 
 
 def newest_good(
     folder: Path, fault: Callable[[Path], str | None] = cut_off
 ) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """The newest checkpoint of a folder without a fault, and the newer ones with theirs.
+    """The newest good checkpoint of a folder, and the newer ones with their faults.
 
     Args:
         folder: of the checkpoints.
-        fault: what is wrong with one, None if nothing is.
+        fault: returns what is wrong with a checkpoint, or None.
     """
     bad: list[tuple[Path, str]] = []
     for path in reversed(checkpoints_in(folder)):
@@ -49,22 +49,22 @@ def newest_good(
 
 
 def run_of(checkpoint: Path) -> Path:
-    """The folder with the log that a checkpoint belongs to: checkpoints/ lie in it, what was set aside beside it."""
+    """The folder with the log of a checkpoint."""
     return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
 
 
 def set_aside(run: Path, resume: Path | None) -> Path | None:
-    """Move what an earlier training left in a run folder to earlier-1/, earlier-2/, ... in it.
+    """Move the files of an earlier training in a run folder to earlier-1/, earlier-2/, ... inside it.
 
-    A training that goes on from a checkpoint of this folder keeps all but the checkpoints of later steps; any other one
-    keeps nothing, for files are pruned, found and exported by their names.
+    A training that resumes a checkpoint of this folder moves only the checkpoints of later steps. Any other training
+    moves all files, because files are pruned, found and exported by their names.
 
     Args:
         run: the run folder.
-        resume: the checkpoint that the new training goes on from, if any.
+        resume: the checkpoint that the new training resumes, if any.
 
     Returns:
-        The folder that the files went to, None if there was nothing to move.
+        The new folder of the files, None if there was nothing to move.
     """
     checkpoints = run / CHECKPOINTS
     stale = checkpoints_in(checkpoints)

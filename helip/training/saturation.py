@@ -1,4 +1,4 @@
-"""How much a model has left to learn from a batch: its contrastive loss beside that of chance.
+"""How much a model can still learn from a batch: its contrastive loss relative to chance.
 
 Legend: n embedded pairs, B pairs of a batch, D embedding width.
 """

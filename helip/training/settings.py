@@ -11,14 +11,14 @@ from helip.training.losses import HelipLoss
 from helip.training.margins import Margin
 from helip.typed import Leaf, operation, result, schedule
 
-ADVICE_SHARE = 0.1  # of a training's pairs, that its pre-flight may cost
+ADVICE_SHARE = 0.1  # share of a training's pairs that the advice before it may embed
 
 
 @dataclass(frozen=True)
 class PairSettings:
-    """The method (conf/helip): which pairs are hard, and how they enter the batch and the loss.
+    """The method (conf/helip): the rules of hard pairs, and their use in the batch and the loss.
 
-    `score` is joint, image, text, random or off; mining reads it with the four settings after `p`.
+    `score` is joint, image, text, random or off. Mining reads it and the four settings after `p`.
     """
 
     score: str = result()
@@ -61,7 +61,7 @@ class PairSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long, how often, from where; steps are optimiser steps."""
+    """The settings of a training (`train`); steps are optimiser steps."""
 
     epochs: int = schedule()
     max_steps: int | None = schedule()
@@ -92,29 +92,27 @@ class TrainSettings:
         if self.anchor is not None and not self.anchor > 0:
             raise HelipError(f"train.anchor={self.anchor} must be null, or a weight above 0")
         if self.evaluate not in ("epoch", "end") and not (isinstance(self.evaluate, int) and self.evaluate > 0):
-            raise HelipError(f"train.evaluate={self.evaluate} is not one of epoch, end, nor a number of steps from 1")
+            raise HelipError(f"train.evaluate={self.evaluate} must be epoch, end, or a number of steps from 1")
         if self.skip_finished not in (True, False, "auto"):
             raise HelipError(f"train.skip_finished={self.skip_finished} is not one of auto, true, false")
         for name in ("epochs", "max_steps", "checkpoint_every", "log_every", "accum_freq"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")
         if self.keep_checkpoints < -1 or self.keep_checkpoints == 0:
-            raise HelipError(
-                f"train.keep_checkpoints={self.keep_checkpoints} must be a number, or -1 for all, and not 0"
-            )
+            raise HelipError(f"train.keep_checkpoints={self.keep_checkpoints} must be at least 1, or -1 for all")
 
     @property
     def towers(self) -> TowerSettings:
         return TowerSettings(self.lock_image, self.lock_text, self.grad_checkpointing, self.compile, self.logit_scale)
 
     def steps(self, rows: int, batch_size: int) -> int:
-        """Steps of the training: one epoch lets as many pairs enter the loss as the training part has rows."""
+        """Steps of the training; in one epoch as many pairs enter the loss as the training part has rows."""
         if self.max_steps is not None:
             return self.max_steps
         return max(1, math.ceil(self.epochs * rows / batch_size))
 
     def advice_budget(self, pairs: int) -> float:
-        """Pairs that the pre-flight may embed before a training on so many; none where that has begun already."""
+        """Number of pairs that the advice may embed before a training on `pairs`; 0 for a resumed training."""
         if self.resume is not None or self.advise is False:
             return 0
         return math.inf if self.advise is True else ADVICE_SHARE * pairs
@@ -122,7 +120,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What final.pt holds: `alpha` is the share of the trained weights beside those of the start, or auto."""
+    """The settings of final.pt: `alpha` is the share of the trained weights in the interpolation, or auto."""
 
     alpha: float | str = result(after=True)
 

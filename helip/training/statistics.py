@@ -1,4 +1,4 @@
-"""What a batch looks like to the loss, from the similarities that it has already paid for. Logged, never trained on.
+"""Statistics of a batch for the log, from the similarities of the loss.
 
 Legend: B pairs of this rank, R of them in a block, M pairs of the global batch.
 """
@@ -20,11 +20,11 @@ def block_sums(block: Block, offset: torch.Tensor | None) -> torch.Tensor:
 
     Args:
         block: with its text_rows.
-        offset: (R, M) what a margin has added to the similarities, if any.
+        offset: (R, M) values that a margin adds to the similarities, or None.
 
     Returns:
-        (1 + len(MEANS), 2): the masked entries, then of each mean the sum and how many values it has; one more line
-        for the mean of an offset.
+        (1 + len(MEANS), 2): the masked entries, then sum and count of each mean; one more line for the mean of an
+        offset.
     """
     pairs, similarity = block.pairs, block.image_rows
     row = torch.arange(len(similarity), device=similarity.device)
@@ -53,18 +53,18 @@ def block_sums(block: Block, offset: torch.Tensor | None) -> torch.Tensor:
 
 
 def batch_statistics(sums: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The picture of what margins and masks do, for this rank's rows, from the sums of all its blocks.
+    """Statistics of this rank's rows from the sums of all its blocks.
 
-    Accuracies and suspects depend on the batch size and on the share of hard pairs: compare them within a run only.
+    Accuracies and suspects depend on the batch size and on the share of hard pairs: compare them only within a run.
 
     Returns:
         masked_pairs: (row, column) entries masked as known duplicates.
         masked_share: of all entries off the diagonal.
         similarity_{positive,hard,normal}: mean cosine; NaN where the batch has none.
         accuracy_{normal,hard}: share of targets whose own caption beats all normal negatives / all their hard pairs.
-        false_negative_suspects: negatives per pair that are no known duplicates and fit it better than it fits itself,
-            both ways: its image and their caption, and its caption and their image.
-        margin_mean: of what a margin adds to the similarities of negatives, where it does.
+        false_negative_suspects: negatives per pair, without known duplicates, that match it better than its own image
+            and caption match, in both directions.
+        margin_mean: mean of the values that a margin adds to the similarities of negatives, if it does.
     """
     names = MEANS if len(sums) == 1 + len(MEANS) else (*MEANS, "margin_mean")
     means = sums[1:, 0] / sums[1:, 1]
@@ -72,7 +72,7 @@ def batch_statistics(sums: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def kept_negatives(pairs: Pairs) -> torch.Tensor:
-    """(R, M) bool: every column but the row's own pair and its known duplicates."""
+    """(R, M) bool: every column except the row's own pair and its known duplicates."""
     kept = torch.ones_like(pairs.normal) if pairs.duplicate is None else ~pairs.duplicate
     return kept.scatter(1, pairs.own[:, None], False)
 

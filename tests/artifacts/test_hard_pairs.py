@@ -51,7 +51,7 @@ def test_topk_takes_the_first_columns():
     assert np.array_equal(index.rows, make().rows[:, :2]) and index.depth == 2
     with pytest.raises(HelipError, match=r"search\.depth=9"):
         make().topk(9)
-    with pytest.raises(HelipError, match="at least one"):
+    with pytest.raises(HelipError, match=r"topk is .*helip.topk to 1 or more"):
         make().topk(0)
 
 

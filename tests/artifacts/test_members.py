@@ -34,7 +34,7 @@ def test_a_photo_and_a_mask_are_one_row(tmp_path: Path, order: str) -> None:
     raw = SampleReader(index).read(0)
     assert len(index) == 1 and raw.image == PHOTO and raw.captions == ("a dog",)
     assert index.passed_over == {"png": 1}
-    assert "1 .png passed over" in incomplete(index)[0]
+    assert "1 .png skipped, because dataset.members prefers" in incomplete(index)[0]
 
 
 def test_the_preference_is_a_setting(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_an_index_of_format_1_is_made_anew_where_they_may_not_be(tmp_path: Path,
     index = open_index(spec, tmp_path / "artifacts", "skip", console)
     (folder,) = (path.parent for path in (tmp_path / "artifacts").glob("*/*/shards.json"))
     as_format_1(folder)
-    with pytest.raises(HelipError, match="of format 1, in which images of one key were rows"):
+    with pytest.raises(HelipError, match=r"format 1, .*: delete it"):
         ShardIndex.load(folder)
     again = open_index(spec, tmp_path / "artifacts", "skip", console)
     assert json.loads((folder / "shards.json").read_text())["version"] == 2
@@ -156,7 +156,7 @@ def test_members_are_part_of_the_name_of_the_index(tmp_path: Path) -> None:
 )
 def test_members_apart_are_refused_whatever_else_is_there(tmp_path: Path, entries) -> None:
     for on_error in ("skip", "fail"):
-        with pytest.raises(HelipError, match=r"members of a key are not adjacent in 0\.tar.*tar --sort=name"):
+        with pytest.raises(HelipError, match=r"are not adjacent in 0\.tar.*tar --sort=name"):
             ShardIndex.build([write_tar(tmp_path / "0.tar", entries)], on_error=on_error)
 
 

@@ -225,8 +225,8 @@ def test_members_that_stand_apart_are_refused(tmp_path: Path):
     unsorted = write_tar(tmp_path / "1.tar", [*images, *texts[:2], ("2", sample(0))])
     assert ShardIndex.build([whole]).apart() is None
     for shards in ([whole, unsorted], [unsorted]):
-        with pytest.raises(HelipError, match=r"not adjacent in 1\.tar: those of 2 samples, .* 0; .*--sort=name"):
+        with pytest.raises(HelipError, match=r"2 samples are not adjacent in 1\.tar, .* 0: .*--sort=name"):
             ShardIndex.build(shards)
     write_tar(unsorted, [*images, *texts])
-    with pytest.raises(HelipError, match=r"not adjacent in 1\.tar: those of 3 samples"):
+    with pytest.raises(HelipError, match=r"3 samples are not adjacent in 1\.tar"):
         ShardIndex.build([unsorted])

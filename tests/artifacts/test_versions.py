@@ -32,7 +32,7 @@ def make_hard_pairs(folder: Path) -> Path:
 
 
 ARTEFACTS = [
-    pytest.param(make_shards, ShardIndex.load, "version", 2, "scans anew", id="shards"),
+    pytest.param(make_shards, ShardIndex.load, "version", 2, "scans the shards again", id="shards"),
     pytest.param(make_embeddings, EmbeddingStore, "version", 1, "mine.py makes new ones", id="embeddings"),
     pytest.param(make_hard_pairs, HardPairIndex.load, "format", 1, "mine again", id="hard pairs"),
 ]

@@ -88,7 +88,7 @@ def test_a_dead_dataset_stops_and_says_so(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(units, "IN_A_ROW", 20)
     entries = [(str(number), sample(number, jpg=b"broken")) for number in range(5)]
     read = unit_reader([write_tar(tmp_path / "0.tar", entries)])
-    with pytest.raises(HelipError, match=r"20 rows in a row are unreadable, the last is 0\.tar, key \d"):
+    with pytest.raises(HelipError, match=r"20 consecutive rows are unreadable, the last is 0\.tar, key \d"):
         read(0)
 
 

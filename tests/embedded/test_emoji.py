@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from experiments.emoji.build import LIMIT
 from helip.embedded import EMOJI, emoji_shards
-from helip.embedded.build_emoji import LIMIT
 from helip.errors import HelipError
 
 PARTS = ("train", "val", "test", "concepts")

@@ -124,7 +124,7 @@ def test_an_encoder_that_cannot_be_had_says_so(create, monkeypatch) -> None:
     pytest.importorskip("sentence_transformers")
     with pytest.raises(
         HelipError,
-        match=r"the encoder .* cannot be loaded \(.*check the name and the network; without one encoders=clip",
+        match=r"the encoder .* cannot be loaded \(.*check the name and the network; .*encoders=clip",
     ):
         create()
 

@@ -22,7 +22,7 @@ Digests = tuple[int, int]  # of the image's and the caption's bytes
 
 
 def digest(data: bytes) -> int:
-    return int(np.frombuffer(hashlib.blake2b(data, digest_size=8).digest(), np.int64)[0])
+    return int(np.frombuffer(hashlib.blake2b(data, digest_size=8).digest(), np.int64)[0]) & (2**63 - 1)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_a_shard_rewritten_in_place_is_never_read_by_old_offsets(tmp_path: Path)
     write_tar(path, [(f"k{n}", small(n)) for n in (2, 0, 1)])
     assert path.stat().st_size == int(index.shard_bytes[0])
     for row in range(3):
-        with pytest.raises(HelipError, match=r"0\.tar, key k\d \(row \d\) is no longer where it was indexed"):
+        with pytest.raises(HelipError, match=r"0\.tar, key k\d \(row \d\) does not lie where it was indexed"):
             SampleReader(index).read(row)
     path.unlink()
     with pytest.raises(HelipError, match="can no longer be opened"):
@@ -145,7 +145,7 @@ def test_a_damaged_file_of_keys_ends_in_a_sentence(tmp_path: Path) -> None:
 def test_a_place_before_the_shard_begins_is_no_place(tmp_path: Path) -> None:
     folder = tmp_path / "artefact"
     make_shards(folder)
-    for name, sentence in (("offset", "no longer where it was indexed"), ("starts", "columns differ")):
+    for name, sentence in (("offset", "does not lie where it was indexed"), ("starts", "columns differ")):
         good = (folder / f"{name}.npy").read_bytes()
         array = np.load(folder / f"{name}.npy")
         array.flat[0] -= 1 << 40

@@ -165,5 +165,5 @@ def test_fault_6_a_crash_does_not_start_over_and_embeddings_stay_on_disk(make_wo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EmbeddingStore, "write", noted)
         again = world.run("mine")
-    assert again.status == 0 and "16 rows are there already, 16 to go" in again.out
+    assert again.status == 0 and "16 rows exist, 16 to embed" in again.out
     assert Counter(log.read_text().split()) == {str(row): 1 for row in range(32)}  # each row once, in both runs

@@ -202,4 +202,4 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     for side, suffix in (("img_emb", "npy"), ("text_emb", "npy"), ("metadata", "parquet")):
         file = tmp_path / f"two/{side}/{side}_0.{suffix}"
         (file.parent / f"{side}_00.{suffix}").write_bytes(file.read_bytes())
-    refused("two", r"metadata has both metadata_0\.parquet and metadata_00\.parquet, which two runs left there")
+    refused("two", r"metadata has both metadata_0\.parquet and metadata_00\.parquet.*keep the files of one run")

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader
-from helip.data.rows import url_of
+from helip.data.reader import SampleReader, url_of
 from helip.errors import HelipError
 from helip.formats.shards_to_csv import read_list, shards_to_csv
 from helip.formats.sources import Options

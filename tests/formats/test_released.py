@@ -15,8 +15,7 @@ from PIL import Image, ImageChops
 from helip import mine_hard_pairs
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader
-from helip.data.rows import url_of
+from helip.data.reader import SampleReader, url_of
 from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.from_released import from_released

@@ -18,8 +18,7 @@ import pytest
 from webdataset.writer import ShardWriter
 
 from helip.artifacts.shards import ShardIndex
-from helip.data.reader import SampleReader
-from helip.data.rows import url_of
+from helip.data.reader import SampleReader, url_of
 from helip.errors import HelipError
 from helip.formats.sources import Options, recognise
 from helip.formats.to_shards import Converted, columns, to_shards

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.emoji import sources
 from experiments.icons import build, choose, drawing, neighbours
 from experiments.icons.choose import Icon
-from helip.embedded import sources
 from helip.errors import HelipError
 
 pytest.importorskip("resvg_py")

@@ -17,7 +17,7 @@ from helip.formats.to_open_clip_dir import to_open_clip_dir
 from helip.formats.to_transformers import to_transformers
 from helip.models.checkpoints import export_clip
 from helip.models.clip import Clip, ModelSpec, create_clip
-from helip.training.trained import checkpoint_model
+from helip.training.resume import checkpoint_model
 from tests.samples import picture
 
 CLOSE = 1e-5

@@ -113,7 +113,7 @@ def test_shards_in_which_nothing_survives(fresh: World, tmp_path: Path) -> None:
     refused(fresh.run("train", "data.caption=captio", *PLAIN, *random), nearest)
     for workers in (0, 1):
         stopped = fresh.run("train", f"dataset.path={data}", *PLAIN, *random, f"data.workers={workers}")
-        refused(stopped, r"1000 rows in a row are unreadable")
+        refused(stopped, r"1000 consecutive rows are unreadable")
 
 
 @pytest.mark.parametrize(("topk", "pattern"), [(0, "topk=0 must be at least 1"), (32, "less than the 32"), (-1, "=-1")])
@@ -153,8 +153,8 @@ def test_topk_out_of_range(world: World, mined: Result, program: str, topk: int,
         ("optim.lr=fast", "optim.lr=fast must be a number"),
         ("train.max_steps=0", "train.max_steps=0 must be at least 1"),
         ("train.epochs=0", "train.epochs=0 must be at least 1"),
-        ("train.keep_checkpoints=-2", "train.keep_checkpoints=-2 must be a number, or -1"),
-        ("train.evaluate=never", "train.evaluate=never is not one of epoch, end"),
+        ("train.keep_checkpoints=-2", "train.keep_checkpoints=-2 must be at least 1, or -1"),
+        ("train.evaluate=never", "train.evaluate=never must be epoch, end"),
         ("train.resume=/nowhere", "/nowhere is neither a checkpoint file nor a run folder"),
         ("trainer=gpu", "this machine cannot run the trainer settings"),
         ("trainer.precision=fp8", "this machine cannot run the trainer settings.*fp8"),
@@ -168,7 +168,7 @@ def test_topk_out_of_range(world: World, mined: Result, program: str, topk: int,
         ("evaluation.max_drop=5", "evaluation.max_drop=5 must be a share from 0 to 1"),
         ("evaluation.max_drop=much", "evaluation.max_drop=much must be a number"),
         ("+evaluation.sets.x={kind: zeroshot, paht: /d}", "has no field 'paht'"),
-        ("train.evaluate=0", "train.evaluate=0 is not one of epoch, end, nor a number of steps"),
+        ("train.evaluate=0", "train.evaluate=0 must be epoch, end, or a number of steps"),
         ("train.best=test/i2t_recall@1", "train.best=test/i2t_recall@1 is no metric of an evaluator: begin it with"),
         ("helip.topk=", "helip.topk= must be a whole number|helip.topk"),
         ("seed=-1", "seed=-1 must be a whole number from 0"),

@@ -12,7 +12,7 @@ from tests.samples import sample, write_tar
 
 
 def test_braces_that_do_not_match(tmp_path: Path) -> None:
-    with pytest.raises(HelipError, match=r"dataset\.path=.*/\{00000\.\. has a brace without its other half"):
+    with pytest.raises(HelipError, match=r"dataset\.path=.*/\{00000\.\. .*braces.*\{00000\.\.00331\}"):
         resolve_shards(f"{tmp_path}/{{00000..")
 
 
@@ -36,7 +36,7 @@ def test_samples_that_lack_something_are_counted(tmp_path: Path) -> None:
 def test_a_tar_that_is_not_sorted_is_refused(tmp_path: Path) -> None:
     members = [(f"{n}", {kind: data}) for kind in ("jpg", "txt") for n, data in enumerate([b"x"] * 4)]
     write_tar(tmp_path / "0.tar", [*members, ("4", sample(4))])
-    with pytest.raises(HelipError, match=r"not adjacent in 0\.tar: those of 4 samples, the first 0; .*--sort=name"):
+    with pytest.raises(HelipError, match=r"4 samples are not adjacent in 0\.tar, the first key is 0: .*--sort=name"):
         said(tmp_path)
 
 

@@ -170,7 +170,7 @@ def test_a_store_that_is_not_what_was_written_is_not_taken_over(index: ShardInde
     create, told = Recorded(), Console(record=True, width=2000, file=io.StringIO())
     ensure(request(create), index, tmp_path, trainer, console=told)
     assert create.rows == 30
-    assert re.search(r"warning: no embeddings are taken over from \S+: \S+image.npy has the sum", told.export_text())
+    assert re.search(r"warning: embeddings in \S+ are not reused: \S+image.npy has the sum", told.export_text())
 
 
 def test_adopting_never_undoes_what_is_done(index: ShardIndex, tmp_path: Path, trainer: pl.Trainer) -> None:
@@ -284,7 +284,7 @@ def test_a_row_that_nobody_wrote_is_noticed(
 
     with (
         monkeypatch.context() as patched,
-        pytest.raises(HelipError, match=r"1 rows .* no rank, the first is row 7:"),
+        pytest.raises(HelipError, match=r"no rank wrote 1 rows .* row 7: repeat the command"),
     ):
         patched.setattr(EmbeddingStore, "write", losing)
         ensure(request(Recorded()), index, tmp_path, trainer)

@@ -24,7 +24,7 @@ from helip.evaluation.samples import Sampled, values_of
 from helip.evaluation.suite import build_evaluators, measure_all
 from helip.models.clip import Clip, ModelSpec, create_clip
 from helip.programs.compare import benchmark_names
-from helip.training.trained import checkpoint_model
+from helip.training.resume import checkpoint_model
 from tests.evaluation.wds import encoded, write_classification, write_retrieval
 from tests.programs.conftest import MODEL, Result, World, compose
 from tests.samples import sample, write_tar

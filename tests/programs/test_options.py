@@ -133,7 +133,7 @@ def test_auto_prefers_its_own_folder(runs: list[Path], tmp_path: Path) -> None:
 def test_a_cut_off_file_that_is_named_is_a_sentence(runs: list[Path]) -> None:
     path = runs[0] / "checkpoints" / "step-000001.ckpt"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"step-000001\.ckpt is no whole checkpoint"):
+    with pytest.raises(ValueError, match=r"step-000001\.ckpt is truncated: give"):
         find_checkpoint(path)
 
 

@@ -146,7 +146,7 @@ def test_a_rank_that_waits_for_a_dead_one_says_so(tmp_path: Path) -> None:
     late = tmp_path / "late"
     late.mkdir()
     assert in_two_children(late, wait, lambda: time.sleep(0.8))[0] == 1
-    assert "has not come for 0:00:00.2" in (late / "said-0").read_text()
+    assert "did not arrive in 0:00:00.2" in (late / "said-0").read_text()
 
 
 def test_a_second_job_waits_for_the_artefact(tmp_path: Path, capsys) -> None:

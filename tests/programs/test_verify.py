@@ -105,7 +105,7 @@ def test_a_file_without_a_sum(copy: World) -> None:
     folder = only(copy, "hard_pairs/*/meta.json").parent
     sums = (folder / SUMS).read_text().splitlines(keepends=True)
     (folder / SUMS).write_text("".join(line for line in sums if "scores.npy" not in line))
-    refused(verify(copy), "scores.npy is not among its sums: delete")
+    refused(verify(copy), "scores.npy is not listed in SHA256SUMS: delete")
 
 
 def test_embeddings_whose_shards_begin_elsewhere(copy: World) -> None:

@@ -1,9 +1,9 @@
-"""A partition of the graph of mutual neighbours into clusters of at most K rows: greedy, deterministic.
+"""Greedy, deterministic partition of the graph of mutual neighbours into clusters of at most K rows.
 
-A cluster begins at a row with few free neighbours, before all of them have gone elsewhere, and takes the free row with
-the most neighbours in the cluster, of equal ones the one with the fewest free neighbours. Both rules matter: on 7,498
-real pairs (100 neighbours, K 8) they leave 5.5 mutual neighbours per row inside a cluster, without the first 5.4,
-without the second 5.0, and METIS has 5.5 with 15 % of its parts too large (benchmarks/plans.py).
+A cluster starts at a row with few free neighbours, before other clusters take them. It then adds the free row with the
+most neighbours in the cluster, and among equal ones that with the fewest free neighbours. On 7,498 real pairs (100
+neighbours, K 8) a row has 5.5 mutual neighbours in its cluster; 5.4 without the first rule, 5.0 without the second.
+METIS has 5.5, but 15 % of its parts are too large (benchmarks/plans.py).
 Legend: N rows, K rows of a cluster, C clusters.
 """
 
@@ -19,11 +19,11 @@ def grow_clusters(graph: Neighbours, valid: np.ndarray, size: int) -> tuple[np.n
 
     Args:
         graph: mutual neighbours.
-        valid: (N,) bool, the rows to be clustered; no other has neighbours.
-        size: K, the most rows of a cluster.
+        valid: (N,) bool, the rows to cluster; other rows have no neighbours.
+        size: K, maximum number of rows of a cluster.
 
     Returns:
-        (n,) int32 the valid rows, cluster after cluster, and (C + 1,) int64 where each begins, then n.
+        (n,) int32 valid rows, cluster after cluster, and (C + 1,) int64 first position of each, then n.
     """
     growth = _Growth(graph, valid)
     rows, begins = array("i"), array("q", [0])
@@ -34,15 +34,15 @@ def grow_clusters(graph: Neighbours, valid: np.ndarray, size: int) -> tuple[np.n
 
 
 class _Growth:
-    """Which rows are free, and how many free neighbours each of them has.
+    """The free rows and the number of free neighbours of each.
 
-    Seeds wait in a queue for each power of two of that number; a row whose number falls below one is queued again.
+    Possible seeds wait in queues by the bit length of that number; a row whose bit length falls is queued again.
     """
 
     def __init__(self, graph: Neighbours, valid: np.ndarray) -> None:
         self.graph, self.free = graph, valid.copy()
         self.open = np.diff(graph.ends)  # (N,) int64 free neighbours
-        self.inside = np.zeros(len(valid), np.int64)  # neighbours in the cluster that grows
+        self.inside = np.zeros(len(valid), np.int64)  # neighbours in the current cluster
         self.level = np.array([n.bit_length() for n in range(int(self.open.max(initial=0)) + 1)])
         level = self.level[self.open]
         levels = range(int(self.level[-1]) + 1)
@@ -51,7 +51,7 @@ class _Growth:
         self.lowest = 0
 
     def next_seed(self) -> int | None:
-        """A free row with the fewest free neighbours, to a power of two."""
+        """A free row of the lowest queue: with the fewest free neighbours, up to a factor of two."""
         while self.lowest < len(self.queues):
             queue, place = self.queues[self.lowest], self.taken[self.lowest]
             if place == len(queue):
@@ -64,7 +64,7 @@ class _Growth:
         return None
 
     def cluster(self, seed: int, size: int) -> array:
-        """The rows of a cluster, `seed` first; they are free no more."""
+        """Grow a cluster from `seed` and mark its rows as taken."""
         rows, around = array("i", [seed]), []
         self._take(seed, around)
         while len(rows) < size and around:
@@ -81,7 +81,7 @@ class _Growth:
         return rows
 
     def _take(self, row: int, around: list[np.ndarray]) -> None:
-        """Free no more; its free neighbours have one free neighbour fewer and join `around`."""
+        """Mark a row as taken; its free neighbours lose a free neighbour and join `around`."""
         self.free[row] = False
         near = self.graph.rows[self.graph.ends[row] : self.graph.ends[row + 1]]
         near = near[self.free[near]]

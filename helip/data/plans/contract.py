@@ -1,8 +1,8 @@
-"""What a batch plan is: a pure function from a place in the training to rows and their roles.
+"""The interface of batch plans: pure functions from a position in the training to rows and their roles.
 
-A plan is made by `bind` of a settings object (conf/plan) and knows no image: which row is unreadable is found by who
-reads (helip.data.units), which then asks again with a higher attempt.
-Legend: N rows, S shards, B pairs of a step over all ranks, T units of a step, k mined rows of a target.
+`bind` of a settings object (conf/plan) makes a plan. A plan does not read images: the reader (helip.data.units) finds
+unreadable rows, and asks again with a higher attempt.
+Legend: N rows, S shards, B pairs of a step over all ranks, T units of a step, k mined rows of a target, h the dose.
 """
 
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ FILLER, TARGET, PARTNER = -1, 0, 1  # roles
 
 
 class Visit(NamedTuple):
-    """A target, and the number of its visit, by which everything random about it is drawn."""
+    """A target and the number of its visit, which seeds its random draws."""
 
     number: int
     row: int
 
 
 class Slot(NamedTuple):
-    """Who may stand beside a target: PARTNER, its hard pair; TARGET, one more target; FILLER, neither."""
+    """A row beside a target: PARTNER, its hard pair; TARGET, another target; FILLER, neither."""
 
     role: int
     row: int
@@ -35,15 +35,15 @@ class Slot(NamedTuple):
 class BatchPlan(Protocol):
     """The batches of a training.
 
-    A step has B / unit units: a target and the unit - 1 slots beside it, which one rank reads together. All answers are
-    pure functions of the plan and the arguments.
+    A step has B / unit units. A unit is a target and unit - 1 slots beside it, read by one rank. All methods are pure
+    functions.
 
     Attributes:
         batch_size: B.
         unit: pairs of a unit.
         length: targets of an epoch.
         eligible: (N,) bool, the rows that may be targets.
-        scattered: whether the rows of a batch lie anywhere in the data, so that reads are random.
+        scattered: whether a batch reads rows at random places of the data.
     """
 
     batch_size: int
@@ -53,13 +53,13 @@ class BatchPlan(Protocol):
     scattered: bool
 
     def target(self, step: int, index: int, attempt: int = 0) -> Visit:
-        """The target of unit `index` (below T) of a step; a higher attempt asks for one that takes its place."""
+        """The target of unit `index` (below T) of a step; a higher attempt asks for a replacement."""
         ...
 
     def beside(self, visit: Visit, attempt: int = 0, progress: float = 0.0) -> list[Slot]:
-        """Rows for the slots beside a target, taken in order until all are full; a higher attempt asks for more.
+        """Rows for the slots beside a target, in order; a higher attempt asks for more.
 
-        `progress` is the share of the training that is done, 0 to 1.
+        `progress` is the completed share of the training, 0 to 1.
         """
         ...
 
@@ -70,18 +70,18 @@ class BatchPlan(Protocol):
 
 @dataclass(frozen=True)
 class PlanData:
-    """What a plan may know.
+    """The data for a plan.
 
     Attributes:
         valid: (N,) bool, the usable rows of the training part.
         starts: (S + 1,) first row of each shard, then N.
         batch_size: pairs of a step over all ranks.
         seed: of every random draw.
-        window: shards whose rows are mixed.
+        window: number of shards whose rows are shuffled together.
         weights: (S,) visits of a row per epoch, by its shard; None: 1.
-        hard: the mined pairs; None where the plan needs none.
-        folder: where partitions are kept; None keeps them in memory.
-        console: for what the user should know.
+        hard: the mined pairs; None if the plan needs none.
+        folder: for partitions; None keeps them in memory.
+        console: for messages.
     """
 
     valid: np.ndarray
@@ -96,7 +96,7 @@ class PlanData:
 
 
 class PlanSettings(Protocol):
-    """An option of conf/plan: its fields are the settings of a plan, checked when it is made.
+    """An option of conf/plan: its fields are the settings of a plan, checked on creation.
 
     Attributes:
         mines: whether `bind` needs the mined pairs.
@@ -106,11 +106,11 @@ class PlanSettings(Protocol):
     def mines(self) -> bool: ...
 
     def check(self, batch_size: int) -> None:
-        """Before anything is mined. Raises HelipError where so many pairs of a step do not fit the settings."""
+        """Check the settings before mining. Raises HelipError if `batch_size` pairs of a step do not fit them."""
         ...
 
     def bind(self, data: PlanData) -> BatchPlan:
-        """The plan on these data. Raises HelipError where the settings do not fit them."""
+        """The plan for these data. Raises HelipError if the settings do not fit them."""
         ...
 
 
@@ -120,10 +120,10 @@ def units_per_step(plan: BatchPlan, world_size: int = 1) -> int:
 
 
 def units_of(batch_size: int, unit: int, world_size: int = 1) -> int:
-    """batch_size / unit, whole units per rank [paper, code].
+    """batch_size / unit, the units of a step [paper, code].
 
     Raises:
-        HelipError: the batch does not divide so.
+        HelipError: the batch does not divide into whole units per rank.
     """
     if batch_size <= 0 or batch_size % (unit * world_size):
         raise HelipError(
@@ -134,7 +134,7 @@ def units_of(batch_size: int, unit: int, world_size: int = 1) -> int:
 
 
 def planned_step(plan: BatchPlan, step: int, progress: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """The whole batch of a step if every row can be read: (B,) int64 rows and roles, targets first."""
+    """The batch of a step if every row is readable: (B,) int64 rows and roles, targets first."""
     visits = [plan.target(step, index) for index in range(units_per_step(plan))]
     slots = [Slot(TARGET, visit.row) for visit in visits]
     for visit in visits:
@@ -146,3 +146,27 @@ def planned_step(plan: BatchPlan, step: int, progress: float = 0.0) -> tuple[np.
         slots += beside[: plan.unit - 1]
     found = np.array(slots, np.int64)
     return found[:, 1], found[:, 0]
+
+
+def dose(k: int, batch_size: int, rows: int) -> float:
+    """h, the expected number of hard pairs of a row in a random batch: k (B - 1) / (N - 1).
+
+    Raises:
+        HelipError: fewer than two rows.
+    """
+    if rows < 2:
+        raise HelipError(f"{rows} rows have no hard pairs: give at least two")
+    return k * (batch_size - 1) / (rows - 1)
+
+
+def dose_of_plan(plan: BatchPlan, steps: int) -> float:
+    """The mean number of a row's `mined` rows among the other rows of its batch, counted over the first `steps`."""
+    found = pairs = 0
+    for step in range(steps):
+        rows, _ = planned_step(plan, step, step / steps)
+        present = np.unique(rows)
+        for row in rows.tolist():
+            mined = plan.mined(row)
+            found += int(np.isin(mined[mined >= 0], present[present != row]).sum())
+        pairs += len(rows)
+    return found / pairs

@@ -1,8 +1,8 @@
-"""One epoch of graph batches: whole clusters to a batch, every row once, in an order that is dealt anew each epoch.
+"""One epoch of graph batches: whole clusters per batch, every row once, in a new order each epoch.
 
-Steps of B rows follow one another over the ends of epochs, so that an epoch may begin and end inside a batch. Clusters
-smaller than K are put together to blocks of K; where that does not come out even, and for the rows before the first and
-after the last whole block, the smallest clusters are broken up.
+Batches of B rows continue across epochs, so an epoch may begin and end inside a batch. Clusters smaller than K are
+combined to blocks of K. The smallest clusters are split where sizes do not add up, and for the rows before the first
+and after the last whole block.
 Legend: n rows, C clusters, K rows of a block, S shards.
 """
 
@@ -18,19 +18,19 @@ WINDOWS, CLUSTERS, BLOCKS = 31, 32, 33  # separate streams of random numbers
 def deal(
     partition: Partition, starts: np.ndarray, batch_size: int, size: int, window: int, seed: int, epoch: int
 ) -> np.ndarray:
-    """(n,) int32: the rows of an epoch in their order.
+    """(n,) int32 rows of an epoch, in order.
 
     Args:
         partition: clusters of at most `size` rows.
         starts: (S + 1,) first row of each shard.
         batch_size: a multiple of `size`.
         size: K.
-        window: shards whose clusters are mixed; a cluster belongs to the shard of its first row.
-        seed: of the deal.
+        window: number of shards whose clusters are shuffled together; a cluster belongs to the shard of its first row.
+        seed: of the order.
         epoch: from 0.
     """
     count = len(partition.rows)
-    head = -epoch * count % batch_size % size  # rows up to where the next block of a batch begins
+    head = -epoch * count % batch_size % size  # rows before the next block of a batch
     tail = (count - head) % size
     shards = np.random.default_rng([seed, WINDOWS, epoch]).permutation(len(starts) - 1)
     near = np.empty(len(shards), np.int32)  # window of each shard
@@ -45,7 +45,7 @@ def deal(
 
 
 class _Queues:
-    """The clusters of each size, mixed inside their windows, and taken from the front."""
+    """Queues of clusters by size, shuffled inside their windows."""
 
     def __init__(
         self, partition: Partition, near: np.ndarray, starts: np.ndarray, size: int, generator: np.random.Generator
@@ -68,7 +68,7 @@ class _Queues:
         return len(self.waiting[own]) if own in self.waiting else 0
 
     def singles(self, count: int) -> np.ndarray:
-        """(count,) rows that stand alone; the smallest clusters are broken up where there are not enough."""
+        """(count,) rows of clusters of size 1; splits the smallest clusters if there are not enough."""
         while self.left(1) < count:
             self.break_smallest()
         return self.take(1, count)[:, 0] if count else np.empty(0, np.int32)
@@ -79,7 +79,7 @@ class _Queues:
         self.waiting[1] = np.concatenate([self.waiting[1], rows]) if 1 in self.waiting else rows
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """(n, K) rows each, until nothing is left: largest first, filled up by the largest that fit."""
+        """Yield (n, K) blocks until no row is left: largest clusters first, filled by the largest that fit."""
         while (pattern := self._pattern()) is not None:
             often = min(self.left(own) // times for own, times in pattern.items())
             yield np.concatenate(
@@ -87,7 +87,7 @@ class _Queues:
             )
 
     def _pattern(self) -> dict[int, int] | None:
-        """Sizes that add up to K, and how often each; None when no row is left."""
+        """Cluster sizes that add up to K, with their multiplicity; None if no row is left."""
         while sizes := sorted((own for own in self.waiting if self.left(own)), reverse=True):
             pattern, room = {}, self.size
             for own in sizes:

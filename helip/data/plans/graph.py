@@ -1,7 +1,7 @@
-"""Graph batches (B3, arXiv 2505.11293): clusters of mutual hard pairs stand in a batch together, no row has a role.
+"""Graph batches (B3, arXiv 2505.11293): batches of whole clusters of mutual hard pairs; all rows are targets.
 
-    cand(i) = ranks skip .. skip + m of i's list;  an edge joins i and j where each is in the other's cand
-    clusters of at most K rows;  a batch is B / K of them, dealt anew each epoch;  every row once an epoch
+    cand(i) = ranks skip .. skip + m of i's list;  an edge joins i and j if each is in the other's cand
+    clusters of at most K rows;  a batch is B / K clusters, reshuffled each epoch;  every row once an epoch
 
 Legend: N rows, n valid rows, m = topk, K rows of a cluster, B pairs of a step.
 """
@@ -25,18 +25,18 @@ from helip.errors import HelipError
 from helip.ranks import artefact_lock, barrier, global_rank
 
 REPLACED = 34  # a stream of random numbers
-ALGORITHM = 1  # of the clusters: another one makes other partitions
+ALGORITHM = 1  # version of the clustering; part of the name of a partition
 
 
 @dataclass(frozen=True)
 class GraphSettings:
-    """How clusters are made (conf/plan/graph.yaml).
+    """The settings of clusters (conf/plan/graph.yaml).
 
     Attributes:
-        topk: m, listed rows of each row that may become edges.
-        cluster: K, the most rows of a cluster.
-        skip_first: hardest rows of each list that are left out, whether by the mining or here.
-        placebo: the row-permuted index, as a control.
+        topk: m, hard pairs of each row that may become edges.
+        cluster: K, maximum number of rows of a cluster.
+        skip_first: number of hardest rows of each list that are left out, by the mining or here.
+        placebo: use the row-permuted index, as a control.
     """
 
     topk: int
@@ -56,14 +56,14 @@ class GraphSettings:
                 raise HelipError(f"helip.{name}={value} must be at least {least} for helip.plan=graph")
 
     def bind(self, data: PlanData) -> "GraphPlan":
-        """Raises HelipError: the batch does not hold whole clusters, or the index is too shallow or has no edge."""
+        """Raises HelipError if the batch does not hold whole clusters, or the index is too shallow or has no edge."""
         if data.hard is None:
             raise HelipError("helip.plan=graph needs mined hard pairs: set helip.score=joint, image or text")
         self.check(data.batch_size)
         if data.batch_size > (rows := int(data.valid.sum())):
-            raise HelipError(f"data.batch_size={data.batch_size} is more than the {rows:,} rows, each once an epoch")
+            raise HelipError(f"data.batch_size={data.batch_size} is more than the {rows:,} usable rows: lower it")
         if data.weights is not None:
-            raise HelipError("helip.plan=graph visits every row once an epoch: leave dataset.weights at null")
+            raise HelipError("helip.plan=graph visits every row once an epoch: set dataset.weights=[]")
         lists = rank_window(data.hard, self.skip_first, self.topk)
         partition = self._partition(data, lists)
         data.console.print(
@@ -77,17 +77,19 @@ class GraphSettings:
         return GraphPlan(partition, lists, data, self.cluster)
 
     def check(self, batch_size: int) -> None:
-        """Raises HelipError where the batch does not hold whole clusters."""
+        """Raises HelipError if the batch does not hold whole clusters."""
         if self.cluster > batch_size:
-            raise HelipError(f"helip.cluster={self.cluster} is more than data.batch_size={batch_size}: lower the first")
+            raise HelipError(
+                f"helip.cluster={self.cluster} is more than data.batch_size={batch_size}: lower helip.cluster"
+            )
         if batch_size % self.cluster:
             raise HelipError(
-                f"data.batch_size={batch_size} holds no whole clusters: make it a multiple of "
+                f"data.batch_size={batch_size} does not divide into clusters: make it a multiple of "
                 f"helip.cluster={self.cluster}"
             )
 
     def _partition(self, data: PlanData, lists: np.ndarray) -> Partition:
-        """Found by the bytes that decide it, otherwise made by rank 0."""
+        """The partition of these lists from disk, or made by rank 0."""
         if data.folder is None:
             return make_partition(lists, data.valid, self.cluster)
         name = digest([content(lists), content(data.valid), self.cluster, ALGORITHM])
@@ -100,7 +102,7 @@ class GraphSettings:
 
 
 def rank_window(hard: HardPairIndex, skip: int, topk: int) -> np.ndarray:
-    """(N, topk) int32 rows of the ranks skip .. skip + topk, a view; ranks that the mining left out count.
+    """(N, topk) int32 view of the ranks skip .. skip + topk, counted with the ranks that the mining left out.
 
     Raises:
         HelipError: the index does not store them.
@@ -124,7 +126,7 @@ def make_partition(lists: np.ndarray, valid: np.ndarray, size: int) -> Partition
         size: K.
 
     Raises:
-        HelipError: no two rows are in each other's list.
+        HelipError: no two rows list each other.
     """
     graph = mutual_neighbours(lists, valid)
     if not len(graph.rows):
@@ -140,7 +142,7 @@ def make_partition(lists: np.ndarray, valid: np.ndarray, size: int) -> Partition
 
 
 def content(array: np.ndarray) -> str:
-    """SHA-256 of an array's values, block by block: it may be larger than memory."""
+    """SHA-256 of an array's values, in blocks because the array may exceed memory."""
     found = hashlib.sha256(str(array.shape).encode())
     for start in range(0, len(array), BLOCK):
         found.update(np.ascontiguousarray(array[start : start + BLOCK]).data)
@@ -148,11 +150,11 @@ def content(array: np.ndarray) -> str:
 
 
 class GraphPlan:
-    """Every row is a target that has nobody beside it; its hard pairs are other targets of the batch.
+    """Every row is a target without partners; its hard pairs are other targets of the batch.
 
     Args:
         partition: of the valid rows.
-        lists: (N, m) hard pairs of each row, or what gives a line for a row.
+        lists: (N, m) hard pairs of each row, or an object that returns a line per row.
         data: batch size, seed, window and shards are used.
         size: K.
     """
@@ -168,7 +170,7 @@ class GraphPlan:
 
     def target(self, step: int, index: int, attempt: int = 0) -> Visit:
         epoch, within = divmod(step * self.batch_size + index, self.length)
-        if attempt:  # any other row: the next one is in the batch already
+        if attempt:  # a random row, because the next one is in the batch already
             generator = np.random.default_rng([self.seed, REPLACED, epoch, within, attempt])
             return Visit(epoch, int(self.partition.rows[generator.integers(self.length)]))
         return Visit(epoch, int(self._deal(epoch)[within]))

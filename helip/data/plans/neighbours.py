@@ -1,7 +1,7 @@
-"""Mutual neighbours: pairs of rows each of which stands in the other's list.
+"""Mutual neighbours: pairs of rows that list each other.
 
-Decision: both directions of a pair are sorted next to each other, in passes over ranges of rows, because a look into
-the other row's list reads 400 bytes at random for each of 300 M entries. benchmarks/plans.py has time and memory by N.
+Decision: sort the two directions of a pair next to each other, in passes over ranges of rows. Looking up the other
+row's list would read 400 bytes at random for each of 300 M entries. benchmarks/plans.py measures time and memory by N.
 Legend: N rows, m listed rows of each, E mutual pairs.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 ENTRIES = 1 << 25  # listed rows that one pass sorts, 8 bytes each: 256 MB
-LINES = 1 << 16  # lists of a memory-mapped index looked at together
+LINES = 1 << 16  # lists of a memory-mapped index read at a time
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Neighbours:
     """The undirected graph of mutual pairs, by row.
 
     Attributes:
-        ends: (N + 1,) int64; the neighbours of row i stand at ends[i] .. ends[i + 1].
+        ends: (N + 1,) int64; the neighbours of row i are rows[ends[i] : ends[i + 1]].
         rows: (2 E,) int32, ascending within a row.
     """
 
@@ -28,7 +28,7 @@ class Neighbours:
     rows: np.ndarray
 
     def inside(self, label: np.ndarray) -> float:
-        """Mean number of a row's neighbours with its own label; (N,) labels, rows with a negative one do not count."""
+        """Mean number of a row's neighbours with its own label; (N,) labels, negative ones do not count."""
         count, known = len(self.ends) - 1, label >= 0
         total = 0
         for first in range(0, count, LINES):
@@ -42,9 +42,9 @@ def mutual_neighbours(lists: Any, valid: np.ndarray, entries: int = ENTRIES) -> 
     """The rows j of each row i that list i and are listed by it.
 
     Args:
-        lists: (N, m) int32, -1 padded; an array, or what gives a block of lines for a slice.
+        lists: (N, m) int32, -1 padded; an array, or an object that returns a block of lines for a slice.
         valid: (N,) bool; other rows have no neighbours.
-        entries: of the lists, sorted at a time; it does not change the result.
+        entries: number of list entries sorted at a time; does not change the result.
     """
     count = len(valid)
     degree, found = np.zeros(count + 1, np.int64), []
@@ -53,7 +53,7 @@ def mutual_neighbours(lists: Any, valid: np.ndarray, entries: int = ENTRIES) -> 
         both = np.concatenate(keys)
         del keys
         both.sort()
-        # a pair's two directions differ in the lowest bit alone; what a list holds twice differs in none
+        # the two directions of a pair differ only in the lowest bit; repeated entries of a list are equal
         mutual = both[1:][(both[1:] ^ both[:-1] == 1) & (both[1:] & 1 == 1)] >> 1
         del both
         degree[first + 1 : last + 1] = np.bincount(mutual // count, minlength=last - first)
@@ -62,7 +62,7 @@ def mutual_neighbours(lists: Any, valid: np.ndarray, entries: int = ENTRIES) -> 
 
 
 def _pairs(lists: Any, valid: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(n,) rows and (n,) other rows that they list, both valid, block by block."""
+    """(n,) rows and the (n,) rows that they list, all valid, block by block."""
     for start in range(0, len(valid), LINES):
         block = np.asarray(lists[start : start + LINES])
         own = np.arange(start, start + len(block), dtype=np.int32)[:, None]
@@ -72,7 +72,7 @@ def _pairs(lists: Any, valid: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 def _passes(lists: Any, valid: np.ndarray, entries: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows with at most so many entries from or to them (a single row may have more)."""
+    """Ranges of rows with at most `entries` entries from or to them (a single row may have more)."""
     touched = np.zeros(len(valid), np.int64)
     for rows, others in _pairs(lists, valid):
         touched += np.bincount(rows, minlength=len(valid))
@@ -86,7 +86,7 @@ def _passes(lists: Any, valid: np.ndarray, entries: int) -> Iterator[tuple[int, 
 
 
 def _keys(rows: np.ndarray, others: np.ndarray, first: int, last: int, count: int) -> np.ndarray:
-    """int64 keys of the entries from or to the rows first .. last: that row, the other one, then the direction."""
+    """int64 keys of the entries from or to the rows first .. last, made of that row, the other row, the direction."""
     own, back = (rows >= first) & (rows < last), (others >= first) & (others < last)
     listed = ((rows[own].astype(np.int64) - first) * count + others[own]) * 2
     return np.concatenate([listed, ((others[back].astype(np.int64) - first) * count + rows[back]) * 2 + 1])

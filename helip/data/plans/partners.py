@@ -1,4 +1,4 @@
-"""Targets in their order, each with partners beside it: mined [paper], random (the control), or none.
+"""Targets in shuffled order, each with partners: mined [paper], random (the control), or none.
 
 Legend: N rows, T targets of a step, p partners of a target.
 """
@@ -23,13 +23,13 @@ FATE = {
 
 
 class PartnerPlan:
-    """Step t takes the targets t * T .. (t + 1) * T of an endless order.
+    """Step t has the targets t * T .. (t + 1) * T of an endless order.
 
     Args:
-        order: of the targets; an unreadable one is replaced by the next.
-        partners: None trains on the targets alone.
+        order: of the targets; the next target replaces an unreadable one.
+        partners: None trains on targets only.
         batch_size: pairs of a step over all ranks, targets and partners together.
-        keep_outliers: a slot that no partner takes is one more target's instead of a filler's.
+        keep_outliers: fill empty partner slots with targets instead of fillers.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class PartnerPlan:
 
 @dataclass(frozen=True)
 class PartnersSettings:
-    """Where partners come from (conf/plan/partners.yaml).
+    """The settings of partners (conf/plan/partners.yaml).
 
     Attributes:
-        score: joint, image or text: from the pairs mined by it; random: uniform ones, the control; off: none.
-        topk: hardest pairs of a target among which partners are drawn.
+        score: joint, image or text: pairs mined by this score; random: uniform rows, the control; off: no partners.
+        topk: number of hardest pairs of a target from which partners are drawn.
         p: partners of a target.
-        outliers: what becomes of a target with fewer than `min_partners` hard pairs: drop, random or keep.
-        schedule: which of the top k are likely.
-        placebo: the row-permuted index, as a control.
+        outliers: drop, random or keep, for a target with fewer than `min_partners` hard pairs.
+        schedule: the order in which partners are drawn.
+        placebo: use the row-permuted index, as a control.
     """
 
     score: str
@@ -78,11 +78,11 @@ class PartnersSettings:
     placebo: bool = False
 
     def __post_init__(self) -> None:
-        """Raises HelipError for a placebo of no index."""
+        """Raises HelipError for a placebo without an index."""
         if self.placebo and not self.mines:
             raise HelipError(
-                f"helip.placebo=true permutes the rows of an index, and partners by score {self.score} need none: "
-                "set helip.score=joint, or leave the placebo out"
+                f"helip.placebo=true permutes the rows of an index, but helip.score={self.score} uses none: set "
+                "helip.score=joint or helip.placebo=false"
             )
 
     @property
@@ -95,11 +95,11 @@ class PartnersSettings:
         return 1 if self.score == "off" else 1 + self.p
 
     def check(self, batch_size: int) -> None:
-        """Raises HelipError where the batch does not hold whole units."""
+        """Raises HelipError if the batch does not hold whole units."""
         units_of(batch_size, self.unit)
 
     def bind(self, data: PlanData) -> PartnerPlan:
-        """Prints how many targets have no partner. Raises HelipError as MinedPartners and TargetOrder."""
+        """The plan; prints the number of outliers. Raises HelipError as MinedPartners and TargetOrder."""
         partners = self._partners(data)
         live = data.valid if partners is None else partners.eligible
         order = TargetOrder(live, data.starts, data.seed, data.window, data.weights)
@@ -111,14 +111,16 @@ class PartnersSettings:
         if self.score == "random":
             return RandomPartners(data.valid, self.p, data.seed)
         if data.hard is None:
-            raise HelipError(f"helip.score={self.score} needs mined hard pairs, and there is no index")
+            raise HelipError(
+                f"helip.score={self.score} needs mined hard pairs, but there is no index: mine, or set paths.index"
+            )
         if self.schedule.needs_scores and "imported" in data.hard.meta:
             raise HelipError(
                 f"helip.schedule={type(self.schedule).__name__.lower()} draws by scores, which imported hard pairs "
                 "lack: use uniform or anneal"
             )
         top = data.hard.topk(self.topk)
-        rows: Any = top.rows  # or what gives lines as an array does
+        rows: Any = top.rows  # or an object that returns lines as an array does
         scores: Any = top.scores
         if self.placebo:
             placebo = Placebo(data.valid, data.seed)

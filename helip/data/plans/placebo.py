@@ -1,6 +1,6 @@
-"""The control of a mined plan: the same lists with the rows' identities permuted, so that only who is near is wrong.
+"""The control of a mined plan: the same lists with permuted rows, so that hard pairs belong to wrong targets.
 
-Every valid row gets the place of another one: as many rows have as many hard pairs, and a hub stays a hub.
+Every valid row takes the place of another one. The numbers of hard pairs and the in-degrees keep their distribution.
 Legend: N rows, k mined rows of each.
 """
 
@@ -12,31 +12,31 @@ PLACEBO = 41  # a stream of random numbers
 
 
 class Placebo:
-    """A permutation of the valid rows, and lists seen through it, without a copy of them.
+    """A permutation of the valid rows, and views of lists under it.
 
     Args:
-        valid: (N,) bool; other rows keep their place.
+        valid: (N,) bool; other rows are not permuted.
         seed: of the permutation.
     """
 
     def __init__(self, valid: np.ndarray, seed: int) -> None:
         rows = np.flatnonzero(valid).astype(np.int32)
-        self.stands_for = np.arange(len(valid), dtype=np.int32)  # (N,) row -> the row whose list it has
+        self.stands_for = np.arange(len(valid), dtype=np.int32)  # (N,) row -> row whose list it gets
         self.stands_for[rows] = np.random.default_rng([seed, PLACEBO]).permutation(rows)
-        self.plays = np.empty_like(self.stands_for)  # (N,) its inverse: row -> who has its list
+        self.plays = np.empty_like(self.stands_for)  # (N,) the inverse: row -> row that gets its list
         self.plays[self.stands_for] = np.arange(len(valid), dtype=np.int32)
 
     def rows(self, lists: np.ndarray) -> "PermutedLists":
-        """The (N, k) lists of rows, -1 padded, of and with the permuted identities."""
+        """The (N, k) lists of rows, -1 padded, with lines and values permuted."""
         return PermutedLists(lists, self.stands_for, self.plays)
 
     def values(self, values: np.ndarray) -> "PermutedLists":
-        """What belongs to the lists, such as (N, k) scores."""
+        """Values of the lists, such as (N, k) scores, with lines permuted."""
         return PermutedLists(values, self.stands_for, None)
 
 
 class PermutedLists:
-    """Lines of an array by a row or a slice of rows, as an array has them."""
+    """A view of an array with permuted lines, indexed by a row or a slice."""
 
     def __init__(self, lists: np.ndarray, stands_for: np.ndarray, plays: np.ndarray | None) -> None:
         self.lists, self.stands_for, self.plays = lists, stands_for, plays

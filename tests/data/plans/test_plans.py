@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from helip.data.partners import MinedPartners
-from helip.data.plans.contract import PARTNER, TARGET, PlanData, planned_step
-from helip.data.plans.dose import dose, dose_of_plan
+from helip.data.plans.contract import PARTNER, TARGET, PlanData, dose, dose_of_plan, planned_step
 from helip.data.plans.graph import GraphSettings
 from helip.data.plans.partners import PartnersSettings
 from helip.data.plans.placebo import Placebo
@@ -50,7 +49,7 @@ def test_fillers_count_on_from_the_draws() -> None:
 
 @pytest.mark.parametrize("score", ["random", "off"])
 def test_a_placebo_without_an_index_is_refused(score: str) -> None:
-    with pytest.raises(HelipError, match=rf"helip\.placebo=true permutes .* by score {score} need none"):
+    with pytest.raises(HelipError, match=rf"helip\.placebo=true .*helip\.score={score} .*: set helip\.score=joint"):
         PartnersSettings(score, placebo=True)
 
 

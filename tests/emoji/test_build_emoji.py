@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helip.embedded import build_emoji, concepts, images, sources
-from helip.embedded.concepts import Concept
+from experiments.emoji import build, concepts, images, sources
+from experiments.emoji.concepts import Concept
 from helip.errors import HelipError
 
 # twelve animals, two flags of which one copies the other, a hand in two tones, a paperclip, a logo
@@ -78,11 +78,11 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 
 def test_building_twice_gives_the_same_bytes(packages, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(build_emoji, "SHARD_SAMPLES", 8)
-    parts = build_emoji.build(tmp_path, tmp_path / "one", packages)
+    monkeypatch.setattr(build, "SHARD_SAMPLES", 8)
+    parts = build.build(tmp_path, tmp_path / "one", packages)
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "00099.tar").write_bytes(b"left from an earlier build")
-    build_emoji.build(tmp_path, tmp_path / "two", packages)
+    build.build(tmp_path, tmp_path / "two", packages)
     assert _bytes(tmp_path / "one") == _bytes(tmp_path / "two")
     # 11 animals in 2 of 3 styles, 2 hands, 1 paperclip without Fluent, 1 flag in 1 style; 1 animal held out in all 4
     assert parts["train"]["count"] == 11 * 2 + 2 * 2 + 2 + 1
@@ -91,7 +91,7 @@ def test_building_twice_gives_the_same_bytes(packages, tmp_path: Path, monkeypat
 
 
 def test_the_image_of_a_sample_is_the_drawing_of_its_style(packages, tmp_path: Path) -> None:
-    drawings = build_emoji.Drawings(tmp_path, packages)
+    drawings = build.Drawings(tmp_path, packages)
     number = 3
     concept = next(concept for concept in drawings.concepts if concept.hexcode == ROWS[number]["hexcode"])
     pixels = np.asarray(Image.open(io.BytesIO(drawings.webp(concept, "noto"))).convert("RGB")).astype(int)
@@ -105,7 +105,7 @@ def test_another_archive_is_refused(packages, tmp_path: Path) -> None:
     with open(tmp_path / packages["fluent"].archive, "ab") as file:
         file.write(b"x")
     with pytest.raises(HelipError, match="SHA-512"):
-        build_emoji.build(tmp_path, tmp_path / "out", packages)
+        build.build(tmp_path, tmp_path / "out", packages)
 
 
 def test_a_missing_npm_says_which_archive_to_fetch(tmp_path: Path, monkeypatch) -> None:
@@ -138,6 +138,6 @@ def test_an_image_takes_as_few_blocks_as_its_quality_allows(monkeypatch) -> None
 
 def test_long_keywords_give_way_to_the_block_size() -> None:
     concept = Concept("1f600", "1F600", "grinning face", "smileys", "face", ", ".join(["cheerful"] * 99), "", "")
-    data = build_emoji.describe(concept, "noto", "000000000", "https://example.org/1f600.png")
+    data = build.describe(concept, "noto", "000000000", "https://example.org/1f600.png")
     assert 490 < len(data) <= 512
     assert set(json.loads(data)["tags"].split(", ")) == {"cheerful"}

@@ -1,6 +1,6 @@
 """Build `helip/embedded/emoji` from four npm packages, byte for byte the same every time.
 
-    python -m helip.embedded.build_emoji --packages DIR --out DIR
+    python -m experiments.emoji.build --packages DIR --out DIR
 
 DIR of `--packages` caches the archives (about 150 MiB). Which emoji, styles and parts: see `concepts.py`; how an image
 is encoded: `images.py`. The layout is img2dataset's: `KEY.webp`, `KEY.txt` (the CLDR name), `KEY.json`, and
@@ -24,10 +24,10 @@ from typing import Any
 
 from PIL import features
 
+from experiments.emoji import images, sources
+from experiments.emoji.concepts import Concept, choose, parse, split
+from experiments.emoji.sources import CONCEPT_FILE, PACKAGES, Package
 from helip.artifacts.atomic import atomic_file, write_json
-from helip.embedded import images, sources
-from helip.embedded.concepts import Concept, choose, parse, split
-from helip.embedded.sources import CONCEPT_FILE, PACKAGES, Package
 from helip.errors import HelipError
 
 SHARD_SAMPLES = 300

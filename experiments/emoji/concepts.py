@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from helip.embedded.sources import codepoints
+from experiments.emoji.sources import codepoints
 
 TRAINING_STYLES = ("noto", "twemoji", "fluent")
 HELD_OUT_STYLE = "openmoji"
