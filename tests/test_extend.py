@@ -16,8 +16,7 @@ from helip.errors import HelipError
 from helip.formats import convert
 from helip.mining.miner import mine_hard_pairs
 from helip.mining.plan import own_search
-from tests.programs.conftest import MODEL, Result, World, call, compose
-from tests.right_answers.conftest import make_world, model_weights, shards, world
+from tests.programs.conftest import MODEL, Result, World, call, compose, make_world, model_weights, shards, world
 
 __all__ = ["make_world", "model_weights", "shards", "world"]
 EXTEND = ROOT / "examples/extend"

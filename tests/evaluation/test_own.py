@@ -2,8 +2,7 @@
 
 import json
 
-from tests.programs.conftest import World
-from tests.right_answers.conftest import fresh, make_world, model_weights, shards
+from tests.programs.conftest import World, fresh, make_world, model_weights, shards
 
 __all__ = ["fresh", "make_world", "model_weights", "shards"]
 
