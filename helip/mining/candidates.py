@@ -86,7 +86,7 @@ class Candidates:
             values[at] = torch.where(inside, ABSENT, values[at])
         first = not self._started and len(columns) >= self.keep
         room = self._room.like(upper[0], upper[0].shape)
-        score = upper_scores(self.settings, self.ulp, *upper, room, signs=first)
+        score = upper_scores(self.settings, self.ulp, upper[0], upper[1], room, signs=first)
         if first:
             same = self._grouped(self.rows[part, None], columns[None, :])
             how = self.settings, self.ulp, self.keep, self.proven
