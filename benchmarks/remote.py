@@ -9,12 +9,12 @@ a JPEG filled up to 50 kB; hard pairs are any other rows. Prints JSON.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
+import shutil
 import time
+from multiprocessing import Pipe, get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from helip.data.plans.partners import PartnersSettings
 from helip.data.reader import SampleReader
 from helip.data.units import UnitReader
 from helip.storage import remote
+from helip.storage.blocks import BlockCache
 from tests.data.streams import tokenize
 from tests.samples import picture, sample, write_tar
 from tests.storage.server import serving
@@ -70,60 +71,64 @@ def shrink(image: Any) -> torch.Tensor:
     return torch.from_numpy(np.array(image.resize((32, 32)))).permute(2, 0, 1)
 
 
-def epoch(name: str, place: str) -> dict[str, float]:
-    """Pairs per second over one pass of all rows, the scan left out."""
-    index = ShardIndex.build(place)
+def epoch(name: str, index: ShardIndex) -> tuple[int, float]:
+    """Pairs of one pass of all rows, and its seconds."""
     read = UnitReader(SampleReader(index), plan_of(name, index), shrink, tokenize, 0)
-    steps = len(index) // BATCH
-    stream = iter(TrainingStream(StepPositions(0, steps, read.units, 0, 1), read))
+    stream = TrainingStream(StepPositions(0, len(index) // BATCH, read.units, 0, 1), read)
     began = time.perf_counter()
-    pairs = sum(len(batch["row"]) for batch in stream)
-    return {"pairs": pairs, "pairs/s": pairs / (time.perf_counter() - began)}
+    return sum(len(batch["row"]) for batch in stream), time.perf_counter() - began
 
 
-def measured(name: str, place: str, cache: Path, limit: int, ahead: int) -> dict[str, float]:
-    """An epoch in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.remote", str(cache), "--epoch", name, "--place", place]
-    command += ["--limit", str(limit), "--ahead", str(ahead)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
-    return json.loads(done.stdout.splitlines()[-1])
+def over_http(name: str, address: str, cache: Path, limit: int, ahead: int) -> tuple[float, float]:
+    """Bytes fetched per pair behind the scan, and pairs per second; every fetched block is put into the cache once."""
+    remote.keep_blocks(cache, limit)
+    with (
+        mock.patch.object(remote, "AHEAD", ahead),
+        mock.patch.object(BlockCache, "put", autospec=True, side_effect=BlockCache.put) as put,
+    ):
+        index = ShardIndex.build(address)
+        put.reset_mock()
+        pairs, seconds = epoch(name, index)
+    shutil.rmtree(cache)
+    return sum(len(call.args[3]) for call in put.call_args_list) / pairs, pairs / seconds
+
+
+def serve(folder: Path, latency: float, pipe: Any) -> None:
+    """In a process of its own: the server, until the other end says so."""
+    with serving(folder, latency=latency) as server:
+        pipe.send(server.url)
+        pipe.recv()
 
 
 def compare(folder: Path, latency: float) -> dict[str, Any]:
-    """Every plan from local files and over HTTP; the bytes are those behind the scan, which is measured by itself."""
+    """Every plan from local files and over HTTP."""
     data = folder / "data"
     write_data(data)
     size = sum(path.stat().st_size for path in data.iterdir())
     limit = max(size // 4, 16 * remote.BLOCK)
     found: dict[str, Any] = {"bytes": size, "bytes of a pair": size / (SHARDS * ROWS), "cache": limit}
-    pattern = f"{{00000..{SHARDS - 1:05d}}}.tar"
-    with serving(data, latency=latency) as server:
-        for name in PLANS:
-            found[name] = {"local pairs/s": measured(name, str(data / pattern), folder / "none", limit, 0)["pairs/s"]}
-            for ahead in (0, AHEAD):
-                cache = folder / f"cache-{name.replace(' ', '-')}-{ahead}"
-                before = server.sent
-                result = measured(name, f"{server.url}/{pattern}", cache, limit, ahead)
-                how = "prefetching" if ahead else "without prefetching"
-                # the scan reads every shard once from beginning to end
-                found[name][f"bytes per pair, {how}"] = (server.sent - before - size) / result["pairs"]
-                found[name][f"pairs/s, {how}"] = result["pairs/s"]
+    ours, theirs = Pipe()
+    server = get_context("fork").Process(target=serve, args=(data, latency, theirs))
+    server.start()
+    address = f"{ours.recv()}/{{00000..{SHARDS - 1:05d}}}.tar"
+    local = ShardIndex.build(str(data))
+    for name in PLANS:
+        pairs, seconds = epoch(name, local)
+        found[name] = {"local": {"pairs/s": pairs / seconds}}
+        for how, ahead in (("without prefetching", 0), ("prefetching", AHEAD)):
+            fetched, rate = over_http(name, address, folder / "cache", limit, ahead)
+            found[name][how] = {"bytes per pair": fetched, "pairs/s": rate}
+    ours.send("end")
+    server.join()
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("out", type=Path, help="a folder for the shards and the caches")
+    parser.add_argument("out", type=Path, help="a folder for the shards and the cache")
     parser.add_argument("--latency", type=float, default=0.02, help="seconds until the server answers")
-    for inner in ("epoch", "place", "limit", "ahead"):  # of the processes that this one starts
-        parser.add_argument(f"--{inner}", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.epoch:
-        remote.keep_blocks(args.out, int(args.limit))
-        remote.AHEAD = int(args.ahead)
-        print(json.dumps(epoch(args.epoch, args.place)))
-        return
     print(json.dumps({"remote": compare(args.out, args.latency), "environment": environment()}, indent=1))
 
 

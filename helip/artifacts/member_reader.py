@@ -100,7 +100,9 @@ class MemberReader:
         """Have members of a row fetched in the background, where their storage can do that."""
         shard = self.index.shards[int(self.index.shard_of(row))]
         storage = self.storages.of(shard)
-        for column in columns if isinstance(storage, Prefetching) else ():
+        if not isinstance(storage, Prefetching):
+            return
+        for column in columns:
             start, size = int(self.index.offset[row, column]) - BLOCK, int(self.index.size[row, column])
             if start >= 0 and 0 < size <= MOST_BYTES:
                 storage.prefetch(shard, start, BLOCK + size)

@@ -264,8 +264,9 @@ def test_caption_lists_of_the_datasets_library_are_kept(tmp_path: Path) -> None:
     source = caption_lists(tmp_path / "in")
     assert len(list(source.glob("*.arrow"))) == 2
     to_shards(source, tmp_path / "out")
-    theirs = datasets.load_from_disk(str(source)).cast_column("image", datasets.Image(decode=False))
-    expected = [(row["captions"], row["image"]["bytes"]) for row in theirs]
+    theirs: Any = datasets.load_from_disk(str(source))
+    rows = theirs.cast_column("image", datasets.Image(decode=False))
+    expected = [(row["captions"], row["image"]["bytes"]) for row in rows]
     assert read_back(tmp_path / "out") == expected
     assert next(captions for captions, _ in expected) == [CAPTIONS[0], f"again {CAPTIONS[0]}"]
 
