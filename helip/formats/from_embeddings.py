@@ -46,7 +46,9 @@ def _mine(arguments: argparse.Namespace, given: Precomputed, shards: ShardIndex)
     usable = np.asarray(shards.valid & given.present(shards))
     limits = {"near_duplicate": arguments.near_duplicate, "min_similarity": arguments.min_similarity}
     index = mine_hard_pairs(image, words, arguments.k, arguments.score, valid=usable, progress=True, **limits)
-    index.meta["fingerprint"] = shards.fingerprint  # whose rows they are
+    sides = [path.name for path in (arguments.image, arguments.text) if path]
+    # Training takes an imported index whatever the settings of its own mining are.
+    index.meta.update(fingerprint=shards.fingerprint, imported={"from": sides, "scores": True})
     index.save(arguments.out)
     have = int((np.asarray(index.rows)[:, 0] >= 0).sum())
     return [f"{have:,} of {len(shards):,} rows have hard pairs in {arguments.out}"]

@@ -65,6 +65,7 @@ def test_every_block_of_the_document_runs(
         main([name, *arguments])
     assert len(kinds) == len(set(kinds)) == 9
     assert HardPairIndex.load(Path("INDEX")).depth == 3
+    assert "imported" in HardPairIndex.load(Path("INDEX")).meta  # or training refuses it as mined by other settings
     assert HardPairIndex.load(Path("bucket/pairs")).depth == 3
     assert pq.read_table("tuples.parquet").num_rows == 7
     assert transformers.AutoModel.from_pretrained("EXPORTED-to-transformers").config.projection_dim == 24

@@ -114,7 +114,8 @@ class PartnersSettings:
             raise HelipError(
                 f"helip.score={self.score} needs mined hard pairs, but there is no index: mine, or set paths.index"
             )
-        if self.schedule.needs_scores and "imported" in data.hard.meta:
+        imported = data.hard.meta.get("imported", {"scores": True})
+        if self.schedule.needs_scores and not imported.get("scores"):
             raise HelipError(
                 f"helip.schedule={type(self.schedule).__name__.lower()} draws by scores, which imported hard pairs "
                 "lack: use uniform or anneal"
