@@ -11,6 +11,7 @@ import argparse
 import json
 import shutil
 import time
+from collections import OrderedDict
 from multiprocessing import Pipe, get_context
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,16 @@ import torch
 
 from benchmarks.rig import environment
 from helip.artifacts.hard_pairs import HardPairIndex
+from helip.artifacts.members import IMAGE, TEXT
 from helip.artifacts.shards import ShardIndex
 from helip.data.pipeline import StepPositions, TrainingStream
-from helip.data.plans.contract import BatchPlan, PlanData
+from helip.data.plans.contract import BatchPlan, PlanData, planned_step
 from helip.data.plans.graph import GraphSettings
 from helip.data.plans.partners import PartnersSettings
 from helip.data.reader import SampleReader
 from helip.data.units import UnitReader
 from helip.storage import remote
-from helip.storage.blocks import BlockCache
+from helip.storage.blocks import KEEP, BlockCache
 from tests.data.streams import tokenize
 from tests.samples import picture, sample, write_tar
 from tests.storage.server import serving
@@ -71,15 +73,15 @@ def shrink(image: Any) -> torch.Tensor:
     return torch.from_numpy(np.array(image.resize((32, 32)))).permute(2, 0, 1)
 
 
-def epoch(name: str, index: ShardIndex) -> tuple[int, float]:
-    """Pairs of one pass of all rows, and its seconds."""
+def trained(name: str, index: ShardIndex, steps: int) -> tuple[int, float]:
+    """Pairs of so many steps, and their seconds."""
     read = UnitReader(SampleReader(index), plan_of(name, index), shrink, tokenize, 0)
-    stream = TrainingStream(StepPositions(0, len(index) // BATCH, read.units, 0, 1), read)
+    stream = TrainingStream(StepPositions(0, steps, read.units, 0, 1), read)
     began = time.perf_counter()
     return sum(len(batch["row"]) for batch in stream), time.perf_counter() - began
 
 
-def over_http(name: str, address: str, cache: Path, limit: int, ahead: int) -> tuple[float, float]:
+def over_http(name: str, address: str, cache: Path, limit: int, ahead: int, steps: int) -> tuple[float, float]:
     """Bytes fetched per pair behind the scan, and pairs per second; every fetched block is put into the cache once."""
     remote.keep_blocks(cache, limit)
     with (
@@ -88,9 +90,27 @@ def over_http(name: str, address: str, cache: Path, limit: int, ahead: int) -> t
     ):
         index = ShardIndex.build(address)
         put.reset_mock()
-        pairs, seconds = epoch(name, index)
+        pairs, seconds = trained(name, index, steps)
     shutil.rmtree(cache)
     return sum(len(call.args[3]) for call in put.call_args_list) / pairs, pairs / seconds
+
+
+def computed(name: str, index: ShardIndex, limit: int) -> float:
+    """Bytes per pair of an epoch that a cache fetches which drops the least recently used block, without a server."""
+    plan, held, fetched, pairs = plan_of(name, index), OrderedDict[tuple[int, int], int](), 0, 0
+    for step in range(len(index) // BATCH):
+        for row in planned_step(plan, step)[0].tolist():
+            shard, pairs = int(index.shard_of(row)), pairs + 1
+            end = int(index.offset[row, TEXT] + index.size[row, TEXT])
+            for number in range((int(index.offset[row, IMAGE]) - 512) // remote.BLOCK, -(-end // remote.BLOCK)):
+                if (shard, number) not in held:
+                    size = min(remote.BLOCK, int(index.shard_bytes[shard]) - number * remote.BLOCK)
+                    held[shard, number], fetched = size, fetched + size
+                held.move_to_end((shard, number))
+            if sum(held.values()) > limit:
+                while sum(held.values()) > KEEP * limit:
+                    held.popitem(last=False)
+    return fetched / pairs
 
 
 def serve(folder: Path, latency: float, pipe: Any) -> None:
@@ -100,23 +120,27 @@ def serve(folder: Path, latency: float, pipe: Any) -> None:
         pipe.recv()
 
 
-def compare(folder: Path, latency: float) -> dict[str, Any]:
+def compare(folder: Path, latency: float, steps: int) -> dict[str, Any]:
     """Every plan from local files and over HTTP."""
     data = folder / "data"
     write_data(data)
     size = sum(path.stat().st_size for path in data.iterdir())
     limit = max(size // 4, 16 * remote.BLOCK)
-    found: dict[str, Any] = {"bytes": size, "bytes of a pair": size / (SHARDS * ROWS), "cache": limit}
+    found: dict[str, Any] = {"steps": steps, "bytes": size, "bytes of a pair": size / (SHARDS * ROWS), "cache": limit}
+    local = ShardIndex.build(str(data))
+    for name in PLANS:
+        found[name] = {"computed bytes per pair": computed(name, local, limit)}
+    if not steps:
+        return found
     ours, theirs = Pipe()
     server = get_context("fork").Process(target=serve, args=(data, latency, theirs))
     server.start()
     address = f"{ours.recv()}/{{00000..{SHARDS - 1:05d}}}.tar"
-    local = ShardIndex.build(str(data))
     for name in PLANS:
-        pairs, seconds = epoch(name, local)
-        found[name] = {"local": {"pairs/s": pairs / seconds}}
+        pairs, seconds = trained(name, local, steps)
+        found[name]["local"] = {"pairs/s": pairs / seconds}
         for how, ahead in (("without prefetching", 0), ("prefetching", AHEAD)):
-            fetched, rate = over_http(name, address, folder / "cache", limit, ahead)
+            fetched, rate = over_http(name, address, folder / "cache", limit, ahead, steps)
             found[name][how] = {"bytes per pair": fetched, "pairs/s": rate}
     ours.send("end")
     server.join()
@@ -127,9 +151,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("out", type=Path, help="a folder for the shards and the cache")
     parser.add_argument("--latency", type=float, default=0.02, help="seconds until the server answers")
+    whole = SHARDS * ROWS // BATCH
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=whole,
+        help=f"of {BATCH} pairs (default: {whole}, an epoch; 0: computed bytes alone)",
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print(json.dumps({"remote": compare(args.out, args.latency), "environment": environment()}, indent=1))
+    print(json.dumps({"remote": compare(args.out, args.latency, args.steps), "environment": environment()}, indent=1))
 
 
 if __name__ == "__main__":
