@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 OUT=${OUT:-/tmp/gpu}; mkdir -p "$OUT"
 STAGES=${STAGES:-env compile kernel pytest tune mining photos train embed}
 if [ "${BENCH_DEVICE:-cuda}" = cpu ]; then
-  SLOW=${SLOW:-5}; TOTAL=${TOTAL:-2400}
+  SLOW=${SLOW:-5}; TOTAL=${TOTAL:-2400}; COLLECT=--collect-only
   export BENCH_ROWS=${BENCH_ROWS:-2000} BENCH_PHOTOS=${BENCH_PHOTOS:-64} BENCH_SECONDS=${BENCH_SECONDS:-2} BENCH_MODEL=${BENCH_MODEL:-RN50}
 fi
 TOTAL=${TOTAL:-480}; BEGAN=$SECONDS
@@ -35,7 +35,8 @@ fi
 stage env 40 "$PY" -m benchmarks.gpu env "$OUT"
 stage compile 60 "$PY" -m benchmarks.gpu compile --cards "$CARD"
 stage kernel 80 "$PY" -m benchmarks.gpu kernel "$OUT"
-stage pytest 60 "$PY" -m pytest -m gpu -q -p no:cacheprovider -n0 --maxfail=5 tests/training tests/mining
+# shellcheck disable=SC2086  # nothing, or one word
+stage pytest 60 "$PY" -m pytest -m gpu ${COLLECT:-} -q -p no:cacheprovider -n0 --maxfail=5 tests/training tests/mining
 stage tune 60 "$PY" -m benchmarks.gpu tune "$OUT"
 stage mining 150 "$PY" -m benchmarks.gpu mining "$OUT"
 stage photos 45 "$PY" -m benchmarks.gpu photos "$OUT"
