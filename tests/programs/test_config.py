@@ -157,5 +157,6 @@ def test_help_reads_well_without_torch() -> None:
     lines = result.stdout.splitlines()
     assert lines[-1] == "[]"
     assert lines[0] == "Continue the training of a CLIP model with hard pairs mined from its own data."
-    assert "dataset: cc12m, cc3m, emoji, flickr8k, folder, icons, icons_120k, icons_2k, none, yfcc15m" in result.stdout
+    datasets = "cc12m, cc3m, emoji, flickr8k, folder, icons, icons_120k, icons_2k, icons_unseen, none, yfcc15m"
+    assert f"dataset: {datasets}" in result.stdout
     assert "topk: 20" in result.stdout and "max_steps: null" in result.stdout
