@@ -29,7 +29,7 @@ from helip.environment import machine_sentence
         ),
         (RuntimeError("[/x/gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:1"), "another process"),
         (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), "x.npy"), r"the machine failed \(x.npy\): Cannot allocate"),
-        (UnicodeEncodeError("utf-8", "/a/\udcff", 3, 4, "surrogates not allowed"), r"'/a/\\udcff' is no UTF-8"),
+        (UnicodeEncodeError("utf-8", "/a/\udcff", 3, 4, "surrogates not allowed"), r"'/a/\\udcff' is not UTF-8"),
         (RuntimeError("PytorchStreamWriter failed writing file data/2"), "a checkpoint could not be written"),
     ],
 )

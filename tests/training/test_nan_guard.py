@@ -24,7 +24,7 @@ class Break(pl.Callback):
 def test_a_loss_that_is_not_finite_ends_the_run_at_the_next_log_step(tmp_path):
     """Step 3 breaks the weights, step 4 has the first loss that is not finite, and step 6 is logged."""
     callbacks = [NanGuard(tmp_path / "c"), Break(3), Checkpoints(tmp_path / "c", 2, keep=1)]
-    with pytest.raises(HelipError, match=r"loss of step 4 is not finite.*optim\.lr.*go on from .*step-000002\.ckpt"):
+    with pytest.raises(HelipError, match=r"loss of step 4 is not finite.*optim\.lr.*resume from .*step-000002\.ckpt"):
         fit(tiny_module(tmp_path), tmp_path, 8, callbacks=callbacks)  # step 4 is to be saved
     assert [path.name for path in checkpoints_in(tmp_path / "c")] == ["step-000002.ckpt"]
     with pytest.raises(HelipError, match="the loss of step 6 is not finite") as caught:
