@@ -105,7 +105,7 @@ def commands(
         "bare_fused": [*bare, "fused"],
         "open_clip": [config, *(str(part) for item in rival.items() for part in item)],
         "ours": [*train, "helip=off"],
-        "ours_hard": [*train, "helip=default"],
+        "ours_hard": [*train, "helip=paper"],
     }
 
 

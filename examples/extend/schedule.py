@@ -1,6 +1,6 @@
 """A partner rule: the easiest of the mined rows first, the hardest at the end of the training.
 
-helip train --config-dir examples/extend/conf helip.schedule=harder
+helip train --config-dir examples/extend/conf helip=paper helip.schedule=harder
 """
 
 from dataclasses import dataclass

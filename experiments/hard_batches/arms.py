@@ -152,6 +152,7 @@ def surface(chosen: dict[str, Recipe]) -> list[Run]:
         *_three(chosen, "surface", batch=64),
         *_three(chosen, "surface", batch=32, rows=2_500, dataset="icons_2k"),
         *_three(chosen, "surface", batch=256, rows=2_500, dataset="icons_2k"),
+        *_three(chosen, "surface", batch=256),
     ]
 
 
@@ -167,8 +168,8 @@ def advice(chosen: dict[str, Recipe]) -> list[Run]:
 
 
 def outer(chosen: dict[str, Recipe]) -> list[Run]:
-    """The outer points of the surface, cut first."""
-    return [run for batch in (256, 16) for run in _three(chosen, "surface", batch=batch)]
+    """The outer point of the surface, cut first."""
+    return _three(chosen, "surface", batch=16)
 
 
 def emoji(chosen: dict[str, Recipe]) -> list[Run]:

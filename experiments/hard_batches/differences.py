@@ -67,6 +67,13 @@ def paired(one: Sequence[Result], other: Sequence[Result], part: str = "test") -
     return Difference(float(by_run.mean()), half, tuple(by_run.tolist()), _by_base(by_run.tolist(), one))
 
 
+def of_values(changes: Sequence[float]) -> Difference:
+    """Of R paired differences of a metric whose queries were not kept: over runs alone."""
+    count = len(changes)
+    half = None if count < 2 else students_t(count) * (variance(changes) / count) ** 0.5
+    return Difference(mean(changes), half, tuple(changes), {})
+
+
 def with_counterpart(one: Sequence[Result], other: Sequence[Result]) -> list[Result]:
     """The runs of one arm that the other has too, by base and seed, or by base alone."""
     known = {(run["base"], run.get("seed")) for run in other}

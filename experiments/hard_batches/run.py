@@ -2,8 +2,8 @@
 
     python -m experiments.hard_batches.run --data data/icons --processes 2
 
-Stages: selection (val alone), final (the arms that val chose and their controls), surface and saturation, emoji,
-advice (on settings that the rule of `advise` has not seen), and the outer points of the surface. A result that is there
+Stages: selection (val alone), final (the arms that val chose and their controls), surface and saturation, advice (on
+settings that the rule of `advise` has not seen), emoji, and the outer point of the surface. A result that is there
 is not run again, so the same command goes on after an interruption. Each training is a process of its own, forked from
 one that has imported everything.
 """
@@ -44,7 +44,7 @@ from helip.artifacts.atomic import write_json
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 CHOICE = HERE / "choice.json"
-STAGES = ("selection", "final", "surface", "emoji", "advice", "outer")
+STAGES = ("selection", "final", "surface", "advice", "emoji", "outer")
 
 
 def result_file(run: Run) -> Path:
@@ -188,8 +188,8 @@ def main() -> None:
     stages: dict[str, Callable[[], Sequence[Run]]] = {
         "final": lambda: final(three | {"random": chosen["random"]}, controls(chosen)),
         "surface": lambda: [*surface(three), *saturation(three)],
-        "emoji": lambda: emoji(three),
         "advice": lambda: advice(three),
+        "emoji": lambda: emoji(three),
         "outer": lambda: outer(three),
     }
     checkpoints(asked.data)

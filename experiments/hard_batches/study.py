@@ -15,13 +15,20 @@ from matplotlib import pyplot
 
 from experiments.hard_batches.arms import SEEDS
 from experiments.hard_batches.differences import Difference, Result, paired
+from experiments.hard_batches.secondary import (
+    Arms,
+    Setting,
+    advice_table,
+    emoji_table,
+    geometry_table,
+    measured_table,
+)
 from helip.artifacts.atomic import atomic_file
 from helip.report.tables import Table
 
 HERE = Path(__file__).parent
 K = 20
 NAMES = {"off": "off", "L": "L", "M": "M", "random": "random partner", "placebo": "M on a permuted graph"}
-Arms = dict[str, list[Result]]
 
 
 def load(stage: str) -> list[Result]:
@@ -122,7 +129,7 @@ def points() -> list[tuple[str, dict[str, Any], Arms]]:
     found = []
     for (base, batch, rows), members in sorted(places.items()):
         arms = by_arm([run for run in members if run["arm"] in ("off", "L", "M")])
-        if len(arms) == 3 and len({len(runs) for runs in arms.values()}) == 1:
+        if complete(arms):
             place = {"base": base, "batch": batch, "rows": rows, "h": dose(batch, rows)}
             found.append((f"{base}, B {batch}, N {rows:,}", place, arms))
     return found
@@ -189,17 +196,46 @@ def draw(path: Path) -> None:
     pyplot.close(figure)
 
 
+def settings() -> list[Setting]:
+    """Where the advice meets its arms: what the rule was made with, then what it has not seen."""
+    found = []
+    for _, place, arms in points():
+        dataset = {2_500: "icons_2k", 20_000: "icons"}[place["rows"]]
+        found.append(Setting(f"{dataset}-{place['base']}-b{place['batch']}", True, arms))
+    for batch, arms in by_batch("emoji").items():
+        found.append(Setting(f"emoji-b{batch}", True, arms))
+    by_base = {base: [run for run in load("advice") if run["base"] == base] for base in ("spent-1", "falling-120k")}
+    names = {"spent-1": ("icons_unseen-spent-1-b32", "unseen"), "falling-120k": ("icons_120k-falling-120k-b64", "test")}
+    for base, runs in by_base.items():
+        if complete(arms := by_arm(runs)):
+            name, part = names[base]
+            found.append(Setting(name, False, arms, part))
+    return found
+
+
+def by_batch(stage: str) -> dict[int, Arms]:
+    """The places of a stage that have all three arms."""
+    runs = load(stage)
+    found = {batch: by_arm([run for run in runs if run["batch"] == batch]) for batch in {run["batch"] for run in runs}}
+    return {batch: arms for batch, arms in sorted(found.items()) if complete(arms)}
+
+
+def complete(arms: Arms) -> bool:
+    """Whether off, L and M are there with equally many runs."""
+    return len(arms) == 3 and len({len(runs) for runs in arms.values()}) == 1
+
+
 def tables() -> str:
     """All of them, in Markdown."""
     arms, checkpoints = by_arm(load("final")), [c for c in load("checkpoints") if c["base"].startswith("spent")]
     parts = {
         "Verdicts": verdict_table(arms, checkpoints),
         "All arms of the final stage (means; recall in %)": arm_table(arms, checkpoints),
-        **(
-            {"The response surface, and saturation (points of recall@1 on test)": surface_table()}
-            if load("surface")
-            else {}
-        ),
+        "Where the features of held-out icons went (base spent-1; cosines, squared distances)": geometry_table(),
+        "The response surface, and saturation (points of recall@1 on test)": surface_table(),
+        "The embedded emoji, recipes as they are (points of recall@1)": emoji_table(by_batch("emoji")),
+        "The advice and what the arms did (points of recall@1)": advice_table(settings()),
+        "What `mine.py advise=true` measures": measured_table(),
         "Trials on val": selection_table(),
     }
     return "\n".join(f"## {heading}\n\n{table.markdown()}" for heading, table in parts.items())
@@ -209,8 +245,7 @@ def main() -> None:
     text = tables()
     with atomic_file(HERE / "tables.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    if load("surface"):
-        draw(HERE / "surface.png")
+    draw(HERE / "surface.png")
     print(text, end="")
 
 

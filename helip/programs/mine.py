@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from helip.artifacts.atomic import digest
+from helip.artifacts.atomic import digest, write_json
 from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
 from helip.evaluation.clip_embed import predict_drive
@@ -70,7 +70,9 @@ def _advise(session: Session, settings: MineSettings, rows: Rows, mined: Mined) 
     plan = how.bind(plan_data(settings, rows.index, rows, mined.index, console))
     clip, device = create_clip(settings.model), session.trainer.strategy.root_device
     embed = session.embed(clip, rows.index, predict_drive(session.trainer), device)
-    print_advice(embed, rows.wanted, plan, settings.helip.topk, batch_size, settings.seed, console)
+    found = print_advice(embed, rows.wanted, plan, settings.helip.topk, batch_size, settings.seed, console)
+    if session.rank == 0:
+        write_json(session.folder / "advice.json", found)
 
 
 def _bare_rows(arrays: Precomputed, console: Console) -> Rows:

@@ -116,9 +116,10 @@ class World:
     def run(
         self, name: str, *overrides: str, data: bool = True, draw: bool = False, again: Path | None = None
     ) -> Result:
-        """A run in a folder of its own, or in that of an earlier run."""
+        """A run in a folder of its own, or in that of an earlier run; the paper's settings unless others are named."""
         settings = self.overrides if data else self.places
-        return call(name, self.folder / "runs", *settings, *overrides, draw=draw, run=again)
+        preset = [] if any(override.startswith("helip=") for override in overrides) else ["helip=paper"]
+        return call(name, self.folder / "runs", *settings, *preset, *overrides, draw=draw, run=again)
 
     @property
     def places(self) -> list[str]:

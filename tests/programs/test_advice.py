@@ -36,6 +36,8 @@ def test_mine_advises_without_a_training(world: World, mined: Result) -> None:
     assert "ln B on training rows" in result.out and "ln B on held-out rows" in result.out
     assert "with their hard pairs in the batch: loss" in result.out
     assert "advice: hard batches will not help here, because" in result.out
+    written = json.loads((result.folder / "advice.json").read_text())
+    assert written["dose"] == pytest.approx(h) and written["advice"]["sentence"] in " ".join(result.out.split())
     refused = world.run("train", "train.advise=maybe")
     assert refused.status == 1 and "train.advise=maybe is not one of auto, true, false" in refused.errors[0]
 

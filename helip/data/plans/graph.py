@@ -8,7 +8,7 @@ Legend: N rows, n valid rows, m = topk, K rows of a cluster, B pairs of a step.
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from helip.data.plans.contract import PlanData, Slot, Visit
 from helip.data.plans.deal import deal
 from helip.data.plans.neighbours import mutual_neighbours
 from helip.data.plans.placebo import Placebo
+from helip.data.schedules import Schedule, Uniform
 from helip.errors import HelipError
 from helip.ranks import artefact_lock, barrier, global_rank
 
@@ -37,12 +38,15 @@ class GraphSettings:
         cluster: K, maximum number of rows of a cluster.
         skip_first: number of hardest rows of each list that are left out, by the mining or here.
         placebo: use the row-permuted index, as a control.
+        p, schedule: of `helip.plan=partners`; refused here unless they have their defaults.
     """
 
     topk: int
     cluster: int = 8
     skip_first: int = 0
     placebo: bool = False
+    p: int = 1
+    schedule: Schedule = field(default_factory=Uniform)
     mines: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -54,16 +58,24 @@ class GraphSettings:
         ):
             if value < least:
                 raise HelipError(f"helip.{name}={value} must be at least {least} for helip.plan=graph")
+        for name, changed in (("p", self.p != 1), ("schedule", not isinstance(self.schedule, Uniform))):
+            if changed:
+                raise HelipError(f"helip.{name} says which partners are drawn: helip.plan=partners goes with it")
 
     def bind(self, data: PlanData) -> "GraphPlan":
         """Raises HelipError if the batch does not hold whole clusters, or the index is too shallow or has no edge."""
         if data.hard is None:
-            raise HelipError("helip.plan=graph needs mined hard pairs: set helip.score=joint, image or text")
+            raise HelipError(
+                "helip.plan=graph needs mined hard pairs: set helip.score=joint, image or text, or "
+                "take helip.plan=partners"
+            )
         self.check(data.batch_size)
         if data.batch_size > (rows := int(data.valid.sum())):
             raise HelipError(f"data.batch_size={data.batch_size} is more than the {rows:,} usable rows: lower it")
         if data.weights is not None:
-            raise HelipError("helip.plan=graph visits every row once an epoch: set dataset.weights=[]")
+            raise HelipError(
+                "helip.plan=graph visits every row once an epoch: set dataset.weights=[], or take helip.plan=partners"
+            )
         lists = rank_window(data.hard, self.skip_first, self.topk)
         partition = self._partition(data, lists)
         data.console.print(
