@@ -62,14 +62,16 @@ def test_kinds(training, held_out, kind):
 
 def test_the_rule():
     overfit = advise(MEASURED)
-    assert not overfit.mine and overfit.overrides == 'helip="off" helip.margin=constant helip.margin.m=0.3'
-    assert "hard batches will not help here, because" in overfit.sentence and "not on others" in overfit.sentence
-    spent = advise(replace(MEASURED, held_out=at(0.08)))
-    assert spent.mine and spent.overrides.startswith("helip.plan=graph helip.cluster=8 helip.margin=constant")
-    no_harder = advise(replace(MEASURED, held_out=at(0.08), with_partners=at(0.075)))
-    assert not no_harder.mine and "+0.005 of ln B" in no_harder.sentence
-    falling = advise(replace(MEASURED, training=at(0.5)))
-    assert not falling.mine and "random ones still teach (loss 0.50 of ln B)" in falling.sentence
+    assert overfit.mine and overfit.overrides == "helip=default"
+    assert "little left to teach (loss 0.07 of ln B)" in overfit.sentence
+    assert advise(replace(MEASURED, batch_size=4)).overrides == "helip=default helip.cluster=4"
+    no_harder = advise(replace(MEASURED, with_partners=at(0.075)))
+    assert not no_harder.mine and no_harder.overrides == "helip=margin" and "+0.005 of ln B" in no_harder.sentence
+    for share, said in ((0.5, "loss 0.50 of ln B"), (0.25, "loss 0.25 of ln B")):
+        fresh = advise(replace(MEASURED, training=at(share)))
+        assert not fresh.mine and fresh.overrides == "helip=margin"
+        assert "hard batches will not help here, because random ones still teach" in fresh.sentence
+        assert said in fresh.sentence
 
 
 def test_a_high_dose_decides_before_all_else():
