@@ -40,7 +40,7 @@ def trained(world: World) -> Result:
         return call(
             "train", world.folder / "runs", *CONF, "dataset=folder", "paths=zip", f"dataset.path=zip://{archive}",
             "dataset.parts.train=0:3", "+dataset.parts.val=3:4", "encoders=coarse", "search=text_first",
-            "search.depth=5", "helip.schedule=harder", "helip.margin=joint", "train.loss=aligned",
+            "search.depth=5", "helip=paper", "helip.schedule=harder", "helip.margin=joint", "train.loss=aligned",
             "train.loss.weight=0.5", "callbacks=weight_norm", "evaluation=aligned", "trainer=clipped",
             "data.batch_size=8", "data.workers=0", "helip.topk=5", "train.max_steps=2", "train.log_every=1",
             "train.advise=false", "train.evaluate=end", f"model.name={MODEL}", f"model.pretrained={world.weights}",

@@ -74,6 +74,10 @@ class Setting:
         return paired(self.arms[one], self.arms[other], self.part)
 
 
+def is_measured(name: str) -> bool:
+    return (RESULTS / "measured" / f"{name}.json").is_file()
+
+
 def measured(name: str) -> Measured:
     """As `mine.py advise=true` wrote it."""
     found: dict[str, Any] = json.loads((RESULTS / "measured" / f"{name}.json").read_text(encoding="utf-8"))

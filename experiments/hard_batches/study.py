@@ -21,6 +21,7 @@ from experiments.hard_batches.secondary import (
     advice_table,
     emoji_table,
     geometry_table,
+    is_measured,
     measured_table,
 )
 from helip.artifacts.atomic import atomic_file
@@ -210,7 +211,7 @@ def settings() -> list[Setting]:
         if complete(arms := by_arm(runs)):
             name, part = names[base]
             found.append(Setting(name, False, arms, part))
-    return found
+    return [setting for setting in found if is_measured(setting.name)]
 
 
 def by_batch(stage: str) -> dict[int, Arms]:
