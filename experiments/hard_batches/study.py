@@ -160,41 +160,33 @@ def surface_table() -> Table:
 def draw(path: Path) -> None:
     """The surface: the three differences by dose, and by saturation."""
     matplotlib.use("Agg")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-    colours = {"M - off": "#1f6f8b", "M - L": "#b5651d", "L - off": "#5b8c3a"}
-    spent = [entry for entry in points() if entry[1]["base"] == "spent-1"]
-    order = [base for base in ("falling", "middle", "spent-1")]
-    saturation = [e for e in points() if e[1]["batch"] == 32 and e[1]["rows"] == 20_000 and e[1]["base"] in order]
-    for shift, (name, colour) in enumerate(colours.items()):
-        one, other = name.split(" - ")
-        style: Any = {"color": colour, "fmt": "o", "capsize": 3, "label": name}
-        found = [paired(arms[one], arms[other]) for _, _, arms in spent]
-        doses = [place["h"] * 1.06 ** (shift - 1) for _, place, _ in spent]
-        left.errorbar(doses, [d.mean for d in found], [d.half or 0 for d in found], **style)
-        found = [paired(arms[one], arms[other]) for _, _, arms in saturation]
-        at = [order.index(place["base"]) + 0.1 * (shift - 1) for _, place, _ in saturation]
-        right.errorbar(at, [d.mean for d in found], [d.half or 0 for d in found], **style)
-    for _, place, _ in spent:
-        left.annotate(
-            f"B {place['batch']}\nN {place['rows'] // 1000}k",
-            (place["h"], left.get_ylim()[0]),
-            fontsize=7,
-            ha="center",
-            va="bottom",
-        )
-    left.set(
-        xscale="log",
-        xlabel="dose h: mined top-20 rows in a random batch",
-        ylabel="points of recall@1 (95 %)",
-        title="spent base",
-    )
-    right.set(xticks=range(len(order)), xticklabels=order, title="B 32, N 20,000", xlabel="base")
-    for axes in (left, right):
-        axes.axhline(0, color="grey", linewidth=0.8)
-    right.legend(frameon=False)
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True, width_ratios=[5, 3])
+    of_spent = sorted((e for e in points() if e[1]["base"] == "spent-1"), key=lambda e: (e[1]["h"], e[1]["rows"]))
+    order = ["falling", "middle", "spent-1"]
+    alike = [e for e in points() if e[1]["batch"] == 32 and e[1]["rows"] == 20_000]
+    by_base = sorted(alike, key=lambda e: order.index(e[1]["base"]))
+    doses = [f"h {place['h']:.2g}\nB {place['batch']}\nN {place['rows']:,}" for _, place, _ in of_spent]
+    _panel(axes[0], of_spent, doses, "spent base, by dose h (mined top-20 rows in a random batch)")
+    _panel(axes[1], by_base, [place["base"] for _, place, _ in by_base], "B 32, N 20,000, by base")
+    axes[0].set_ylabel("points of recall@1 (95 %)")
+    axes[1].legend(frameon=False, ncols=3, loc="lower center")
     with atomic_file(path) as temporary:
         figure.savefig(temporary, dpi=140, format="png")
     pyplot.close(figure)
+
+
+def _panel(axes: Any, places: list[tuple[str, dict[str, Any], Arms]], labels: list[str], title: str) -> None:
+    """A slot for each place, in it the three differences."""
+    colours = {"L - off": "#5b8c3a", "M - off": "#1f6f8b", "M - L": "#b5651d"}
+    for shift, (name, colour) in enumerate(colours.items()):
+        one, other = name.split(" - ")
+        found = [paired(arms[one], arms[other]) for _, _, arms in places]
+        at = [slot + 0.18 * (shift - 1) for slot in range(len(places))]
+        values, halves = [d.mean for d in found], [d.half or 0 for d in found]
+        axes.errorbar(at, values, halves, color=colour, fmt="o", capsize=3, label=name)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set(xticks=range(len(places)), title=title)
+    axes.set_xticklabels(labels, fontsize=8)
 
 
 def settings() -> list[Setting]:

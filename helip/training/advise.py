@@ -109,7 +109,11 @@ def report(measured: Measured, advice: Advice) -> list[str]:
     lines = [
         dose_line(measured.k, measured.batch_size, measured.rows),
         f"saturation: {_of('training', measured.training)}"
-        + (f"; {_of('held-out', measured.held_out)}" if measured.held_out else "; no validation part that fills a batch")
+        + (
+            f"; {_of('held-out', measured.held_out)}"
+            if measured.held_out
+            else "; no validation part that fills a batch"
+        )
         + f": the checkpoint is {measured.kind}",
     ]
     if measured.with_partners is not None:
