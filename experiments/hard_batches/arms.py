@@ -13,6 +13,7 @@ MODEL = "icons_small"
 ICONS = Path(__file__).parents[1] / "icons"
 BASES = {name: ICONS / f"{name}.pt" for name in ("falling", "middle", "spent-1", "spent-2", "falling-120k")}
 BATCH, ROWS = 32, 20_000
+EXACT = 20_000  # rows; of more an exact search takes minutes
 SEEDS = (1, 2, 3, 4, 5)
 SELECTION_SEED = 101
 RATES = (2e-4, 4e-4)
@@ -114,6 +115,7 @@ class Run:
             "trainer=cpu",
             "data.workers=0",
             f"train.epochs={self.epochs:g}",
+            *(["search.backend=approximate"] if self.rows > EXACT else []),
             "train.evaluate=end",
             "train.keep_checkpoints=1",
             "train.log_every=50",

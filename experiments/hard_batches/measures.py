@@ -34,7 +34,7 @@ SETTINGS = {
     **{f"icons-spent-1-b{batch}": icons("icons", "spent-1", batch) for batch in (16, 64, 256)},
     **{f"icons_2k-spent-1-b{batch}": icons("icons_2k", "spent-1", batch) for batch in (32, 256)},
     "icons_unseen-spent-1-b32": icons("icons_unseen", "spent-1", 32),
-    "icons_120k-falling-120k-b64": icons("icons_120k", "falling-120k", 64),
+    "icons_120k-falling-120k-b64": [*icons("icons_120k", "falling-120k", 64), "search.backend=approximate"],
 }
 
 
