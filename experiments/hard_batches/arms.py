@@ -104,6 +104,13 @@ class Run:
         return [f"model={MODEL}", f"model.pretrained={BASES[self.base]}", evaluators]
 
     @property
+    def length(self) -> str:
+        """An override: whole epochs, or the steps of a part of one."""
+        if self.epochs >= 1:
+            return f"train.epochs={self.epochs:g}"
+        return f"train.max_steps={math.ceil(self.rows * self.epochs / self.batch)}"
+
+    @property
     def overrides(self) -> list[str]:
         """Of train.py; the learning rate follows the square root of the batch."""
         rate = next(float(part.partition("=")[2]) for part in self.recipe if part.startswith("optim.lr="))
@@ -114,7 +121,7 @@ class Run:
             "encoders=clip",
             "trainer=cpu",
             "data.workers=0",
-            f"train.epochs={self.epochs:g}",
+            self.length,
             *(["search.backend=approximate"] if self.rows > EXACT else []),
             "train.evaluate=end",
             "train.keep_checkpoints=1",
