@@ -102,7 +102,7 @@ def advice_table(settings: Sequence[Setting]) -> Table:
         named = arm_of(advise(about))
         others = [arm for arm in setting.arms if arm != named]
         better = [arm for arm in others if setting.minus(arm, named).above]
-        gains = [setting.minus(arm, "off") for arm in ("L", "M")]
+        gains = [setting.minus("L", "off"), setting.minus("M", "off"), setting.minus("M", "L")]
         rows.append(
             [
                 setting.name + ("" if setting.known else " (unseen by the rule)"),
@@ -112,7 +112,7 @@ def advice_table(settings: Sequence[Setting]) -> Table:
                 f"wrong: {', '.join(better)} is better" if better else "right",
             ]
         )
-    return Table("", ["setting", *MEASURES, "advice", "L - off", "M - off", ""], rows)
+    return Table("", ["setting", *MEASURES, "advice", "L - off", "M - off", "M - L", ""], rows)
 
 
 MEASURES = ["h (k = 20)", "loss / ln B, training", "held-out", "kind", "hard pairs add (of ln B)"]
