@@ -37,9 +37,13 @@ def test_primary_interval_by_hand(study: ModuleType) -> None:
     assert study.verdict(study.estimate([-1.0, -1.1, -0.9], 0.975)) == "hurts"
 
 
-@pytest.mark.parametrize("place", [ROOT / "README.md", STUDY / "README.md"])
+@pytest.mark.parametrize(
+    "place",
+    [ROOT / "README.md", ROOT / "docs/recipes.md", STUDY / "README.md", STUDY.parent / "hard_batches/README.md"],
+)
 def test_numbers_with_intervals_stand_in_the_tables(place: Path) -> None:
-    known = (STUDY / "tables.md").read_text(encoding="utf-8").replace("+", "")
+    tables = [STUDY / "tables.md", STUDY.parent / "hard_batches/tables.md"]
+    known = "".join(path.read_text(encoding="utf-8") for path in tables).replace("+", "")
     text = place.read_text(encoding="utf-8")
     quoted = {found.replace("+", "") for found in re.findall(r"[+-]?\d+\.\d\d ± \d\.\d\d", text)}
     assert quoted

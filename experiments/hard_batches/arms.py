@@ -11,7 +11,8 @@ from typing import Any
 Recipe = tuple[str, ...]
 MODEL = "icons_small"
 ICONS = Path(__file__).parents[1] / "icons"
-BASES = {name: ICONS / f"{name}.pt" for name in ("falling", "middle", "spent-1", "spent-2", "falling-120k")}
+BASES = {name: ICONS / f"{name}.pt" for name in ("falling", "middle", "spent-1", "spent-2")}
+BASES["falling-120k"] = Path(__file__).parent / "falling-120k.pt"
 BATCH, ROWS = 32, 20_000
 EXACT = 20_000  # rows; of more an exact search takes minutes
 SEEDS = (1, 2, 3, 4, 5)

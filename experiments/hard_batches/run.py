@@ -164,7 +164,7 @@ def checkpoints(data: Path) -> None:
     """
     for base, weights in BASES.items():
         if not weights.is_file():
-            raise SystemExit(f"{weights} is missing: experiments/icons/README.md says how it is made")
+            raise SystemExit(f"{weights} is missing: experiments/hard_batches/README.md says how it is made")
         file = RESULTS / "checkpoints" / f"{base}.json"
         if not file.is_file():
             parts = {part: measure.measure(MODEL, str(weights), data, part) for part in measure.SHARDS}

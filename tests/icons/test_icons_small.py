@@ -14,6 +14,7 @@ from PIL import Image
 
 from experiments.icons import saturation
 from helip.models.clip import Clip, ModelSpec, create_clip
+from helip.training.saturation import kind_of
 from tests.programs.conftest import compose
 
 ROOT = Path(__file__).parents[2]
@@ -72,12 +73,6 @@ def test_loss_on_random_batches_is_clips() -> None:
     assert saturation.losses(image, text, identity, torch.tensor(0.0), 6, 1) == pytest.approx([math.log(6)])
 
 
-def test_kinds() -> None:
-    assert saturation.kind(0.5, 0.6) == "falling"
-    assert saturation.kind(0.1, 0.6) == "overfit"
-    assert saturation.kind(0.1, 0.1) == "spent"
-
-
 def test_features_are_those_of_the_rows(clip: Clip, tmp_path: Path) -> None:
     colours, path = ["red", "lime", "blue"], tmp_path / "00000.tar"
     with tarfile.open(path, "w") as tar:
@@ -102,7 +97,7 @@ def test_stored_checkpoints_load_and_the_table_says_what_was_measured() -> None:
     names = {path.name for path in BASES.glob("*.pt")}
     assert {row["checkpoint"] for row in results} == names and len(names) == 4
     for row in results:
-        assert row["kind"] == saturation.kind(row["train"]["share"], row["val"]["share"])
+        assert row["kind"] == kind_of(row["train"]["share"], row["val"]["share"])
         if row["batch"] == 128:
             shares = [f"{row[part][key]:.2f}" for part in ("train", "val") for key in ("loss", "share")]
             line = next(line for line in table.splitlines() if line.startswith(f"| `{row['checkpoint']}` |"))

@@ -118,7 +118,7 @@ class World:
     ) -> Result:
         """A run in a folder of its own, or in that of an earlier run; the paper's settings unless others are named."""
         settings = self.overrides if data else self.places
-        preset = [] if any(override.startswith("helip=") for override in overrides) else ["helip=paper"]
+        preset = [] if any(one.startswith("helip=") for one in (*settings, *overrides)) else ["helip=paper"]
         return call(name, self.folder / "runs", *settings, *preset, *overrides, draw=draw, run=again)
 
     @property

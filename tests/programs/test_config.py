@@ -120,7 +120,7 @@ def test_arms_of_the_method() -> None:
     ("override", "kind", "held"),
     [
         ("margin=hnml", HardNegativeMargin, {"weight": 1.0, "symmetric": False}),
-        ("margin=constant", ConstantMargin, {"m": 0.3}),
+        ("margin=constant", ConstantMargin, {"m": 0.6}),
         ("margin=similarity", SimilarityMargin, {"gamma": 0.25, "of": "text", "permuted": False}),
         ("margin=none", Margin, {}),
     ],

@@ -82,7 +82,7 @@ def folder_model(tmp_path_factory) -> Path:
 def test_two_ranks_do_what_one_does(make_world, folder_model: Path, tmp_path: Path) -> None:
     """`train.py trainer=ddp_cpu` mines and trains on two gloo ranks; then one rank, from the same embeddings."""
     shared = [f"model.name=local-dir:{folder_model}", "model.pretrained=null", "data.embed_batch_size=5"]
-    shared += ["evaluation.batch_size=3"]  # several batches for each rank
+    shared += ["helip=paper", "evaluation.batch_size=3"]  # several batches for each rank
     training = ["train.max_steps=4", "optim.lr=1e-3", "optim.eps=1e-3", "train.best=val/t2i_mean_rank"]
     two, one = make_world(tmp_path / "two", shared), make_world(tmp_path / "one", shared)
     (tmp_path / "train_recorded.py").write_text(RECORDED)

@@ -3,6 +3,7 @@
 Before: WANDB_MODE=disabled raised AttributeError: _cached_public_api.
 """
 
+import json
 import re
 import threading
 from pathlib import Path
@@ -67,7 +68,8 @@ def test_online_the_index_is_an_input_and_the_training_does_not_wait_for_it(
     (artifact,) = run.use_artifact.call_args.args
     assert artifact.type == "hard_pairs" and artifact.name.startswith("hard-pairs-folder-joint-")
     (named,) = [call.args[0]["uses"] for call in run.config.update.call_args_list if "uses" in call.args[0]]
-    assert named == {"artifact": artifact.name, "digest": artifact.digest}
+    folder = json.loads((result.folder / "results.json").read_text())["hard_pairs"]
+    assert named == {"artifact": artifact.name, "digest": artifact.digest, "folder": folder}
     private = [call[0] for call in run.method_calls if re.match(r"_(?!_)", call[0])]
     assert private == []
 
