@@ -35,9 +35,11 @@ def readable(arguments: Sequence[str]) -> list[str]:
                 f"{key} is given {len(values)} times, from {values[0]} to {values[-1]}: the shell expanded braces, so "
                 f"quote them, '{key}=FOLDER/{{00000..00331}}.tar', or name the folder"
             )
-    chosen = any(argument.startswith("model=") for argument in arguments)
-    own = [] if chosen or not any(OWN_MODEL.match(argument) for argument in arguments) else ["model=any"]
-    return [*own, *(_quoted(_group(argument)) for argument in arguments)]
+    made = [_quoted(_group(argument)) for argument in arguments]
+    own = next((place for place, argument in enumerate(arguments) if OWN_MODEL.match(argument)), None)
+    if own is not None and not any(argument.startswith("model=") for argument in arguments):
+        made.insert(own, "model=any")  # argparse wants all overrides on one side of -m
+    return made
 
 
 def _group(argument: str) -> str:

@@ -31,6 +31,13 @@ def test_ranges_in_a_list_and_in_a_sweep() -> None:
     assert [getattr(one, "text", one) for one in sweep.sweep_iterator()] == [RANGE, "/b"]
 
 
+@pytest.mark.parametrize("name", ["model.name=hf:F", "model.name=local-dir:F", "+model.config=F.json"])
+def test_a_model_of_its_own_is_chosen_on_the_side_of_a_flag_that_names_it(name: str) -> None:
+    assert readable(["-m", "seed=1", name]) == ["-m", "seed=1", "model=any", name]
+    assert readable([name, "seed=1", "-m"]) == ["model=any", name, "seed=1", "-m"]
+    assert readable(["-m", name, "model=rn50"]) == ["-m", name, "model=rn50"]
+
+
 @pytest.mark.parametrize(
     "argument",
     ["-m", "helip.topk=5,10", "evaluation.sets={a: 1}", f"dataset.path='{RANGE}'", f'dataset.path="{RANGE}"', "a=b=c"],
