@@ -35,7 +35,7 @@ class ClassFolders(PictureSet):
                 f"{', '.join(IMG_EXTENSIONS)}."
             )
         present, labels = np.unique([number for number, _ in listed], return_inverse=True)
-        self.names = [names[number] for number in present]
+        self.names = [names[int(number)] for number in present]
         self.labels = labels.astype(np.int64)
         self.paths = [path for _, path in listed]
 

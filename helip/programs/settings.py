@@ -88,7 +88,8 @@ class SharedSettings:
         a dataset only the training part is compared.
         """
         results = kept(type(self), plain(self), ("result",), after=False)
-        hints, named = get_type_hints(type(self)), {"dataset": fingerprint}
+        hints = get_type_hints(type(self))
+        named: dict[str, Any] = {"dataset": fingerprint}
         for name in (one.name for one in fields(self) if one.name in results and not one.metadata.get("files")):
             own = results[name]
             is_group = settings_of(hints[name]) is not None
