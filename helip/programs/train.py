@@ -29,6 +29,7 @@ from helip.programs.training import (
     build_stream,
     describe_length,
     fit,
+    logit_scale,
     make_loggers,
     own_callbacks,
 )
@@ -75,7 +76,8 @@ def train(settings: TrainingSettings, folder: Path) -> None:
     plan = how.bind(plan_data(settings, index, rows, hard, session.console))
     clip = create_clip(settings.model)
     data = build_stream(index, clip, plan, stream, settings.seed, steps)
-    session.console.print(describe_length(asked, stream, data, clip, rows.usable, session.trainer.world_size))
+    length = describe_length(asked, stream, data, clip, rows.usable, session.trainer.world_size)
+    session.console.print(length + settings.helip.margin().note(logit_scale(clip)))
     embed = session.embed(clip, index, predict_drive(session.trainer), session.trainer.strategy.root_device)
     budget = asked.advice_budget(steps * stream.batch_size)
     topk, seed = settings.helip.topk, settings.seed

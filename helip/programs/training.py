@@ -92,6 +92,12 @@ def describe_length(
     )
 
 
+def logit_scale(clip: Clip) -> float:
+    """The factor of the logits, exp of the parameter."""
+    scale: Any = clip.model.logit_scale
+    return float(scale.detach().exp())
+
+
 # Callbacks of Lightning's that would break what a training promises -> why.
 REFUSED = {
     GradientAccumulationScheduler: "it averages losses of small batches: raise data.batch_size and train.accum_freq",

@@ -45,6 +45,10 @@ class Margin:
         """() this block's part of a mean over the targets of the global batch; None: no term."""
         return None
 
+    def note(self, scale: float) -> str:
+        """A line for the user, printed before a training that starts at this logit_scale; empty: none."""
+        return ""
+
 
 class HardNegativeMargin(Margin):
     """HNML of the paper.
@@ -70,6 +74,10 @@ class HardNegativeMargin(Margin):
         return margin * self.weight
 
 
+MOST_LOGITS = 30  # assumption: twice what the scale of 22 to 28 in experiments/hard_batches made of m = 0.6
+STUDIED_LOGITS = 15
+
+
 class ConstantMargin(Margin):
     """The same margin for every negative.
 
@@ -85,6 +93,15 @@ class ConstantMargin(Margin):
     def offset(self, block: Block) -> torch.Tensor | None:
         """M = m."""
         return torch.full_like(block.image_rows, self.m, requires_grad=False) if self.m > 0 else None
+
+    def note(self, scale: float) -> str:
+        """Where the margin is large at this scale."""
+        if self.m * scale <= MOST_LOGITS:
+            return ""
+        return (
+            f"\nnote: helip.margin.m={self.m:g} at a logit_scale of {scale:.0f} adds {self.m * scale:.0f} to the logit "
+            f"of each negative; helip.margin.m={STUDIED_LOGITS / scale:.2g} adds what was studied (docs/recipes.md)"
+        )
 
 
 class SimilarityMargin(Margin):

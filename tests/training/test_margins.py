@@ -110,6 +110,12 @@ def test_constant_margin_by_hand():
     assert terms["margin_mean"] == pytest.approx(m)
 
 
+def test_a_margin_that_is_large_at_the_scale_is_noted() -> None:
+    assert ConstantMargin(0.6).note(28.0) == "" and Margin().note(100.0) == ""
+    said = ConstantMargin(0.6).note(100.0)
+    assert "adds 60 to the logit" in said and "helip.margin.m=0.15 adds what was studied" in said
+
+
 def test_similarity_margin_by_hand_and_no_gradient_passes_through_it():
     image, text = torch.eye(2), torch.tensor([[0.6, 0.8], [0.8, 0.6]])  # T T^t off the diagonal: 0.96
     alike = HelipLoss(margin=SimilarityMargin(0.5))
