@@ -28,7 +28,7 @@ ASIDE = {"embedded": ("artifacts",)}  # built once; only its files are used
 JOINTS = ("helip/__init__.py", "helip/report/__main__.py")
 ARTIFACTS_MAY_USE = {"numpy", "pyarrow", "filelock", "braceexpand", "rich", "PIL"}
 FRAMEWORKS = {"pytorch_lightning", "lightning", "hydra", "omegaconf"}
-PLAIN = ("losses", "margins", "pairs", "statistics")  # of training
+PLAIN = ("losses", "margins", "batch_roles", "gather", "statistics", "saturation", "advise", "optim")  # of training
 NO_FRAMEWORK = (
     "helip/artifacts/", "helip/mining/", "helip/evaluation/metrics.py",
     *(f"helip/training/{name}.py" for name in PLAIN),

@@ -44,7 +44,7 @@ class Watch:
             return session.embed(clip, index, inside_fit_drive(trainer), trainer.strategy.root_device)
 
         self.before = before
-        self.ema = [Ema(asked.ema)] if asked.ema is not None else []
+        self.ema = [Ema(decay=asked.ema)] if asked.ema is not None else []
         per_epoch = max(1, math.ceil(rows.usable / session.stream.batch_size))
         averaged, max_drop = self.ema[0].averaged if self.ema else nullcontext, session.settings.evaluation.max_drop
         self.evaluation = evaluation_callback(

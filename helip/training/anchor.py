@@ -13,9 +13,7 @@ import copy
 from typing import Any
 
 import torch
-from torch import nn
-
-from helip.errors import HelipError
+from torch import Tensor, nn
 
 
 class Anchor:
@@ -27,18 +25,14 @@ class Anchor:
     """
 
     def __init__(self, model: nn.Module, weight: float) -> None:
-        if not weight > 0:
-            raise HelipError(f"train.anchor is {weight}: give null, or a weight above 0")
         self.model: Any = copy.deepcopy(model).eval().requires_grad_(False)
-        self.weight = float(weight)
+        self.weight = weight
 
     def __deepcopy__(self, memo: Any) -> "Anchor":
         """Share the frozen model between copies of a module, such as the average of EMA."""
         return self
 
-    def __call__(
-        self, features: dict[str, torch.Tensor], image: torch.Tensor, text: torch.Tensor, parts: int = 1
-    ) -> torch.Tensor:
+    def __call__(self, features: dict[str, Tensor], image: Tensor, text: Tensor, parts: int = 1) -> Tensor:
         """() the weighted term of this rank's pairs; the mean over ranks is the term of the global batch.
 
         Args:
@@ -61,7 +55,7 @@ class Anchor:
         return self.weight * torch.stack(distances).mean()
 
 
-def squared_distance(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def squared_distance(one: Tensor, other: Tensor) -> Tensor:
     """(B, D) and (B, D) -> (B,) squared distances of rows in at least float32; 0 to 4 for unit vectors."""
     dtype = torch.promote_types(one.dtype, torch.float32)
     return (one.to(dtype) - other.to(dtype)).square().sum(1)

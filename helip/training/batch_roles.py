@@ -10,6 +10,7 @@ k mined rows per target, C identity columns.
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from helip.errors import HelipError
 from helip.training.gather import gather_rows
@@ -19,31 +20,35 @@ from helip.training.gather import gather_rows
 class Pairs:
     """The roles of columns for a block of this rank's rows."""
 
-    own: torch.Tensor  # (R,) int64, the column of the row's own pair
-    is_target: torch.Tensor  # (R,) bool
-    column: torch.Tensor  # (B,) int64, the column of each pair of this rank
-    hard: torch.Tensor  # (B,) bool, this pair is a hard pair of row `owner` of the block, and no known duplicate of it
-    owner: torch.Tensor  # (B,) int64, row of the target in the block; 0 if `hard` is False
-    normal: torch.Tensor  # (R, M) bool, N_i: the normal negatives of a target; all False for other rows
-    duplicate: torch.Tensor | None  # (R, M) bool, known duplicates except the pair itself; None: no masking
-    targets: torch.Tensor  # () int64, targets in the global batch, at least 1
+    own: Tensor  # (R,) int64, the column of the row's own pair
+    is_target: Tensor  # (R,) bool
+    column: Tensor  # (B,) int64, the column of each pair of this rank
+    hard: Tensor  # (B,) bool, this pair is a hard pair of row `owner` of the block, and no known duplicate of it
+    owner: Tensor  # (B,) int64, row of the target in the block; 0 if `hard` is False
+    normal: Tensor  # (R, M) bool, N_i: the normal negatives of a target; all False for other rows
+    duplicate: Tensor | None  # (R, M) bool, known duplicates except the pair itself; None: no masking
+    targets: Tensor  # () int64, targets in the global batch, at least 1
 
 
 @dataclass(frozen=True)
 class Layout:
     """A batch for which the roles of any block of this rank's rows can be computed."""
 
-    target: torch.Tensor  # (B,) int64
-    identity: torch.Tensor | None  # (B, C) int64
-    mined: torch.Tensor | None  # (B, k) int64
+    target: Tensor  # (B,) int64
+    identity: Tensor | None  # (B, C) int64
+    mined: Tensor | None  # (B, k) int64
     mask_duplicates: bool
     first: int  # the column of this rank's first pair
     columns: int  # M
-    everyone: torch.Tensor  # (M, C) int64, identity of the global batch; C is 0 without one
-    targets: torch.Tensor  # () int64, as in Pairs
+    everyone: Tensor  # (M, C) int64, identity of the global batch; C is 0 without one
+    targets: Tensor  # () int64, as in Pairs
 
     def rows(self, start: int, stop: int) -> Pairs:
-        """The roles of all columns for the rows `start` to `stop` of this rank."""
+        """The roles of all columns for the rows `start` to `stop` of this rank.
+
+        A hard pair that is a known duplicate of its target (same row, image or caption) is no negative: it is in
+        neither H_i nor N_i, and a target without another hard pair contributes 0 to the margin.
+        """
         local = torch.arange(len(self.target), device=self.target.device)
         column = local + self.first  # (B,)
         own, row = column[start:stop], local[: stop - start]
@@ -62,7 +67,7 @@ class Layout:
         hard = partner if duplicate is None else partner & ~duplicate[owner, column]
         return Pairs(own, is_target[start:stop], column, hard, owner * hard, normal, duplicate, self.targets)
 
-    def duplicates(self, columns: torch.Tensor) -> torch.Tensor | None:
+    def duplicates(self, columns: Tensor) -> Tensor | None:
         """Known duplicates of each of these columns of the global batch, except itself: (R,) int64 -> (R, M) bool."""
         if self.identity is None or not self.mask_duplicates:
             return None
@@ -71,22 +76,20 @@ class Layout:
 
 
 def lay_out(
-    target: torch.Tensor,
-    identity: torch.Tensor | None,
-    mined: torch.Tensor | None,
+    target: Tensor,
+    identity: Tensor | None,
+    mined: Tensor | None,
     mask_duplicates: bool,
     rank: int = 0,
     world_size: int = 1,
 ) -> Layout:
-    """Gather the data of the roles, once per batch.
+    """Gather the data of the roles, once per batch; all ranks have the same B.
 
     Args:
         target: (B,) int64: own position (a target), its target's position (a hard pair), -1 (filler).
         identity: (B, C) int64, row in column 0, then digests; two pairs equal in any column are known duplicates.
         mined: (B, k) int64 rows of a target's top k, padded with -1; needs `identity`.
         mask_duplicates: whether known duplicates are removed from the negatives.
-        rank: of this process; all processes have the same B.
-        world_size: number of processes.
 
     Raises:
         HelipError: the shapes do not agree, or `mined` is given without `identity`.
@@ -102,23 +105,7 @@ def lay_out(
     )
 
 
-def describe_pairs(
-    target: torch.Tensor,
-    identity: torch.Tensor | None,
-    mined: torch.Tensor | None,
-    mask_duplicates: bool,
-    rank: int = 0,
-    world_size: int = 1,
-) -> Pairs:
-    """The roles of a whole batch; arguments and errors as `lay_out`.
-
-    A hard pair that is a known duplicate of its target (same row, image or caption) is no negative: it is in neither
-    H_i nor N_i, and a target without another hard pair contributes 0 to the margin.
-    """
-    return lay_out(target, identity, mined, mask_duplicates, rank, world_size).rows(0, target.shape[0])
-
-
-def known_duplicates(identity: torch.Tensor, everyone: torch.Tensor) -> torch.Tensor:
+def known_duplicates(identity: Tensor, everyone: Tensor) -> Tensor:
     """(R, C) and (M, C) int64 -> (R, M) bool: equal in at least one column; includes the pair itself."""
     duplicate = identity[:, None, 0] == everyone[None, :, 0]
     for column in range(1, identity.shape[1]):  # one column at a time avoids an (R, M, C) tensor
@@ -126,7 +113,7 @@ def known_duplicates(identity: torch.Tensor, everyone: torch.Tensor) -> torch.Te
     return duplicate
 
 
-def mined_members(mined: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def mined_members(mined: Tensor, rows: Tensor) -> Tensor:
     """The columns of the global batch that are mined rows of each row.
 
     Sorts the rows of the batch and looks the mined rows up, so that memory is O(R * (M + k)), not O(R * M * k).
@@ -148,7 +135,7 @@ def mined_members(mined: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return present[:, slot_of_column]
 
 
-def _check_shapes(target: torch.Tensor, identity: torch.Tensor | None, mined: torch.Tensor | None) -> None:
+def _check_shapes(target: Tensor, identity: Tensor | None, mined: Tensor | None) -> None:
     if target.ndim != 1 or target.dtype != torch.int64:
         raise HelipError(f"target is {tuple(target.shape)} {target.dtype}: give the loss one int64 position per pair")
     for name, tensor in (("identity", identity), ("mined", mined)):

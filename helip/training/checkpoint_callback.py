@@ -10,8 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from helip.errors import HelipError
-from helip.training.metrics_log import MetricsLog
+from helip.training.metrics_log import MetricsLog, is_logged
 from helip.training.nan_guard import check_finite
 from helip.training.run_files import checkpoints_in
 
@@ -35,11 +34,6 @@ class Checkpoints(Checkpoint):
 
     def __init__(self, folder: Path, every_steps: int, every_minutes: float | None = None, keep: int = 2) -> None:
         super().__init__()
-        if every_steps < 1 or (every_minutes is not None and every_minutes <= 0) or not (keep == -1 or keep > 0):
-            raise HelipError(
-                f"train.checkpoint_every={every_steps}, train.checkpoint_minutes={every_minutes} and"
-                f" train.keep_checkpoints={keep}: give at least 1 step, minutes above 0, and at least 1 file (-1: all)"
-            )
         self.folder, self.every_steps, self.every_minutes, self.keep = folder, every_steps, every_minutes, keep
         self._saved = -1
         self._terminated = False
@@ -52,9 +46,8 @@ class Checkpoints(Checkpoint):
         self._clock, self._asked = time.monotonic(), Asked()
         self._saved = trainer.global_step if trainer.global_step else -1  # the checkpoint of a resumed step exists
         self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
-        if (
-            trainer.received_sigterm
-        ):  # during the start of the loader: Lightning would exit after step 1 without a checkpoint, with status 0
+        if trainer.received_sigterm:
+            # while the loader started: Lightning would exit after step 1 with status 0 and without a checkpoint
             if trainer.is_global_zero:
                 print("SIGTERM: stopped before the first step", file=sys.stderr, flush=True)
             raise SystemExit(EXIT_SIGTERM)
@@ -113,8 +106,7 @@ def log_ahead(trainer: pl.Trainer) -> None:
 
     If the run ended in between, it would resume after this step, and the line would be missing.
     """
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    if every and trainer.global_step % every == 0:
+    if is_logged(trainer, trainer.global_step):
         for log in trainer.loggers:
             if isinstance(log, MetricsLog):
                 log.ahead(trainer.logged_metrics, trainer.global_step - 1, trainer.current_epoch)
@@ -135,9 +127,8 @@ class Asked:
         """Start the sum; all ranks call it after the same steps."""
         if trainer.world_size > 1:
             device = trainer.strategy.root_device
-            self._sum = torch.stack(
-                [torch.full((), float(wish), device=device) for wish in wishes]
-            )  # no copy to wait for
+            # torch.full needs no copy from the host, which would wait for the device
+            self._sum = torch.stack([torch.full((), float(wish), device=device) for wish in wishes])
             self._work = torch.distributed.all_reduce(self._sum, async_op=True)
 
     def answers(self, trainer: pl.Trainer, wishes: tuple[bool, ...]) -> tuple[bool, ...]:

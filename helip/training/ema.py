@@ -6,8 +6,6 @@ from contextlib import contextmanager
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
-from helip.errors import HelipError
-
 
 class Ema(EMAWeightAveraging):
     """Checkpoints hold the average as `state_dict`, and the module holds it after training.
@@ -16,13 +14,8 @@ class Ema(EMAWeightAveraging):
     callbacks that evaluate at the end.
 
     Args:
-        decay: share of the average kept per step; 0.999 averages about the last 1,000 steps.
+        decay: share of the average that a step keeps, between 0 and 1; 0.999 averages about the last 1,000 steps.
     """
-
-    def __init__(self, decay: float) -> None:
-        if not 0 < decay < 1:
-            raise HelipError(f"train.ema is {decay}: give null, or a decay between 0 and 1 such as 0.999")
-        super().__init__(decay=decay)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy the average also if a run is resumed at its last step, where Lightning does not call on_train_end."""

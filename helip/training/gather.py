@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from helip.errors import HelipError
 
@@ -18,11 +19,11 @@ class _GatherRows(torch.autograd.Function):
     """(B, D) on each of W ranks -> (W * B, D) on all; backward sums the gradients of all ranks for this rank's rows."""
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
         return gather_rows(rows)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         gradient = grad_outputs[0].contiguous()
         count = gradient.shape[0] // dist.get_world_size()
         if dist.get_backend() == dist.Backend.NCCL:
@@ -35,7 +36,7 @@ class _GatherRows(torch.autograd.Function):
         return gradient[dist.get_rank() * count :][:count]
 
 
-def gather_rows(rows: torch.Tensor) -> torch.Tensor:
+def gather_rows(rows: Tensor) -> Tensor:
     """Concatenate (B, ...) tensors of all ranks in rank order, without gradient: (W * B, ...)."""
     rows = rows.contiguous()
     gathered = rows.new_empty((dist.get_world_size() * rows.shape[0], *rows.shape[1:]))
@@ -43,7 +44,7 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     return gathered
 
 
-def gather_features(image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def gather_features(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
     """Features of the global batch, with gradient to every rank's rows.
 
     All ranks must call it with the same B, and must run backward through it the same number of times.
@@ -55,7 +56,7 @@ def gather_features(image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tens
     Returns:
         (M, D) image and (M, D) text features, rows of rank r at r * B.
     """
-    both: torch.Tensor = _GatherRows.apply(torch.cat([image, text], dim=1))  # type: ignore[assignment]  # (M, 2 D)
+    both: Tensor = _GatherRows.apply(torch.cat([image, text], dim=1))  # type: ignore[assignment]  # (M, 2 D)
     return both[:, : image.shape[1]], both[:, image.shape[1] :]
 
 

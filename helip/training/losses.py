@@ -1,5 +1,4 @@
-"""Contrastive loss over the global batch with a margin: by default the hard negative margin loss of HELIP (arXiv
-2305.05208), or another of helip.training.margins.
+"""Contrastive loss over the global batch with a margin of helip.training.margins, by default that of arXiv 2305.05208.
 
     loss = l_CLIP + gamma * l_margin
     l_margin = mean over targets i of  sum_{j in N_i} max(0, s(i, j) - min_{h in H_i} s(i, h)) / |N_i|
@@ -15,10 +14,11 @@ Legend: B pairs of this rank, R of them in a block, M pairs of the global batch,
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from helip.errors import HelipError
@@ -41,8 +41,7 @@ class HelipLoss(nn.Module):
         margin_weight: weight of HardNegativeMargin (default 1) if no `margin` is given; 0: no margin.
         symmetric: of HardNegativeMargin, likewise.
         mask_duplicates: remove known duplicates (see `identity`) from the negatives of all terms.
-        rank: of this process; may be set later, as an attribute.
-        world_size: number of processes, each with B pairs of the batch; may be set later.
+        rank, world_size: of this process; may be set later, as attributes. Each rank has B pairs of the batch.
         margin: a margin of helip.training.margins.
         max_entries: similarities in memory at a time.
     """
@@ -71,15 +70,15 @@ class HelipLoss(nn.Module):
 
     def forward(
         self,
-        image_features: torch.Tensor,
-        text_features: torch.Tensor,
-        logit_scale: torch.Tensor,
-        target: torch.Tensor,
-        identity: torch.Tensor | None = None,
-        mined: torch.Tensor | None = None,
-        logit_bias: torch.Tensor | None = None,
+        image_features: Tensor,
+        text_features: Tensor,
+        logit_scale: Tensor,
+        target: Tensor,
+        identity: Tensor | None = None,
+        mined: Tensor | None = None,
+        logit_bias: Tensor | None = None,
         statistics: bool = True,
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, Tensor]:
         """Loss terms of this rank's rows.
 
         Args:
@@ -110,14 +109,9 @@ class HelipLoss(nn.Module):
         layout = lay_out(target, identity, mined, self.mask_duplicates, self.rank, self.world_size)
         count, step = len(target), max(1, self.max_entries // max(1, len(all_image)))
         inputs = image_features, text_features, all_image, all_text, logit_scale, logit_bias, layout, statistics
+        block = self._block if step >= count else partial(_again_in_backward, self._block)
         with torch.autocast(image_features.device.type, enabled=False):
-            if step >= count:
-                parts = [self._block(0, count, *inputs)]
-            else:
-                parts = [
-                    _again_in_backward(self._block, start, min(start + step, count), *inputs)
-                    for start in range(0, count, step)
-                ]
+            parts = [block(start, min(start + step, count), *inputs) for start in range(0, count, step)]
         contrastive, margin, *sums = (_total(column) for column in zip(*parts, strict=True))
         result = {self.contrastive_name: contrastive, "margin_loss": margin}
         if statistics:
@@ -128,15 +122,15 @@ class HelipLoss(nn.Module):
         self,
         start: int,
         stop: int,
-        image: torch.Tensor,
-        text: torch.Tensor,
-        all_image: torch.Tensor,
-        all_text: torch.Tensor,
-        logit_scale: torch.Tensor,
-        logit_bias: torch.Tensor | None,
+        image: Tensor,
+        text: Tensor,
+        all_image: Tensor,
+        all_text: Tensor,
+        logit_scale: Tensor,
+        logit_bias: Tensor | None,
         layout: Layout,
         statistics: bool,
-    ) -> tuple[torch.Tensor, ...]:
+    ) -> tuple[Tensor, ...]:
         """The terms of the rows `start` to `stop` and the sums of their statistics; both add up over blocks."""
         pairs = layout.rows(start, stop)
         image_rows = _similarity(image[start:stop], all_text)  # (R, M)
@@ -157,13 +151,8 @@ class HelipLoss(nn.Module):
         return contrastive, margin, *([block_sums(block, offset)] if statistics else [])
 
     def contrastive(
-        self,
-        image_rows: torch.Tensor,
-        text_rows: torch.Tensor,
-        logit_scale: torch.Tensor,
-        logit_bias: torch.Tensor | None,
-        pairs: Pairs,
-    ) -> torch.Tensor:
+        self, image_rows: Tensor, text_rows: Tensor, logit_scale: Tensor, logit_bias: Tensor | None, pairs: Pairs
+    ) -> Tensor:
         """Mean over the rows of the two cross-entropies; (R, M) similarities of images and of texts."""
         total = image_rows.new_zeros(())
         for rows in (image_rows, text_rows):
@@ -186,13 +175,8 @@ class HelipSigLipLoss(HelipLoss):
     needs_text_rows = False
 
     def contrastive(
-        self,
-        image_rows: torch.Tensor,
-        text_rows: torch.Tensor,
-        logit_scale: torch.Tensor,
-        logit_bias: torch.Tensor | None,
-        pairs: Pairs,
-    ) -> torch.Tensor:
+        self, image_rows: Tensor, text_rows: Tensor, logit_scale: Tensor, logit_bias: Tensor | None, pairs: Pairs
+    ) -> Tensor:
         """Per row, the sum over the pairs of the global batch; (R, M) similarities of images."""
         if logit_bias is None:
             raise HelipError(
@@ -207,15 +191,15 @@ class HelipSigLipLoss(HelipLoss):
         return -terms.sum() / len(image_rows)
 
 
-def _again_in_backward(function: Callable[..., tuple[torch.Tensor, ...]], *inputs: object) -> tuple[torch.Tensor, ...]:
+def _again_in_backward(function: Callable[..., tuple[Tensor, ...]], *inputs: object) -> tuple[Tensor, ...]:
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
 
 
-def _total(parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def _total(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
-def _similarity(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+def _similarity(rows: Tensor, columns: Tensor) -> Tensor:
     """(R, D) and (M, D) -> (R, M) inner products, in float32 or better."""
     dtype = torch.promote_types(rows.dtype, torch.float32)
     return rows.to(dtype) @ columns.to(dtype).T

@@ -15,6 +15,7 @@ Legend: B pairs of this rank, R of them in a block, M pairs of the global batch,
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from helip.errors import HelipError
 from helip.training.batch_roles import Layout, Pairs
@@ -24,10 +25,10 @@ from helip.training.batch_roles import Layout, Pairs
 class Block:
     """The input of a margin: R rows of this rank against the M pairs of the global batch, with gradients."""
 
-    image_rows: torch.Tensor  # (R, M) cosines of these rows' images and all texts, float32 or better
-    text_rows: torch.Tensor  # (R, M) of these rows' texts and all images; image_rows unless needs_text_rows
-    all_image: torch.Tensor  # (M, D) L2-normalised, any floating type
-    all_text: torch.Tensor  # (M, D)
+    image_rows: Tensor  # (R, M) cosines of these rows' images and all texts, float32 or better
+    text_rows: Tensor  # (R, M) of these rows' texts and all images; image_rows unless needs_text_rows
+    all_image: Tensor  # (M, D) L2-normalised, any floating type
+    all_text: Tensor  # (M, D)
     pairs: Pairs
     layout: Layout
 
@@ -37,11 +38,11 @@ class Margin:
 
     needs_text_rows = False
 
-    def offset(self, block: Block) -> torch.Tensor | None:
+    def offset(self, block: Block) -> Tensor | None:
         """(R, M) values added to the similarities of negatives in both directions; None: nothing."""
         return None
 
-    def term(self, block: Block) -> torch.Tensor | None:
+    def term(self, block: Block) -> Tensor | None:
         """() this block's part of a mean over the targets of the global batch; None: no term."""
         return None
 
@@ -64,7 +65,7 @@ class HardNegativeMargin(Margin):
         self.weight, self.symmetric = float(weight), symmetric
         self.needs_text_rows = symmetric and self.weight > 0
 
-    def term(self, block: Block) -> torch.Tensor | None:
+    def term(self, block: Block) -> Tensor | None:
         """The margin of images, plus that of texts if symmetric."""
         if self.weight == 0:
             return None
@@ -90,7 +91,7 @@ class ConstantMargin(Margin):
             raise HelipError(f"m (helip.margin.m) is {m}: give a margin from 0, below 2, the range of a cosine")
         self.m = float(m)
 
-    def offset(self, block: Block) -> torch.Tensor | None:
+    def offset(self, block: Block) -> Tensor | None:
         """M = m."""
         return torch.full_like(block.image_rows, self.m, requires_grad=False) if self.m > 0 else None
 
@@ -122,7 +123,7 @@ class SimilarityMargin(Margin):
             raise HelipError(f"of (helip.margin.of) is {of}, which is not one of text, image")
         self.gamma, self.of, self.permuted = float(gamma), of, permuted
 
-    def offset(self, block: Block) -> torch.Tensor | None:
+    def offset(self, block: Block) -> Tensor | None:
         """M = gamma * stop_gradient(T T^t)."""
         if self.gamma == 0:
             return None
@@ -136,7 +137,7 @@ class SimilarityMargin(Margin):
         return offset if duplicate is None else offset.masked_fill_(duplicate[:, order], 0)
 
 
-def hard_negative_margin(similarity: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+def hard_negative_margin(similarity: Tensor, pairs: Pairs) -> Tensor:
     """HNML of a block: its part of the mean over the targets of the global batch.
 
     A target without a hard pair has an infinite bar, so it contributes exactly 0 with a gradient of exactly 0.

@@ -1,9 +1,10 @@
-"""Lightning's logger of metrics.csv."""
+"""Lightning's logger of metrics.csv, and which steps are logged."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
@@ -11,8 +12,14 @@ from helip.artifacts.metrics_file import MetricsFile, read_lines
 from helip.training.run_files import LOG
 
 
+def is_logged(trainer: pl.Trainer, step: int) -> bool:
+    """Whether Lightning logs the step of this number, from 1. Equal on all ranks: collectives may depend on it."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and step % every == 0
+
+
 class MetricsLog(Logger):
-    """Appends each logged step to metrics.csv of the run folder; make it on rank 0 only.
+    """Appends each logged step to metrics.csv of the run folder; for rank 0 only.
 
     A training step has its number from 0, an evaluation the number of steps before it.
     """
@@ -23,12 +30,12 @@ class MetricsLog(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning asks for one; the run folder needs none."""
+        """Required by Lightning; the run folder needs none."""
         return ""
 
     @property
     def version(self) -> str:
-        """None of its own, as `name`."""
+        """Required by Lightning, as `name`."""
         return ""
 
     @property
@@ -37,7 +44,7 @@ class MetricsLog(Logger):
         return str(self._run)
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Nothing: the settings are in config.json."""
+        """Do nothing, because the settings are in config.json."""
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Append a line, unless `ahead` has written it."""
@@ -51,11 +58,9 @@ class MetricsLog(Logger):
         self._ahead = step, {*metrics, "epoch"}
 
     def go_on(self, step: int, run: Path) -> None:
-        """Begin with the lines of the earlier part of a run that is resumed after `step` optimizer steps.
+        """Begin with the lines that a run wrote before the checkpoint of `step`, from which this training resumes.
 
-        Args:
-            step: of the checkpoint.
-            run: folder of the earlier part; this one, or another, whose file stays as it is.
+        The file of `run` stays as it is if `run` is another run folder.
         """
         kept = []
         for line in read_lines(run / LOG):

@@ -20,6 +20,7 @@ from helip.models.towers import forward_in_parts, is_convolutional
 from helip.training.anchor import Anchor
 from helip.training.gather import gather_rows
 from helip.training.losses import HelipLoss
+from helip.training.metrics_log import is_logged
 from helip.training.optim import OptimSettings, build_optimizer, build_schedule, overrule
 from helip.training.resume_guard import FIXED_KEY, changes, fixed_record, refusal
 
@@ -41,7 +42,7 @@ class HelipModule(pl.LightningModule):
         max_steps: optimizer steps of the whole schedule, not those of the Trainer, which may stop earlier.
         description: JSON-like description from which evaluation rebuilds the model, "helip" in checkpoints.
         fixed: settings that a resumed run must share, by their names in the configuration; the schedule is added.
-        allow_change: let a resumed run change them; it continues with its own learning rate, decay and schedule.
+        allow_change: let a resumed run change them, and continue with its own learning rate, decay and schedule.
         accum_freq: number of micro-batches of the forward pass of a rank; one loss over the whole batch.
         anchor: a term that keeps the features near those of a frozen copy, or None.
         constants: numbers logged with each step, such as the dose.
@@ -95,7 +96,7 @@ class HelipModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         """One forward pass of targets and hard pairs; returns this rank's part of the loss."""
-        log_now = self._logs_this_step()
+        log_now = is_logged(self.trainer, self.trainer.global_step + 1)
         features = forward_in_parts(self.model, batch["image"], batch["text"], self.accum_freq)
         result = self.loss(
             features["image_features"],
@@ -123,17 +124,13 @@ class HelipModule(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the gradient's norm (after unscaling, before clipping) and the learning rate of this step."""
-        if self._logs_this_step():
+        if is_logged(self.trainer, self.trainer.global_step + 1):
             gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
             self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
             self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
 
     def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,
-        optimizer_closure: Callable[[], Any] | None = None,
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Forward, backward and update with the random stream of the steps; then clamp the temperature.
 
@@ -166,9 +163,8 @@ class HelipModule(pl.LightningModule):
         if changed:
             overrule(checkpoint, self.optim, self.max_steps)
         if self.fixed.get("train.ema", "unknown") is None and "current_model_state" in checkpoint:
-            checkpoint["state_dict"] = checkpoint[
-                "current_model_state"
-            ]  # the moments belong to these, not to the average
+            # the moments belong to the trained weights, not to the average
+            checkpoint["state_dict"] = checkpoint["current_model_state"]
         states = checkpoint.get(RNG_KEY, {})
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         if states and len(states["cpu"]) == world_size:
@@ -179,11 +175,6 @@ class HelipModule(pl.LightningModule):
                 f"the checkpoint holds no random state for {world_size} ranks: dropout differs from an unbroken run",
                 stacklevel=2,
             )
-
-    def _logs_this_step(self) -> bool:
-        """Whether Lightning logs this step; equal on all ranks, so that collectives may depend on it."""
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return every > 0 and (self.trainer.global_step + 1) % every == 0
 
     def _gathered(self, vector: torch.Tensor) -> torch.Tensor:
         """(n,) on every rank -> (W, n)."""

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from helip.training.metrics_log import is_logged
+
 WAITS = 0.1  # assumption: share of waiting above which slow reads are reported
 
 
@@ -17,7 +19,7 @@ class SpeedMonitor(pl.Callback):
 
     Args:
         read_rate: random reads per second of all workers of this rank, measured before training, or None. Reads that
-            are slower than the model are reported once.
+            limit the training are reported once.
     """
 
     def __init__(self, read_rate: float | None = None) -> None:
@@ -29,18 +31,16 @@ class SpeedMonitor(pl.Callback):
         self._waited = self._elapsed = 0.0
         self._steps = self._pairs = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, *_: Any) -> None:
         """Discard the times of an earlier fit."""
         self._restart()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, *_: Any) -> None:
         """Exclude the time of a validation."""
         self._ended = None
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Add the waiting time."""
+    def on_train_batch_start(self, *_: Any) -> None:
+        """The waiting time ends here."""
         self._began = perf_counter()
 
     def on_train_batch_end(
@@ -53,15 +53,17 @@ class SpeedMonitor(pl.Callback):
             self._elapsed += now - self._ended
             self._steps += 1
             self._pairs += len(batch["target"])
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self._steps and every and trainer.global_step % every == 0:
-            per_second = self._pairs / self._elapsed
-            self._compare_reads(self._pairs / max(1e-9, self._elapsed - self._waited))
+        if self._steps and is_logged(trainer, trainer.global_step):
+            share, per_second = self._waited / self._elapsed, self._pairs / self._elapsed
+            needed = self._pairs / max(1e-9, self._elapsed - self._waited)
+            if warning := slow_reads(self.read_rate, needed, share):
+                warnings.warn(warning, stacklevel=2)
+                self.read_rate = None
             pl_module.log_dict(
                 {
                     "train/batch_time": self._elapsed / self._steps,
                     "train/data_time": self._waited / self._steps,
-                    "train/data_wait_share": self._waited / self._elapsed,
+                    "train/data_wait_share": share,
                     "train/samples_per_second": per_second * trainer.world_size,
                     "train/samples_per_second_per_gpu": per_second,
                 }
@@ -69,13 +71,13 @@ class SpeedMonitor(pl.Callback):
             self._restart()
         self._ended = perf_counter()
 
-    def _compare_reads(self, needed: float) -> None:
-        """Warn if the model waits and consumes `needed` pairs per second, more than random reads deliver."""
-        if self.read_rate is not None and self._waited > WAITS * self._elapsed and self.read_rate < needed:
-            warnings.warn(
-                f"training waits for data {self._waited / self._elapsed:.0%} of the time: random reads from the shards"
-                f" run at {self.read_rate:,.0f} pairs/s and the model could take {needed:,.0f}; copy the shards to a"
-                " local disk, raise data.workers, or lower data.window so that targets lie closer together",
-                stacklevel=2,
-            )
-            self.read_rate = None
+
+def slow_reads(read_rate: float | None, needed: float, share: float) -> str | None:
+    """A warning if a model that could take `needed` pairs/s waits for slower reads; `share` is the share of waiting."""
+    if read_rate is None or share <= WAITS or read_rate >= needed:
+        return None
+    return (
+        f"training waits for data {share:.0%} of the time: random reads from the shards run at {read_rate:,.0f} pairs/s"
+        f" and the model could take {needed:,.0f}; copy the shards to a local disk, raise data.workers, or lower"
+        " data.window so that targets lie closer together"
+    )

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from helip.errors import HelipError
+from helip.training.metrics_log import is_logged
 from helip.training.run_files import newest_good
 
 
@@ -25,8 +26,8 @@ class NanGuard(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        last, every = trainer.global_step == trainer.max_steps, trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if last or (every and trainer.global_step % every == 0):
+        last = trainer.global_step == trainer.max_steps
+        if last or is_logged(trainer, trainer.global_step):
             check_finite(trainer, pl_module, outputs["loss"], self.folder, weights=last)
 
 
@@ -39,7 +40,7 @@ def check_finite(
 
     Args:
         loss: this rank's part of the loss of the step.
-        folder: of the checkpoints.
+        folder: of the checkpoints, for the message.
         weights: also check the weights, which were updated after the loss was computed.
 
     Raises:

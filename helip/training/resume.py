@@ -55,8 +55,8 @@ def auto_checkpoint(
         folder: of this run; its config.json may exist already.
         runs: parent of the run folders.
         wanted: the settings that determine weights and metrics of this run.
-        identity: the same for another run, from its config.json.
-        warn: called with a sentence about each truncated checkpoint or one of other settings.
+        identity: the same settings of another run, from its config.json.
+        warn: takes a sentence about each checkpoint that is truncated or has other settings.
         fixed: the known settings that a checkpoint must have recorded (helip.training.resume_guard).
         allow_change: train.allow_change, accept checkpoints with other records.
     """

@@ -16,16 +16,11 @@ KEY = "helip_seen"  # of the checkpoint
 
 
 class RowCoverage(pl.Callback):
-    """Marks the rows of every batch by role; must precede the callback that writes checkpoints.
-
-    Args:
-        rows: N.
-    """
+    """Marks the rows of every batch by role; must precede the callback that writes checkpoints."""
 
     def __init__(self, rows: int) -> None:
-        self.marks = {
-            role: torch.zeros(rows, dtype=torch.uint8) for role in ROLES
-        }  # (N,) each, merged over ranks when saved
+        # (N,) each; those of all ranks are merged when they are saved
+        self.marks = {role: torch.zeros(rows, dtype=torch.uint8) for role in ROLES}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move the marks to the device of the batches, so that no step waits for a copy."""

@@ -13,16 +13,13 @@ RESULTS = ("final.pt", "best.pt", "metrics.md", LOG)  # of a training, beside it
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """step-000500.ckpt and so on in a folder, by step; ignores files with other names."""
-    return sorted((path for path in folder.glob("step-*.ckpt") if _digits(path).isdigit()), key=step_of)
+    found = (path for path in folder.glob("step-*.ckpt") if path.stem.removeprefix("step-").isdigit())
+    return sorted(found, key=step_of)
 
 
 def step_of(path: Path) -> int:
     """The step in the name of a checkpoint."""
-    return int(_digits(path))
-
-
-def _digits(path: Path) -> str:
-    return path.stem.removeprefix("step-")
+    return int(path.stem.removeprefix("step-"))
 
 
 def cut_off(path: Path) -> str | None:
@@ -33,12 +30,7 @@ def cut_off(path: Path) -> str | None:
 def newest_good(
     folder: Path, fault: Callable[[Path], str | None] = cut_off
 ) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """The newest good checkpoint of a folder, and the newer ones with their faults.
-
-    Args:
-        folder: of the checkpoints.
-        fault: returns what is wrong with a checkpoint, or None.
-    """
+    """The newest checkpoint of a folder in which `fault` finds nothing wrong, and the newer ones with their faults."""
     bad: list[tuple[Path, str]] = []
     for path in reversed(checkpoints_in(folder)):
         wrong = fault(path)
@@ -56,12 +48,8 @@ def run_of(checkpoint: Path) -> Path:
 def set_aside(run: Path, resume: Path | None) -> Path | None:
     """Move the files of an earlier training in a run folder to earlier-1/, earlier-2/, ... inside it.
 
-    A training that resumes a checkpoint of this folder moves only the checkpoints of later steps. Any other training
-    moves all files, because files are pruned, found and exported by their names.
-
-    Args:
-        run: the run folder.
-        resume: the checkpoint that the new training resumes, if any.
+    A training that resumes from a checkpoint of this folder (`resume`) moves only the checkpoints of later steps. Any
+    other training moves all files, because files are pruned, found and exported by their names.
 
     Returns:
         The new folder of the files, None if there was nothing to move.

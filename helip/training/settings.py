@@ -98,6 +98,10 @@ class TrainSettings:
         for name in ("epochs", "max_steps", "checkpoint_every", "log_every", "accum_freq"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")
+        if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
+            raise HelipError(f"train.checkpoint_minutes={self.checkpoint_minutes} must be null, or above 0")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise HelipError(f"train.ema={self.ema} must be null, or a decay between 0 and 1 such as 0.999")
         if self.keep_checkpoints < -1 or self.keep_checkpoints == 0:
             raise HelipError(f"train.keep_checkpoints={self.keep_checkpoints} must be at least 1, or -1 for all")
 

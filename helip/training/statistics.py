@@ -4,6 +4,7 @@ Legend: B pairs of this rank, R of them in a block, M pairs of the global batch.
 """
 
 import torch
+from torch import Tensor
 
 from helip.training.batch_roles import Pairs
 from helip.training.margins import Block
@@ -15,7 +16,7 @@ MEANS = (
 
 
 @torch.no_grad()
-def block_sums(block: Block, offset: torch.Tensor | None) -> torch.Tensor:
+def block_sums(block: Block, offset: Tensor | None) -> Tensor:
     """Sums and counts of a block, which add up over blocks.
 
     Args:
@@ -52,7 +53,7 @@ def block_sums(block: Block, offset: torch.Tensor | None) -> torch.Tensor:
     return torch.stack([torch.stack([value.to(similarity.dtype) for value in line]) for line in sums])
 
 
-def batch_statistics(sums: torch.Tensor) -> dict[str, torch.Tensor]:
+def batch_statistics(sums: Tensor) -> dict[str, Tensor]:
     """Statistics of this rank's rows from the sums of all its blocks.
 
     Accuracies and suspects depend on the batch size and on the share of hard pairs: compare them only within a run.
@@ -71,11 +72,11 @@ def batch_statistics(sums: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"masked_pairs": sums[0, 0], **dict(zip(names, means.unbind(), strict=True))}
 
 
-def kept_negatives(pairs: Pairs) -> torch.Tensor:
+def kept_negatives(pairs: Pairs) -> Tensor:
     """(R, M) bool: every column except the row's own pair and its known duplicates."""
     kept = torch.ones_like(pairs.normal) if pairs.duplicate is None else ~pairs.duplicate
     return kept.scatter(1, pairs.own[:, None], False)
 
 
-def _sum(values: torch.Tensor, where: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _sum(values: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(where, values, 0).sum(), where.sum()

@@ -104,6 +104,12 @@ def test_words_of_older_checkpoints_still_compare() -> None:
         ("+trainer.gradient_clip_value=2", "there is no setting trainer.gradient_clip_value, did you mean"),
         ("+train.sped=1", "there is no setting train.sped"),
         ("train.epochs=x", "train.epochs=x must be a whole number"),
+        ("train.ema=1.0", "train.ema=1.0 must be null, or a decay between 0 and 1"),
+        ("train.ema=0.0", "train.ema=0.0 must be null"),
+        ("train.anchor=0", "train.anchor=0 must be null, or a weight above 0"),
+        ("train.checkpoint_every=0", "train.checkpoint_every=0 must be at least 1"),
+        ("train.checkpoint_minutes=0", "train.checkpoint_minutes=0 must be null, or above 0"),
+        ("train.keep_checkpoints=0", "train.keep_checkpoints=0 must be at least 1, or -1"),
     ],
 )
 def test_what_is_refused_says_why(override: str, sentence: str) -> None:

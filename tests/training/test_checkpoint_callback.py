@@ -5,7 +5,6 @@ import signal
 import pytest
 import pytorch_lightning as pl
 
-from helip.errors import HelipError
 from helip.training import checkpoint_callback
 from helip.training.checkpoint_callback import EXIT_SIGTERM, Checkpoints
 from helip.training.metrics_log import MetricsLog
@@ -112,9 +111,3 @@ def test_a_cut_off_checkpoint_is_passed_over(tmp_path):
     empty = tmp_path / "c" / "step-1000000.ckpt"
     assert newest_good(tmp_path / "c") == (good, [(empty, "is cut off"), (newest, "is cut off")])
     assert newest_good(tmp_path / "none") == (None, [])
-
-
-def test_refusals(tmp_path):
-    for steps, minutes, keep in ((0, None, 2), (5, 0.0, 2), (5, None, 0)):
-        with pytest.raises(HelipError, match=rf"checkpoint_every={steps}.*keep_checkpoints={keep}: give at least"):
-            Checkpoints(tmp_path, steps, minutes, keep)

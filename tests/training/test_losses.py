@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from helip.errors import HelipError
-from helip.training.batch_roles import describe_pairs, mined_members
+from helip.training.batch_roles import lay_out, mined_members
 from helip.training.losses import HelipLoss, HelipSigLipLoss
 from tests.reference_losses import helip_loss, siglip_term
 from tests.training.batches import features, roles
@@ -115,7 +115,7 @@ def test_roles_of_a_batch_worked_out_by_hand():
     identity = torch.tensor([[7, 1, 1], [8, 2, 2], [9, 3, 3], [10, 4, 2], [7, 1, 1], [11, 6, 6]])
     mined = torch.full((6, 2), -1)
     mined[0] = torch.tensor([9, 11])
-    pairs = describe_pairs(target, identity, mined, mask_duplicates=True)
+    pairs = lay_out(target, identity, mined, mask_duplicates=True).rows(0, 6)
     assert pairs.hard.tolist() == [False, False, True, False, False, False]
     assert pairs.normal[0].tolist() == [False, True, False, True, False, False]
     assert pairs.normal[1].tolist() == [True, False, True, False, True, True]
@@ -137,7 +137,7 @@ def test_only_the_row_and_not_its_digest_makes_a_mined_member():
     target = torch.arange(3)
     identity = torch.tensor([[0, 50], [1, 51], [2, 52]])
     mined = torch.tensor([[51, 52], [-1, -1], [-1, -1]])  # digests of the others, rows of nobody
-    assert describe_pairs(target, identity, mined, True).normal[0].tolist() == [False, True, True]
+    assert lay_out(target, identity, mined, True).rows(0, 3).normal[0].tolist() == [False, True, True]
 
 
 def test_statistics_by_hand():

@@ -64,7 +64,7 @@ def test_a_compiled_model_has_an_average_and_goes_on_in_parts(tmp_path):
     """torch.compile, EMA and parts together: the average that the plain model has, and a checkpoint that resumes."""
     averages = []
     for compile in (False, True):
-        module, ema = tiny_module(tmp_path, dropout=0.0, eps=1e-3), Ema(0.5)
+        module, ema = tiny_module(tmp_path, dropout=0.0, eps=1e-3), Ema(decay=0.5)
         module.accum_freq = 3 if compile else 1
         prepare_towers(module.model, TowerSettings(compile=compile))
         saving = Checkpoints(tmp_path / str(compile), 2, keep=9)
@@ -72,7 +72,7 @@ def test_a_compiled_model_has_an_average_and_goes_on_in_parts(tmp_path):
         averages.append({name: value.clone() for name, value in module.model.state_dict().items()})
     again = tiny_module(tmp_path, dropout=0.0, eps=1e-3)
     prepare_towers(again.model, TowerSettings(compile=True))
-    fit(again, tmp_path, 4, start=2, ckpt_path=tmp_path / "True" / "step-000002.ckpt", callbacks=[Ema(0.5)])
+    fit(again, tmp_path, 4, start=2, ckpt_path=tmp_path / "True" / "step-000002.ckpt", callbacks=[Ema(decay=0.5)])
     for name, value in averages[0].items():
         torch.testing.assert_close(averages[1][name], value, rtol=0, atol=1e-4)
         torch.testing.assert_close(again.model.state_dict()[name], averages[1][name], rtol=0, atol=1e-4)
