@@ -1,4 +1,4 @@
-"""The settings of reading and batches (conf/data)."""
+"""The settings of reading and batches (`data` of conf/base.yaml)."""
 
 from dataclasses import dataclass
 from typing import Any
