@@ -209,6 +209,8 @@ def _readable(hint: Any) -> str:
         return " or ".join(dict.fromkeys(_readable(one) for one in get_args(hint)))
     if get_origin(hint) is Leaf:
         return f"a mapping with {TARGET}, the dotted name of a class"
+    if is_dataclass(hint):
+        return f"a group with {', '.join(one.name for one in fields(hint) if not one.metadata.get('inner'))}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     kind = get_origin(hint) or hint
     return names.get(kind) or {list: "a list", tuple: "a list", dict: "a mapping"}.get(kind, str(hint))
