@@ -1,6 +1,7 @@
-"""Error messages for failures of the machine: a full or read-only disk, a killed process."""
+"""The machine: its cores, and error messages for its failures, such as a full disk or a killed process."""
 
 import errno
+import os
 import re
 import traceback
 
@@ -15,6 +16,11 @@ PEER = re.compile(r"gloo.*(closed by peer|reset by peer|timed? ?out|refused)|NCC
 TAKES_OVER, HALF = "_try_get_data", (ConnectionError, EOFError, FileNotFoundError)
 # how torch's archive writer reports any failed write, without errno
 ARCHIVE = re.compile(r"PytorchStreamWriter|inline_container.*unexpected pos", re.S)
+
+
+def cores() -> int:
+    """Number of cores that this process may use; containers and schedulers can restrict it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_sentence(error: BaseException) -> str | None:

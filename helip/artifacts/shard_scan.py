@@ -7,7 +7,6 @@ Legend: n rows of one shard; the three columns are image, caption (.txt), metada
 import hashlib
 import json
 import multiprocessing
-import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +23,7 @@ import pyarrow as pa
 from helip.artifacts.kinds import what_it_is
 from helip.artifacts.members import META, NAME, TEXT, Arrangement, Members, arrange
 from helip.artifacts.tar import Member, TarError, bytes_of, walk
+from helip.environment import cores
 from helip.storage.base import Shard
 from helip.storage.schemes import Storages
 
@@ -152,8 +152,7 @@ def _announced(shard: Shard) -> str:
 
 def scan_shards(shards: Sequence[Shard], members: Members, on_shard: Callable[[int], None]) -> list[ShardScan]:
     """The scans of all shards in order; calls `on_shard` with the number of finished shards."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    processes = min(cores, len(shards) // SHARDS_PER_PROCESS)
+    processes = min(cores(), len(shards) // SHARDS_PER_PROCESS)
     results: list[ShardScan] = []
     storages = Storages()
     for shard in shards:

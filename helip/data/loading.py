@@ -6,15 +6,11 @@ from pathlib import Path
 
 import torch
 
+from helip.environment import cores
 from helip.ranks import TrainerSpec
 
 SHARED_MEMORY = Path("/dev/shm")
 MOST_WORKERS = 16  # at 2 ms of decoding and cropping per 224-px photo (docs/training.md) 8,000 pairs/s
-
-
-def cores() -> int:
-    """Number of cores that this process may use; containers and schedulers can restrict it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def loader_workers(workers: int | str, spec: TrainerSpec) -> int:

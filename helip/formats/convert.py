@@ -77,10 +77,5 @@ def overview() -> str:
     commands = names()
     width = max(len(name) for name in commands) + 2
     lines = [f"  {name:<{width}}{summary(find(name))}" for name in commands]
-    head = [
-        "usage: helip convert NAME ...",
-        "",
-        "Import and export of files of other programs; NAME --help shows the arguments.",
-        "",
-    ]
-    return "\n".join([*head, *lines])
+    purpose = "Import and export of files of other programs; NAME --help shows the arguments."
+    return "\n".join(["usage: helip convert NAME ...", "", purpose, "", *lines])

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from helip.artifacts.atomic import read_json
+from helip.typed import flat
 
 SETTINGS = ("dataset", "model", "helip", "data", "optim", "train", "plan", "margin", "schedule")
 
@@ -12,9 +13,9 @@ def model_card(run: Path, library: str, usage: str) -> str:
     """Markdown with the front matter that model hubs read.
 
     Args:
-        run: a run folder, or a checkpoint file, of which the card shows only the name.
-        library: the hub's name of the library that loads it.
-        usage: Python.
+        run: a run folder, or a checkpoint file.
+        library: the hub's name of the library that loads the model.
+        usage: Python code that loads the model.
     """
     folder = run if run.is_dir() else run.parent
     results = _json(folder / "results.json")
@@ -31,7 +32,7 @@ def model_card(run: Path, library: str, usage: str) -> str:
         lines += ["## Metrics", "", (folder / "metrics.md").read_text(encoding="utf-8").strip(), ""]
     if config := _json(folder / "config.json"):
         lines += ["## Settings", "", "| setting | value |", "|---|---|"]
-        lines += [f"| `{name}` | `{value}` |" for name, value in _flat(config) if name.split(".")[0] in SETTINGS]
+        lines += [f"| `{name}` | `{value}` |" for name, value in flat(config).items() if _is_shown(name, value)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -39,12 +40,6 @@ def _json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _flat(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted names of plain values. Paths are left out, because they may hold a user name."""
-    found: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{name}.")
-        elif not (isinstance(value, str) and "/" in value) and "|" not in str(value):
-            found.append((f"{prefix}{name}", value))
-    return found
+def _is_shown(name: str, value: Any) -> bool:
+    """Paths are left out, because they may contain a user name; a `|` would break the table."""
+    return name.split(".")[0] in SETTINGS and not (isinstance(value, str) and "/" in value) and "|" not in str(value)

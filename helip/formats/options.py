@@ -1,4 +1,4 @@
-"""What several commands of `helip convert` ask for: shards, a checkpoint, and where the result goes."""
+"""Arguments that several commands of `helip convert` share."""
 
 import argparse
 import os
@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from helip.artifacts.shards import ShardIndex
+from helip.environment import cores
 from helip.errors import HelipError
 
 if TYPE_CHECKING:  # processes that write shards need no model
@@ -46,13 +49,23 @@ def open_checkpoint(arguments: argparse.Namespace) -> "Clip":
     return create_clip(checkpoint_model(arguments.run, ModelSpec(arguments.model, None)))
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """--processes."""
+    parser.add_argument("--processes", type=int, default=cores(), help=f"default: {cores()}, one for each core")
+
+
+def progress_console() -> Console:
+    """Standard error, for a progress bar and messages beside the result."""
+    return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
+
+
 def separator(text: str) -> str:
     """The character that a --separator means; `tab` means a tab."""
     return "\t" if text in ("\\t", "tab") else text
 
 
 def file_name(text: str) -> str:
-    """Accepts a file name without a folder."""
+    """Accept a file name without a folder."""
     if not text.strip(".") or "/" in text:
         raise argparse.ArgumentTypeError(f"{text!r} names no file: give a name such as cc3m")
     return text

@@ -18,10 +18,7 @@ from helip.errors import HelipError
 from helip.formats.resumable import finished, stats_path
 from helip.formats.sources import Item, LeftOut
 
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
-EXTENSIONS["MPO"] = (
-    "jpg"  # a JPEG with a preview behind it, as some cameras write; readers of the first picture see a JPEG
-)
+EXTENSIONS = ("jpg", "png", "webp", "gif", "bmp", "tiff")
 SHOWN = 5  # skipped items per shard that are named
 SUCCESS = "success"
 
@@ -78,20 +75,22 @@ def _members(key: str, item: Item) -> dict[str, bytes]:
     """Contents of a sample by extension. Raises LeftOut."""
     if item.problem:
         raise item.problem
-    captions = [clean_caption(text) for text in item.captions if isinstance(text, str)]
-    captions = [text for text in captions if text]
+    captions = [clean for text in item.captions if isinstance(text, str) and (clean := clean_caption(text))]
     if not captions:
         raise LeftOut("no caption")
     if item.image is None:
         raise LeftOut("no image")
     image = item.image.read()
-    extension = _extension(image)
-    facts = {
-        "key": key,
-        "caption": captions[0],
-        "status": SUCCESS,
-        **item.fields,
-    }  # fields of the source take precedence
+    if not image:
+        raise LeftOut("no image", "its image is empty")
+    try:
+        extension = image_extension(image)
+    except Unreadable as error:
+        raise LeftOut("an image that cannot be decoded", str(error)) from error
+    if extension not in EXTENSIONS:
+        raise LeftOut("an image in a format that shards do not hold", f"its image is a {extension.upper()}")
+    # fields of the source take precedence
+    facts = {"key": key, "caption": captions[0], "status": SUCCESS, **item.fields}
     if len(captions) > 1:
         facts["captions"] = captions
     try:
@@ -101,16 +100,10 @@ def _members(key: str, item: Item) -> dict[str, bytes]:
     return {extension: image, "txt": text, "json": json.dumps(facts, default=str).encode("utf-8")}
 
 
-def _extension(image: bytes) -> str:
-    """Extension by the content of the image, not by its name. Raises LeftOut if it cannot be decoded."""
-    if not image:
-        raise LeftOut("no image", "its image is empty")
-    try:
-        decode_image(image)
-    except Unreadable as error:
-        raise LeftOut("an image that cannot be decoded", str(error)) from error
+def image_extension(image: bytes) -> str:
+    """The extension for the content of an image, such as jpg. Raises Unreadable if it cannot be decoded."""
+    decode_image(image)
     with Image.open(io.BytesIO(image)) as opened:
-        extension = EXTENSIONS.get(opened.format or "")
-    if extension is None:
-        raise LeftOut("an image in a format that shards do not hold", f"its image is a {opened.format}")
-    return extension
+        name = str(opened.format).lower()
+    # MPO is a JPEG with a preview behind it, as some cameras write; readers of the first picture see a JPEG.
+    return {"jpeg": "jpg", "mpo": "jpg"}.get(name, name)

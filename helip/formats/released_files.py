@@ -1,8 +1,8 @@
 """Reads and writes the files of the authors' released scripts (hard_pair_mining.py of haonan3/HELIP).
 
-`url_index/NAME_url_index.json` maps a url to an id; `NAME_hard_sample.csv` has a line per target, its id and then those
-of its hard pairs; `NAME_hard_sample_dict.json` (named in their README, never written by their code) maps a target's id
-to the list. The CSV file is read line by line, the two JSON files whole; all are written piece by piece.
+`url_index/NAME_url_index.json` maps a url to an id. `NAME_hard_sample.csv` has a line per target: its id, then the ids
+of its hard pairs. `NAME_hard_sample_dict.json` (their README names it, their code never writes it) maps a target's id
+to the list. The CSV file is read line by line, the JSON files are read whole; all are written piece by piece.
 """
 
 import csv
@@ -21,7 +21,7 @@ MOST = 2**31 - 1  # an id is a row, and rows are int32 (helip.artifacts.hard_pai
 
 
 def read_url_index(path: Path) -> dict[str, int]:
-    """Url to id. Raises HelipError for another content, or an id that two urls share."""
+    """Url to id. Raises HelipError for other content, or an id that two urls share."""
     content = _json(path)
     good = all(type(value) is int and 0 <= value <= MOST for value in content.values())  # True is an int too
     if not good or len(set(content.values())) != len(content):
@@ -30,10 +30,10 @@ def read_url_index(path: Path) -> dict[str, int]:
 
 
 def read_hard_samples(path: Path) -> Iterator[tuple[int, list[int]]]:
-    """Target's id and those of its hard pairs, line by line.
+    """Ids of each target and of its hard pairs, line by line.
 
     Raises:
-        HelipError: an entry that is no id, with its line.
+        HelipError: the file cannot be read, or an entry is no id.
     """
     if path.suffix == ".json":
         for target, partners in _json(path).items():
@@ -77,7 +77,7 @@ def _json(path: Path) -> dict:
 
 
 def write_url_index(path: Path, urls: Iterable[str | None]) -> tuple[int, int]:
-    """Write {url: line of its first row}, as json.dump would. Returns how many lines repeat a url or have none."""
+    """Write {url: its first line}, as json.dump would. Returns the numbers of lines with a repeated url and without."""
     seen: set[str] = set()
     repeated = missing = 0
     with atomic_file(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
@@ -95,7 +95,7 @@ def write_url_index(path: Path, urls: Iterable[str | None]) -> tuple[int, int]:
 
 
 def write_hard_samples(csv_path: Path, dict_path: Path, entries: Iterable[tuple[int, np.ndarray]]) -> int:
-    """Write both forms of (target's id, ids of its hard pairs). Returns the number of targets."""
+    """Write the ids of targets and their hard pairs in both forms. Returns the number of targets."""
     count = 0
     with (
         atomic_file(csv_path) as temporary,
@@ -103,7 +103,7 @@ def write_hard_samples(csv_path: Path, dict_path: Path, entries: Iterable[tuple[
         open(temporary, "w", encoding="utf-8", newline="") as lines,
         open(temporary_dict, "w", encoding="utf-8") as mapping,
     ):
-        writer = csv.writer(lines)  # ends its lines as theirs does
+        writer = csv.writer(lines)  # its default line ends equal theirs
         mapping.write("{")
         for target, partners in entries:
             ids = [int(partner) for partner in partners]

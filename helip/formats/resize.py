@@ -6,8 +6,6 @@ pairs.
 """
 
 import argparse
-import os
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +16,13 @@ from helip.artifacts.atomic import read_json, write_json
 from helip.artifacts.datasets import resolve_shards
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
+from helip.formats.options import add_processes, progress_console
 from helip.formats.pixels import BROKEN, RESIZED, SMALL, Pixels, PixelTask, write_smaller
-from helip.formats.resumable import partial_folder, run_tasks
+from helip.formats.resumable import QUIET, partial_folder, run_tasks
 from helip.storage.schemes import Storages
 
 VERSION = 1
 MANIFEST = "resize.json"
-QUIET = Console(quiet=True)
 
 
 @dataclass
@@ -73,16 +71,9 @@ def resize(
         copy = ShardIndex.build([folder / f"{shard.stem}.tar" for shard in index.shards])
         if not copy.keys.equals(index.keys) or (copy.size[:, 1:] != index.size[:, 1:]).any():
             raise HelipError(f"the shards of {source} changed while they were read: run the command again")
-        write_json(
-            folder / MANIFEST,
-            settings
-            | {
-                "source": {"fingerprint": index.fingerprint, "made_of": made_of(index)},
-                "fingerprint": copy.fingerprint,
-                "rows": len(copy),
-                "images": dict(sorted(done.images.items())),
-            },
-        )
+        origin = {"fingerprint": index.fingerprint, "made_of": made_of(index)}
+        facts = {"source": origin, "fingerprint": copy.fingerprint, "rows": len(copy), "images": dict(done.images)}
+        write_json(folder / MANIFEST, settings | facts)
     return done
 
 
@@ -94,16 +85,13 @@ def made_of(index: ShardIndex) -> dict[str, object] | None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("source", help="a folder, a file, DIR/{00000..00331}.tar, or addresses of remote shards")
     parser.add_argument("out", type=Path, help="a new folder; then: dataset.path=OUT")
     parser.add_argument("--side", type=int, required=True, help="pixels of the shorter side; nothing is enlarged")
     parser.add_argument("--quality", type=int, default=Pixels.quality, help="of the JPEGs (default: 95)")
-    parser.add_argument("--processes", type=int, default=cores, help=f"default: {cores}, one for each core")
+    add_processes(parser)
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
-    """The command; returns what it has to say."""
-    console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
-    pixels = Pixels(arguments.side, arguments.quality)
-    return resize(arguments.source, arguments.out, pixels, max(1, arguments.processes), console).sentences()
+    pixels, processes = Pixels(arguments.side, arguments.quality), max(1, arguments.processes)
+    return resize(arguments.source, arguments.out, pixels, processes, progress_console()).sentences()

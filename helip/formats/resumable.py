@@ -25,6 +25,7 @@ from helip.formats.options import new_folder
 
 BEGUN = "begun.json"
 AHEAD = 2  # queued tasks per process
+QUIET = Console(quiet=True)
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 

@@ -1,16 +1,14 @@
 """Shards as a CSV list with extracted images, for open_clip's `--dataset-type csv` and the released fork.
 
-What the released wbs_to_csv.py meant to do, without its faults: the last shard is extracted, an image's name is its row
-(keys repeat across shards), captions are text and not the print of bytes, and a row whose image or caption cannot be
-read has no line, so that nothing has to be replaced while training. Columns beyond the two that open_clip asks for name
-the row, its key and its url; open_clip ignores them.
+It replaces the released wbs_to_csv.py, without its faults: the last shard is extracted, an image is named by its row
+(keys repeat across shards), captions are decoded, and a row whose image or caption cannot be read has no line. Further
+columns hold the row, its key and its url; open_clip ignores them.
 
 Legend: L lines of a list.
 """
 
 import argparse
 import csv
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -18,45 +16,44 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from helip.artifacts.atomic import atomic_folder, write_json
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.versions import check_version
 from helip.data.reader import SampleReader, Unreadable, url_of
-from helip.data.transforms import decode_image
 from helip.errors import HelipError
 from helip.formats.lists import BadLine, DelimitedList, check_separator
 from helip.formats.options import add_shards, file_name, new_folder, open_shards
 from helip.formats.options import separator as one_separator
+from helip.formats.packing import image_extension
 
 VERSION = 1
 COLUMNS = ("filepath", "title", "key", "url", "row")
-# What pandas.read_csv takes for a missing value (pandas.io.parsers, STR_NA_VALUES): open_clip would train on "nan".
+# pandas.read_csv reads these as missing values (pandas.io.parsers, STR_NA_VALUES): open_clip would train on "nan".
 NOT_A_VALUE = frozenset(
     {"#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"}
     | {"NULL", "NaN", "None", "n/a", "nan", "null"}
 )
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # \r too: csv leaves it unquoted, to pandas it ends a line
-SHOWN = 5  # rows that are named among those left out
+SHOWN = 5  # rows without a line that are named
 
 
 def shards_to_csv(index: ShardIndex, out: Path, name: str, separator: str = ",", caption: str = "txt") -> list[str]:
-    """Write `out`/NAME.csv, `out`/NAME.json that says what it was made of, and the images below `out`/images.
+    """Write the list NAME.csv, NAME.json with its origin, and the images below `out`/images.
 
-    The image bytes are those of the shards. A control character becomes a space, and a caption that pandas would take
-    for a missing value ends in a space; tokenizers strip both.
+    The image bytes are those of the shards. A control character becomes a space. A caption that pandas would read as a
+    missing value gets a space at its end. Tokenizers strip both.
 
     Args:
-        out: a new folder; the CSV names its absolute path.
+        out: a new folder; the CSV contains its absolute path.
         separator: one character; open_clip's --csv-separator.
         caption: as data.caption; the first one of a list.
 
     Returns:
-        Sentences about the rows that have no line.
+        The number of lines, and examples of rows without a line, as sentences.
 
     Raises:
-        HelipError: `out` is there already, or no row can be read.
+        HelipError: `out` exists already, or no row can be read.
     """
     target = new_folder(out)
     check_separator(separator)
@@ -69,12 +66,14 @@ def shards_to_csv(index: ShardIndex, out: Path, name: str, separator: str = ",",
                 try:
                     title = _title(reader.captions(row)[0])
                     image = reader.image_bytes(row)
-                    suffix = _suffix(image)
+                    if not image:
+                        raise Unreadable("it has no image")
+                    extension = image_extension(image)
                 except Unreadable as error:
                     if len(shown) < SHOWN:
                         shown.append(f"{index.where(row)}: {error}")
                     continue
-                path = Path("images") / f"{int(index.shard_of(row)):05d}" / f"{row:09d}{suffix}"
+                path = Path("images") / f"{int(index.shard_of(row)):05d}" / f"{row:09d}.{extension}"
                 (temporary / path).parent.mkdir(parents=True, exist_ok=True)
                 (temporary / path).write_bytes(image)
                 url = CONTROL.sub(" ", url_of(reader, row) or "")
@@ -93,16 +92,6 @@ def _title(caption: str) -> str:
     return f"{clean} " if clean in NOT_A_VALUE else clean
 
 
-def _suffix(image: bytes) -> str:
-    """Of the file, by what the image is and not by what the shard calls it. Raises Unreadable if it is none."""
-    if not image:
-        raise Unreadable("it has no image")
-    decode_image(image)
-    with Image.open(io.BytesIO(image)) as opened:
-        known = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp"}  # MPO: a JPEG with more pictures behind
-        return known.get(opened.format or "", f".{opened.format}".lower())
-
-
 @dataclass(frozen=True)
 class TrainingList:
     """A list as `shards_to_csv` wrote it; `rows` is (L,) int64."""
@@ -118,19 +107,19 @@ class TrainingList:
 
 
 def read_list(path: Path) -> TrainingList:
-    """Open a list. Raises HelipError when it is not one of ours, is damaged, or has another format."""
+    """Open a list. Raises HelipError if it is not written by `shards_to_csv`, is damaged, or has another format."""
     about = path.with_suffix(".json")
     try:
         facts = json.loads(about.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HelipError(f"{path} needs {about.name} beside it: write both with shards-to-csv ({error})") from error
-    check_version(facts.get("version"), VERSION, "the training list", path.parent, "write it anew with shards-to-csv")
+    check_version(facts.get("version"), VERSION, "the training list", path.parent, "write it again with shards-to-csv")
     try:
         rows = np.array([int(entry["row"]) for entry in _entries(path, facts["separator"])], np.int64)
     except (ValueError, TypeError, KeyError) as error:
-        raise HelipError(f"{path} is not as shards-to-csv wrote it ({error!r}): write it anew") from error
+        raise HelipError(f"{path} is not as shards-to-csv wrote it ({error!r}): write it again") from error
     if len(rows) != facts["lines"] or (np.diff(rows) <= 0).any():
-        raise HelipError(f"{path} is not as shards-to-csv wrote it (lines are missing or moved): write it anew")
+        raise HelipError(f"{path} is not as shards-to-csv wrote it (lines are missing or moved): write it again")
     return TrainingList(path, facts["fingerprint"], facts["separator"], rows)
 
 

@@ -1,4 +1,4 @@
-"""What the exports of hard pairs as parquet share."""
+"""Shared by the exports of hard pairs as parquet."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -14,7 +14,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
 from helip.formats.options import a_file
 
-GROUP = 100  # rows written together: with images of 30 kB 3 MB, and 2 GB is the most that a column of bytes holds
+GROUP = 100  # rows written together: 3 MB with images of 30 kB; a column of bytes holds at most 2 GB
 
 
 def same_shards(index: HardPairIndex, shards: ShardIndex) -> None:

@@ -23,15 +23,15 @@ tokenizer = open_clip.get_tokenizer("{name}")"""
 
 
 def to_open_clip_dir(clip: Clip, out: Path, card: str = "") -> list[str]:
-    """Write open_clip_config.json, the weights (safetensors), a tokenizer that is not open_clip's own, and a card.
+    """Write open_clip_config.json, the weights (safetensors), the tokenizer if it is not open_clip's, and a card.
 
     Raises:
-        HelipError: `out` is there already.
+        HelipError: `out` exists already, or the image tower exists only in HELIP.
     """
     target = new_folder(out)
     model: Any = clip.model
     how = model.visual.preprocess_cfg
-    architecture = _portable(architecture_of(clip.spec), clip)
+    architecture = _portable(clip)
     preprocess = {name: how[name] for name in ("mean", "std", "interpolation", "resize_mode")}
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in clip.model.state_dict().items()}
     with atomic_folder(target) as temporary:
@@ -44,14 +44,13 @@ def to_open_clip_dir(clip: Clip, out: Path, card: str = "") -> list[str]:
     return [f"{len(weights):,} tensors in {out}: open_clip.create_model('local-dir:{out}')"]
 
 
-def _portable(architecture: dict[str, Any], clip: Clip) -> dict[str, Any]:
-    """As the model was made: with what model.arguments forced, and without a tower that helip alone knows."""
-    made = json.loads(json.dumps(architecture))
-    tower = str(made["vision_cfg"].get("timm_model_name", ""))
-    if tower.startswith("vit_siglip_"):
+def _portable(clip: Clip) -> dict[str, Any]:
+    """The architecture with the values that model.arguments force. Raises HelipError for a tower of HELIP alone."""
+    made = architecture_of(clip.spec)
+    if str(made["vision_cfg"].get("timm_model_name", "")).startswith("vit_siglip_"):
         raise HelipError(
-            "this SigLIP came from transformers, and open_clip names its image tower by timm, which may not have this "
-            "shape: helip convert to-transformers exports it"
+            "this SigLIP came from transformers, and timm may have no image tower of this shape: helip convert "
+            "to-transformers exports it"
         )
     model: Any = clip.model
     image, context = model.visual.image_size, getattr(model, "context_length", None)
@@ -82,7 +81,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 
 
 def push(clip: Clip, folder: Path, repository: str) -> str:
-    """Upload by open_clip's own function, then our card in the place of its own."""
+    """Upload by open_clip's function, then replace its card by ours."""
     from huggingface_hub import upload_file
     from open_clip.push_to_hf_hub import push_to_hf_hub
 

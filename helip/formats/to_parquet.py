@@ -1,4 +1,4 @@
-"""An index as a table: rows, keys, urls, and the rows, keys, urls and scores of the partners."""
+"""An index as a table: row, key and url, and the rows, keys, urls and scores of the partners."""
 
 import argparse
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ PAIRS = pa.schema(
 
 
 def write_pairs(index: HardPairIndex, shards: ShardIndex, path: Path) -> int:
-    """A line for each row that has hard pairs; unknown scores are null. Returns their number.
+    """Write a line for each row with hard pairs; unknown scores are null. Returns the number of lines.
 
     Raises:
         HelipError: the index is of other shards.

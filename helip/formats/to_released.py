@@ -1,8 +1,8 @@
-"""An index as the authors' three files, so that their fork of open_clip trains on the pairs that were mined.
+"""An index as the authors' three files, so that their fork of open_clip trains on the mined pairs.
 
-Ids are lines of the training list (helip.formats.shards_to_csv), because that is what their loader looks up: fault 1
-cannot come back. Their loader draws one of the first 50 ids of a target and, where there are fewer, a random row that
-may lie beyond the last one: a shorter list is therefore repeated until it has 50.
+Ids are lines of the training list (helip.formats.shards_to_csv), as their loader expects, so that fault 1 cannot occur.
+Their loader draws one of the first 50 ids of a target. If there are fewer, it may draw a random row, or one beyond the
+last. A shorter list is therefore repeated up to 50 ids.
 """
 
 import argparse
@@ -23,7 +23,7 @@ DRAWN = 50  # CustomDistributedSampler(topk=50) in their data.py
 
 @dataclass(frozen=True)
 class Written:
-    """Lines of the training list, of which `targets` have hard pairs; `repeated` and `missing` urls of lines."""
+    """Number of lines of the training list, of lines with hard pairs, and of lines with a repeated or no url."""
 
     lines: int
     targets: int
@@ -31,7 +31,7 @@ class Written:
     missing: int
 
     def sentences(self) -> list[str]:
-        """One line for each fact that a user of their fork must know."""
+        """One line for each fact."""
         lines = [f"{self.targets:,} of {self.lines:,} lines have hard pairs"]
         if self.targets < self.lines:
             lines.append(f"{self.lines - self.targets:,} have none: their loader gives these a random partner")
@@ -47,17 +47,17 @@ def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str,
     """Write url_index/NAME_url_index.json, NAME_hard_sample.csv and NAME_hard_sample_dict.json into `out`.
 
     Args:
-        training_list: the CSV that `shards-to-csv` wrote from the shards that were mined.
+        training_list: the CSV that `shards-to-csv` wrote from the mined shards.
         at_least: ids of each target; fewer are repeated in turn.
 
     Raises:
-        HelipError: the list is of other shards than the index.
+        HelipError: the list was written from other shards.
     """
     found = read_list(training_list)
     if found.fingerprint != index.meta.get("fingerprint"):
         raise HelipError(
             f"{training_list} was written from other shards (fingerprint {found.fingerprint[:8]}) than the hard pairs "
-            f"were mined on ({str(index.meta.get('fingerprint'))[:8]}): write it anew with shards-to-csv"
+            f"were mined on ({str(index.meta.get('fingerprint'))[:8]}): write it again with shards-to-csv"
         )
     line_of_row = np.full(len(index), -1, np.int64)
     line_of_row[found.rows] = np.arange(len(found.rows))
@@ -71,7 +71,7 @@ def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str,
                 yield line, np.resize(lines, max(at_least, len(lines)))
 
     csv_path, dict_path = out / f"{name}_hard_sample.csv", out / f"{name}_hard_sample_dict.json"
-    for older in (csv_path, dict_path):  # whatever ends this export, ids of one list never lie beside urls of another
+    for older in (csv_path, dict_path):  # an interrupted export must not leave ids of one list beside urls of another
         older.unlink(missing_ok=True)
     repeated, missing = write_url_index(out / "url_index" / f"{name}_url_index.json", found.urls())
     targets = write_hard_samples(csv_path, dict_path, entries())
@@ -80,7 +80,7 @@ def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("index", type=Path)
-    parser.add_argument("training_list", type=Path, help="that shards-to-csv wrote")
+    parser.add_argument("training_list", type=Path, help="written by shards-to-csv")
     parser.add_argument("out", type=Path)
     parser.add_argument("--name", type=file_name, required=True, help="of the dataset: NAME_hard_sample.csv")
 

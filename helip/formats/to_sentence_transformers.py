@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,24 @@ from helip.formats.tables import same_shards, write_table
 def write_tuples(
     index: HardPairIndex, shards: ShardIndex, path: Path, negatives: int = 5, anchor: str = "image"
 ) -> dict[str, int]:
-    """Columns anchor, positive, negative_1 ... negative_n, in the order that sentence-transformers' losses expect.
+    """Write the columns anchor, positive, negative_1 ... negative_n, the order of sentence-transformers' losses.
 
-    The anchor is a row's image and the others are captions: its own, and those of its hardest pairs. Turned round
-    (anchor="caption") the anchor is the caption and the others are images. A row is left out if it, or all but n - 1 of
-    its hard pairs, cannot be read, or if a negative would equal its positive.
+    The anchor is the image of a row, the others are captions: its own, and those of its hardest pairs. With
+    anchor="caption" the anchor is the caption, and the others are images. A row is left out if it cannot be read, or if
+    fewer than n of its hard pairs can be read and differ from the positive and each other.
 
     Args:
-        negatives: n, at least 1 and at most K, the partners that the index stores of each row.
+        negatives: n, 1 to K, the stored partners of a row.
         anchor: "image" or "caption".
 
     Returns:
-        `written` and `left_out` rows.
+        Number of rows that were `written` and `left_out`.
 
     Raises:
-        HelipError: the index is of other shards or not as deep, or no row has n negatives.
+        HelipError: the index is of other shards or has fewer than n partners, or no row has n negatives.
     """
     same_shards(index, shards)
-    top, reader = index.topk(index.depth), SampleReader(shards)
+    reader = SampleReader(shards)
     if not 1 <= negatives <= index.depth or anchor not in ("image", "caption"):
         raise HelipError(f"{negatives} negatives of a {anchor}: give 1 to {index.depth}, and image or caption")
     first, other = (_image, caption_of) if anchor == "image" else (caption_of, _image)
@@ -48,11 +48,11 @@ def write_tuples(
     def lines() -> Iterator[dict[str, Any]]:
         for row in np.flatnonzero(shards.valid).tolist():
             values = [first(reader, row), other(reader, row)]
-            partners = (int(partner) for partner in top.rows[row] if partner >= 0)
-            values += (
-                islice(_others(_values(other, reader, partners), values[1]), negatives) if None not in values else []
-            )
-            if len(values) == len(names) and None not in values:
+            if None not in values:
+                partners = (int(partner) for partner in index.rows[row] if partner >= 0)
+                distinct = _distinct((other(reader, partner) for partner in partners), values[1])
+                values += islice(distinct, negatives)
+            if len(values) == len(names):
                 yield dict(zip(names, values, strict=True))
 
     pictures = ["anchor"] if anchor == "image" else names[1:]
@@ -62,15 +62,11 @@ def write_tuples(
     return {"written": written, "left_out": int(shards.valid.sum()) - written}
 
 
-def _values(read: Callable[[SampleReader, int], Any], reader: SampleReader, rows: Iterator[int]) -> Iterator[Any]:
-    return (value for value in (read(reader, row) for row in rows) if value is not None)
-
-
-def _others(values: Iterator[Any], positive: Any) -> Iterator[Any]:
-    """Those whose content is neither the positive's nor that of one before: a repeated negative only counts twice."""
+def _distinct(values: Iterable[Any], positive: Any) -> Iterator[Any]:
+    """Readable values that differ from the positive and from each other."""
     seen = [positive]
     for value in values:
-        if value not in seen:
+        if value is not None and value not in seen:
             seen.append(value)
             yield value
 
@@ -86,8 +82,8 @@ def _image(reader: SampleReader, row: int) -> dict[str, Any] | None:
 
 
 def _with_pictures(names: list[str], pictures: list[str]) -> pa.Schema:
-    """The columns, with the note by which `datasets` decodes its Image columns."""
-    cell = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # exactly its types, or it ignores the note
+    """The columns, with the metadata from which `datasets` recognises Image columns."""
+    cell = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # with other types it ignores the metadata
     fields = [(name, cell if name in pictures else pa.string()) for name in names]
     kinds = {name: {"_type": "Image"} if name in pictures else {"dtype": "string", "_type": "Value"} for name in names}
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": kinds}})})

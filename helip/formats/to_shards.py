@@ -5,10 +5,9 @@ processes work independently, and the bytes do not depend on their number or on 
 """
 
 import argparse
-import os
-import sys
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,14 +17,13 @@ from rich.console import Console
 
 from helip.artifacts.atomic import write_json
 from helip.errors import HelipError
-from helip.formats.options import separator
+from helip.formats.options import add_processes, progress_console, separator
 from helip.formats.packing import SHOWN, SUCCESS, ShardTask, write_shard
-from helip.formats.resumable import partial_folder, run_tasks, stamp
+from helip.formats.resumable import QUIET, partial_folder, run_tasks, stamp
 from helip.formats.sources import Options, Source, recognise
 
 VERSION = 1
 UNPACKED = ".unpacked"
-QUIET = Console(quiet=True)
 
 
 @dataclass
@@ -96,25 +94,17 @@ def to_shards(
         if not done.samples:
             why = f", the first: {done.shown[0]}" if done.shown else ": it lists none"
             raise HelipError(f"{path} gives no sample{why}")
-        for unpacked in (folder / UNPACKED).iterdir():
-            unpacked.unlink()
-        (folder / UNPACKED).rmdir()
+        shutil.rmtree(folder / UNPACKED)
         facts = {"version": VERSION, "kind": type(source).__name__, "samples": done.samples, "per_shard": per_shard}
-        write_json(folder / "conversion.json", facts | {"left_out": dict(sorted(done.reasons.items()))})
+        write_json(folder / "conversion.json", facts | {"left_out": dict(done.reasons)})
     return done
 
 
 def _made_of(source: Source, options: Options, per_shard: int, on_error: str) -> dict[str, Any]:
     """A partial result is resumed only by a command with an equal description."""
     given = asdict(options) | {"images": str(options.images) if options.images else None}
-    return {
-        "version": VERSION,
-        "kind": source.kind,
-        "files": stamp(source.files),
-        "options": given,
-        "per_shard": per_shard,
-        "on_error": on_error,
-    }
+    how = {"options": given, "per_shard": per_shard, "on_error": on_error}
+    return {"version": VERSION, "kind": source.kind, "files": stamp(source.files), **how}
 
 
 def _tasks(source: Source, folder: Path, per_shard: int, on_error: str) -> Iterator[ShardTask]:
@@ -135,7 +125,6 @@ def columns(text: str) -> dict[str, str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument("source", type=Path, help="a file or a folder in one of the layouts of docs/your_data.md")
     parser.add_argument("out", type=Path, help="a new folder; then: train.py dataset=folder dataset.path=OUT")
     parser.add_argument(
@@ -153,20 +142,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-error", choices=("fail", "skip"), default="fail", help="what to do with a pair that is no sample"
     )
-    parser.add_argument("--processes", type=int, default=cores, help=f"default: {cores}, one for each core")
+    add_processes(parser)
 
 
-def run(arguments: argparse.Namespace) -> Sequence[str]:
-    """Run the command; returns the lines to print."""
+def run(arguments: argparse.Namespace) -> list[str]:
     options = Options(arguments.columns, arguments.separator, arguments.quoting, arguments.images)
-    console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
-    done = to_shards(
-        arguments.source,
-        arguments.out,
-        options,
-        arguments.per_shard,
-        arguments.on_error,
-        max(1, arguments.processes),
-        console,
-    )
-    return done.sentences()
+    how = arguments.per_shard, arguments.on_error, max(1, arguments.processes)
+    return to_shards(arguments.source, arguments.out, options, *how, progress_console()).sentences()

@@ -17,7 +17,7 @@ def to_transformers(clip: Clip, out: Path, card: str = "") -> list[str]:
     """Write config, weights (safetensors), tokenizer and image processor of a model, and its card.
 
     Raises:
-        HelipError: a tower without a counterpart, by its name; or `out` is there already.
+        HelipError: a tower has no counterpart, or `out` exists already.
     """
     from helip.models.to_transformers import as_transformers, image_processor, tokenizer
 

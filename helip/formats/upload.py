@@ -1,7 +1,7 @@
-"""A finished artefact folder (embeddings, hard pairs) as a whole to s3:// or any other address that fsspec writes to.
+"""Uploads a finished artefact folder (embeddings, hard pairs) to s3:// or another address that fsspec writes to.
 
-SHA256SUMS goes first and says what is being uploaded, the metadata file goes last: without it no program takes the
-folder for an artefact. The same command goes on with what is missing. Back again, any tool that copies a folder does.
+SHA256SUMS is uploaded first and identifies the artefact. The metadata file is uploaded last: without it no program
+reads the folder as an artefact. The same command uploads what is missing. Any tool that copies folders downloads it.
 """
 
 import argparse
@@ -14,14 +14,14 @@ from helip.errors import HelipError
 from helip.secrets import without_credentials
 from helip.storage.base import scheme_of
 
-METADATA = ("meta.json", "shards.json")  # without which an artefact is not there
+METADATA = ("meta.json", "shards.json")  # uploaded last
 
 
 def upload(folder: Path, address: str) -> list[str]:
-    """Copy what is not there yet, and say how much it was.
+    """Upload the files that are missing at the address. Returns a sentence.
 
     Raises:
-        HelipError: the folder is no finished artefact, another one lies at the address, or it cannot be written to.
+        HelipError: the folder is no finished artefact, another artefact lies at the address, or the upload fails.
     """
     names, shown = _files(folder), without_credentials(address)
     sizes = {name: (folder / name).stat().st_size for name in names}
@@ -35,11 +35,11 @@ def upload(folder: Path, address: str) -> list[str]:
             system.put_file(str(folder / name), f"{place}/{name}")
     except HelipError:
         raise
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # each file system raises its own errors
         reason = without_credentials(f"{type(error).__name__}: {error}").splitlines()[0][:200]
         raise HelipError(
-            f"{folder} cannot be uploaded to {shown} ({reason}): check the address, the credentials and the network; "
-            "the same command goes on"
+            f"{folder} cannot be uploaded to {shown} ({reason}): check the address, the credentials and the network, "
+            "then repeat the command"
         ) from error
     if not missing:
         return [f"{shown} has all of {folder} already"]
@@ -47,7 +47,7 @@ def upload(folder: Path, address: str) -> list[str]:
 
 
 def _files(folder: Path) -> list[str]:
-    """Those of an artefact in the order in which they are sent. Raises HelipError when it is not finished and whole."""
+    """The files of an artefact in the order of the upload. Raises HelipError if it is unfinished or damaged."""
     problems = check_sums(folder)
     if problems is None:
         raise HelipError(
@@ -55,12 +55,12 @@ def _files(folder: Path) -> list[str]:
         )
     if problems:
         raise HelipError(f"{problems[0]}: delete the folder, and make the artefact again")
-    listed = sorted(line.split("  ", 1)[1] for line in (folder / SUMS).read_text(encoding="utf-8").splitlines())
-    return [SUMS, *sorted(listed, key=lambda name: name in METADATA)]
+    listed = (line.split("  ", 1)[1] for line in (folder / SUMS).read_text(encoding="utf-8").splitlines())
+    return [SUMS, *sorted(listed, key=lambda name: (name in METADATA, name))]
 
 
 def _opened(address: str) -> tuple[Any, str]:
-    """The file system of an address, and the path of the folder there."""
+    """The file system of an address, and the path in it."""
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
@@ -71,7 +71,7 @@ def _opened(address: str) -> tuple[Any, str]:
 
 
 def _sizes(system: Any, place: str) -> dict[str, int]:
-    """The files at a place by name."""
+    """Size of each file in a folder, by name."""
     try:
         return {entry["name"].rpartition("/")[2]: entry["size"] for entry in system.ls(place, detail=True)}
     except FileNotFoundError:

@@ -85,7 +85,7 @@ def test_what_ends_a_command_is_one_sentence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("helip.formats.shards_to_csv.decode_image", fail)
+    monkeypatch.setattr("helip.formats.packing.decode_image", fail)
     with pytest.raises(SystemExit, match=sentence):
         main(["shards-to-csv", f"{tmp_path}/x", "--shards", f"{tmp_path}/tars", "--name", "n"])
     assert [path.name for path in tmp_path.iterdir()] == ["tars"]

@@ -81,7 +81,7 @@ def test_a_list_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     lines = (tmp_path / "out/toy.csv").read_text().splitlines(keepends=True)
     for damaged in (lines[:-1], [lines[0], lines[2], lines[1], lines[3]], ["a,b\n", "1,2\n"], [*lines[:3], "x\n"]):
         (tmp_path / "out/toy.csv").write_text("".join(damaged))
-        with pytest.raises(HelipError, match=r"write it anew|line 4: 1 fields"):
+        with pytest.raises(HelipError, match=r"write it again|line 4: 1 fields"):
             read_list(tmp_path / "out/toy.csv")
     about = tmp_path / "out/toy.json"
     about.write_text(about.read_text().replace('"version": 1', '"version": 2'))

@@ -2,12 +2,7 @@
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +16,11 @@ from helip.errors import HelipError
 from helip.formats.convert import main
 from helip.formats.pixels import Pixels
 from helip.formats.resize import resize
+from tests.formats.killed import kill_after
+from tests.formats.layouts import contents
 from tests.samples import picture, sample, write_tar
 
 LONG = "x" * 120  # a key that no plain header holds
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 def wide(number: int, format: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -135,13 +128,7 @@ resize(Path(sys.argv[1]), Path(sys.argv[2]), pixels.Pixels(32))
 
 def test_killed_and_continued_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
     resize(source, tmp_path / "whole", Pixels(32))
-    partial = tmp_path / ".out.partial"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(source), str(tmp_path / "out")])
-    until = time.monotonic() + 240
-    while len(list(partial.glob("*_stats.json"))) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    partial = kill_after(2, KILLED, source, tmp_path / "out")
     assert 2 <= len(list(partial.glob("*_stats.json"))) < 4 and not (tmp_path / "out").exists()
     there = {path.name: path.stat().st_mtime_ns for path in partial.glob("*_stats.json")}
     done = resize(source, tmp_path / "out", Pixels(32))

@@ -16,7 +16,7 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.formats.convert import main
 from helip.models.checkpoints import export_clip
-from tests.formats import test_to_shards as layouts
+from tests.formats import layouts
 from tests.models.test_transformers import clip_config, made, own, written
 
 DOCUMENT = Path(__file__).parents[2] / "docs/your_data.md"

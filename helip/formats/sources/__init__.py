@@ -1,9 +1,10 @@
-"""Layouts of other programs as a stream of image-text pairs, one module for each.
+"""Layouts of other programs as streams of image-text pairs; a new module of this package is a new layout.
 
-A module of this package holds `recognise(path, options)`, which gives a `Source` or None. There is no list of them: a
-new file is a new layout.
+Each module defines `recognise(path, options)`, which returns a `Source`, or None for other layouts.
 """
 
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -26,8 +27,8 @@ class LeftOut(ValueError):
     """A pair that cannot become a sample.
 
     Attributes:
-        reason: what is counted, the same words for all of a kind.
-        expected: its source says itself that there is nothing (a dead link of a download): no error.
+        reason: words by which such pairs are counted.
+        expected: the source itself says that there is nothing (a dead link of a download), which is no error.
     """
 
     def __init__(self, reason: str, detail: str = "", expected: bool = False) -> None:
@@ -40,10 +41,10 @@ class LeftOut(ValueError):
 
 
 class ImageBytes(Protocol):
-    """Where the bytes of an image lie; a worker reads them."""
+    """The place of an image, which a worker reads."""
 
     def read(self) -> bytes:
-        """Raises LeftOut when they cannot be read."""
+        """Raises LeftOut when the image cannot be read."""
         ...
 
 
@@ -67,9 +68,9 @@ class Item:
 
     Attributes:
         where: list and line, or file, for messages.
-        image: None where the source has none.
-        captions: one or more; empty ones are dropped later.
-        fields: what else the source says, for the .json member.
+        image: None if the source has none.
+        captions: empty ones are dropped later.
+        fields: further fields of the source, for the .json member.
         problem: why it is no pair, if that is known already.
     """
 
@@ -82,12 +83,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says of a source.
+    """Options of the command line about a source.
 
     Attributes:
-        columns: names of the columns `image` and `caption` where they are not the usual ones.
-        separator: of a list; None to tell it from the header.
-        quoting: "none" where quotation marks are letters like others.
+        columns: names of the columns `image` and `caption`, if they have unusual names.
+        separator: of a list; None: recognised from the header.
+        quoting: "none" if quotation marks are ordinary characters.
         images: the folder that relative image paths start from; None for the list's own.
     """
 
@@ -97,41 +98,38 @@ class Options:
     images: Path | None = None
 
 
-class Source(Protocol):
+@dataclass
+class Source(ABC):
     """A recognised layout.
 
     Attributes:
-        kind: what it was taken for, in words.
-        files: whose names, sizes and times tell an unchanged source.
+        files: the source is unchanged if their names, sizes and times are; the first one is the list, if there is one.
         warnings: sentences, complete when `items` has ended.
     """
 
-    kind: str
     files: list[Path]
-    warnings: list[str]
-
-    def items(self, scratch: Path) -> Iterator[Item]:
-        """All pairs, in an order that depends on the source alone; `scratch` is a folder for what must be unpacked."""
-        ...
-
-
-@dataclass
-class ListedSource:
-    """A source whose pairs are listed in one file."""
-
-    path: Path
     warnings: list[str] = field(default_factory=list[str], kw_only=True)
 
     @property
-    def files(self) -> list[Path]:
-        return [self.path]
+    def path(self) -> Path:
+        """The list, or the first file."""
+        return self.files[0]
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """The layout in words."""
+
+    @abstractmethod
+    def items(self, scratch: Path) -> Iterator[Item]:
+        """All pairs, in an order that depends only on the source; unpacked files go into the folder `scratch`."""
 
 
 def recognise(path: Path, options: Options) -> Source:
-    """What a path holds.
+    """The source at a path.
 
     Raises:
-        HelipError: it is not there, or is none of the layouts that are known.
+        HelipError: the path does not exist, or has none of the known layouts.
     """
     if not path.exists():
         raise HelipError(f"{path} cannot be read: there is no such file or folder")
@@ -146,10 +144,10 @@ def recognise(path: Path, options: Options) -> Source:
 
 
 def column(names: Sequence[str], options: Options, what: Literal["image", "caption"]) -> str | None:
-    """The name of the column that holds the image or the caption; None where no usual one is there.
+    """The name of the column that holds the image or the caption; None if no column has a usual name.
 
     Raises:
-        HelipError: the one that was asked for is not there.
+        HelipError: there is no column of the name in `options`.
     """
     if (asked := options.columns.get(what)) is not None:
         if asked not in names:
@@ -160,8 +158,28 @@ def column(names: Sequence[str], options: Options, what: Literal["image", "capti
     return next((lower[name] for name in usual if name in lower), None)
 
 
+def both_columns(
+    path: Path, names: Sequence[str], options: Options, image: str | None = None, cure: str = CURES
+) -> tuple[str, str]:
+    """The columns of image and caption in the list or table `path`.
+
+    Args:
+        image: the column of the images, if it is known already.
+        cure: the end of the message.
+
+    Raises:
+        HelipError: one of them is not found.
+    """
+    image, caption = image or column(names, options, "image"), column(names, options, "caption")
+    if image is None or caption is None:
+        lacking = "images" if image is None else "captions"
+        known = ", ".join(map(repr, names)) or "none"
+        raise HelipError(f"{path} has no column for the {lacking} that is known, only {known}: {cure}")
+    return image, caption
+
+
 def as_captions(value: Any) -> Sequence[Any]:
-    """One caption or several, as a list."""
+    """One or several captions as a list."""
     return value if isinstance(value, list | tuple) else [value]
 
 
@@ -169,7 +187,7 @@ def chosen(files: Mapping[str, Found]) -> tuple[Found | None, Found | None, Foun
     """Image, caption and metadata among the files of one sample.
 
     Args:
-        files: by extension without its dot, in small letters.
+        files: by extension without its dot, in lower case.
     """
     image, caption, metadata = (
         next((files[name] for name in names if name in files), None) for names in (IMAGES, CAPTIONS, METADATA)
@@ -178,8 +196,24 @@ def chosen(files: Mapping[str, Found]) -> tuple[Found | None, Found | None, Foun
 
 
 def passed_over(files: Mapping[str, Found]) -> int:
-    """Images and captions that stand beside the chosen ones."""
+    """Number of images and captions beside the chosen ones."""
     return sum(max(0, sum(name in files for name in names) - 1) for names in (IMAGES, CAPTIONS))
+
+
+def captions_and_fields(
+    text: str | None, metadata: str | bytes | None, caption: str | None
+) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Captions of a sample, and the fields of its .json.
+
+    Args:
+        text: the caption file; None: the captions are in the field `caption` of the .json.
+
+    Raises:
+        ValueError: the .json cannot be parsed.
+    """
+    fields: Any = {} if metadata is None else json.loads(metadata)
+    fields = fields if isinstance(fields, dict) else {}
+    return [text] if text is not None else as_captions(fields.get(caption or "caption")), fields
 
 
 def malformed(where: str, line: BadLine) -> Item:
@@ -193,8 +227,17 @@ def damaged_text(where: str, error: Exception) -> Item:
     return Item(where, None, problem=LeftOut("a caption that cannot be read", detail))
 
 
+def failed_download(where: str, status: Any) -> Item:
+    """A pair that img2dataset could not download."""
+    return Item(where, None, problem=LeftOut(str(status), f"img2dataset says {status}", expected=True))
+
+
 def place_of_images(path: Path, first: str, places: Sequence[Path], options: Options) -> Path:
-    """The folder from which the list `path` names its images. Raises HelipError when the first is in none of them."""
+    """The folder to which the image paths in the list `path` are relative; `places` are tried in order.
+
+    Raises:
+        HelipError: the first image is in none of them.
+    """
     for place in [options.images] if options.images else places:
         if (place / first).is_file():
             return place

@@ -2,12 +2,11 @@
 
 import bz2
 import gzip
-import json
 import lzma
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +15,7 @@ from helip.artifacts.members import NAME
 from helip.artifacts.shard_scan import printable
 from helip.artifacts.tar import Member, TarError, scan_tar
 from helip.errors import HelipError
-from helip.formats.sources import Item, Options, as_captions, chosen, damaged_text, passed_over
+from helip.formats.sources import Item, Options, Source, captions_and_fields, chosen, damaged_text, passed_over
 
 OPENERS: dict[str, Any] = {
     ".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".tbz2": bz2.open, ".xz": lzma.open, ".txz": lzma.open,
@@ -38,16 +37,14 @@ class TarSlice:
 
 
 @dataclass
-class ArchiveSource:
-    """A pair for each key, wherever its members stand in its tar, in the order of the first of them."""
+class ArchiveSource(Source):
+    """A pair for each key, wherever its members lie in the tar, in the order of the first member of each key."""
 
-    files: list[Path]
-    caption: str | None = None
-    warnings: list[str] = field(default_factory=list[str])
+    caption: str | None
 
     @property
     def kind(self) -> str:
-        packed = bool(_opener(self.files[0]))
+        packed = bool(_opener(self.path))
         what = "compressed tar" if packed else "plain tar"
         many = f"{len(self.files):,} {what}s" if len(self.files) > 1 else f"a {what}"
         known = "" if packed else " (shards already: dataset=folder reads them, unless members of a key stand apart)"
@@ -78,16 +75,14 @@ class ArchiveSource:
             yield printable(key), files
 
     def _item(self, tar: Path, where: str, image: Member | None, text: Member | None, metadata: Member | None) -> Item:
-        def content(member: Member | None) -> bytes:
-            return TarSlice(tar, member.offset, member.size).read() if member else b""
+        def content(member: Member) -> bytes:
+            return TarSlice(tar, member.offset, member.size).read()
 
         try:
-            fields: Any = json.loads(content(metadata)) if metadata else {}
-            fields = fields if isinstance(fields, dict) else {}
-            texts = [content(text).decode("utf-8")] if text and self.caption is None else None
+            words = content(text).decode("utf-8") if text and self.caption is None else None
+            captions, fields = captions_and_fields(words, content(metadata) if metadata else None, self.caption)
         except ValueError as error:
             return damaged_text(where, error)
-        captions = as_captions(texts or fields.get(self.caption or "caption"))
         return Item(where, TarSlice(tar, image.offset, image.size) if image else None, captions, fields)
 
 
@@ -96,7 +91,7 @@ def _opener(file: Path) -> Callable[[Path], IO[bytes]] | None:
 
 
 def _unpacked(file: Path, plain: Path) -> Path:
-    """A plain tar, which can be read by offset. Raises HelipError when the archive is damaged."""
+    """A plain tar, which can be read by offset. Raises HelipError if the archive is damaged."""
     opener = _opener(file)
     if opener is None:
         return file
@@ -105,7 +100,7 @@ def _unpacked(file: Path, plain: Path) -> Path:
             with opener(file) as packed, atomic_file(plain) as temporary, open(temporary, "wb") as out:
                 shutil.copyfileobj(packed, out, 1 << 20)
         except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the archive's
+            if isinstance(error, OSError) and error.errno is not None:  # an error of the disk, not of the archive
                 raise
             raise HelipError(f"{file} is damaged ({error}): fetch it again") from error
     return plain

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from helip.errors import HelipError
-from helip.formats.sources import ImageFile, Item, ListedSource, Options, place_of_images
+from helip.formats.sources import ImageFile, Item, Options, Source, place_of_images
 
 
 @dataclass
-class CocoSource(ListedSource):
+class CocoSource(Source):
     """A pair for each image, in the order of `images`; captions in the order of `annotations`."""
 
     content: dict[str, Any]
@@ -33,7 +33,7 @@ class CocoSource(ListedSource):
 
 
 def recognise(path: Path, options: Options) -> CocoSource | None:
-    """Raises HelipError for annotations without captions, or images that are not beside the file."""
+    """Raises HelipError for annotations without captions, or if the images are not found near the file."""
     if not path.is_file() or path.suffix.lower() != ".json":
         return None
     try:
@@ -44,11 +44,11 @@ def recognise(path: Path, options: Options) -> CocoSource | None:
         return None
     if first is None or not any("caption" in annotation for annotation in annotations):
         raise HelipError(f"{path} is COCO's json, but has no captions: give captions_*.json")
-    return CocoSource(path, content, place_of_images(path, first, _places(path), options))
+    return CocoSource([path], content, place_of_images(path, first, _places(path), options))
 
 
 def _places(path: Path) -> list[Path]:
-    """Where COCO's archives put the images of `annotations/captions_train2017.json`."""
+    """Folders in which COCO's archives put the images of `annotations/captions_train2017.json`."""
     split, above = path.stem.removeprefix("captions_"), path.parent.parent
     names = (split, f"images/{split}", "images", "")
     return [root / name for root in (path.parent, above) for name in names]

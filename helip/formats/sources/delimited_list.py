@@ -1,12 +1,12 @@
 """A CSV or TSV list with a path and a caption on each line, as open_clip's `--dataset-type csv` reads it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from helip.errors import HelipError
 from helip.formats.lists import SEPARATORS, BadLine, DelimitedList, check_separator
-from helip.formats.sources import CURES, ImageFile, Item, LeftOut, Options, column, malformed
+from helip.formats.sources import CURES, ImageFile, Item, LeftOut, Options, Source, both_columns, malformed
 from helip.formats.sources.flickr import is_caption_file
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".psv", ".tab")
@@ -14,31 +14,26 @@ NAMES = {"\t": "tab-separated", ",": "comma-separated", ";": "separated by ;", "
 
 
 @dataclass
-class ListSource:
+class ListSource(Source):
     """A pair for each line; every column goes into the .json member."""
 
     listed: DelimitedList
     image: str
     caption: str
     root: Path
-    warnings: list[str] = field(default_factory=list[str])
 
     @property
     def kind(self) -> str:
         how = NAMES.get(self.listed.separator, f"separated by {self.listed.separator!r}")
         return f"a list with a header, {how}: images in {self.image!r}, captions in {self.caption!r}"
 
-    @property
-    def files(self) -> list[Path]:
-        return [self.listed.path]
-
     def items(self, scratch: Path) -> Iterator[Item]:
         for number, entry in self.listed.entries():
-            where = f"{self.listed.path}, line {number}"
+            where = f"{self.path}, line {number}"
             if isinstance(entry, BadLine):
                 yield malformed(where, entry)
             elif number in self.listed.swallowed[-1:]:
-                detail = "a quoted field holds whole lines; where quotation marks are plain letters: --quoting none"
+                detail = "a quoted field holds whole lines; if quotation marks are ordinary characters: --quoting none"
                 yield Item(where, None, problem=LeftOut("a quoted field that swallows lines", detail))
             else:
                 yield self._item(where, number, entry)
@@ -56,7 +51,7 @@ class ListSource:
 
 
 def recognise(path: Path, options: Options) -> ListSource | None:
-    """Raises HelipError for a list without a header, or whose columns have other names."""
+    """Raises HelipError for a list without a header, or with columns of unknown names."""
     if not path.is_file() or is_caption_file(path) or path.suffix.lower() not in SUFFIXES:
         return None
     if options.separator is not None:
@@ -67,11 +62,6 @@ def recognise(path: Path, options: Options) -> ListSource | None:
     names = listed.header()
     if not any(names):
         raise HelipError(f"{path} is empty or no text: its first line must name the columns")
-    image, caption = (column(names, options, what) for what in ("image", "caption"))
-    if image is None or caption is None:
-        lacking = "images" if image is None else "captions"
-        raise HelipError(
-            f"{path} has no column for the {lacking} that is known, only {', '.join(map(repr, names))}: {CURES}, and "
-            "its --separator if they are joined"
-        )
-    return ListSource(listed, image, caption, options.images or path.parent)
+    cure = f"{CURES}, and its --separator if they are joined"
+    image, caption = both_columns(path, names, options, cure=cure)
+    return ListSource([path], listed, image, caption, options.images or path.parent)

@@ -1,4 +1,4 @@
-"""Flickr8k and Flickr30k as they are distributed: a list with five captions of each photo, and a folder of photos.
+"""Flickr8k and Flickr30k as distributed: a list with five captions of each photo, and a folder of photos.
 
 `captions.txt` (header `image,caption`), `results.csv` (`image_name| comment_number| comment`) and the older
 `*.token` files (`photo.jpg#0<TAB>caption`, no header).
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from helip.errors import HelipError
 from helip.formats.lists import BadLine, DelimitedList
-from helip.formats.sources import ImageFile, Item, ListedSource, Options, malformed, place_of_images
+from helip.formats.sources import ImageFile, Item, Options, Source, malformed, place_of_images
 
 HEADERS: dict[str, tuple[list[str], str]] = {
     "captions.txt": (["image", "caption"], ","),
@@ -23,8 +23,8 @@ TOKEN = re.compile(r"(.+?)#(\d+)\t(.*)")
 
 
 @dataclass
-class FlickrSource(ListedSource):
-    """A photo with all of its captions is one pair, where its first caption stands."""
+class FlickrSource(Source):
+    """A pair for each photo with all of its captions, in the order of the first captions."""
 
     photos: Path
 
@@ -74,13 +74,14 @@ def is_caption_file(path: Path) -> bool:
 
 
 def recognise(path: Path, options: Options) -> FlickrSource | None:
-    """Raises HelipError where the photos are not found beside the list."""
+    """Raises HelipError if the photos are not found beside the list."""
     if path.is_dir():
         path = next((path / name for name in (*HEADERS, *TOKENS) if is_caption_file(path / name)), path)
     if not is_caption_file(path):
         return None
-    source = FlickrSource(path, options.images or path.parent)
+    source = FlickrSource([path], path.parent)
     first = next((found[0] for _, found in source._lines() if not isinstance(found, BadLine)), None)
     if first is None:
-        raise HelipError(f"{path} has no line with a photo and its caption: it is not the list that its name says")
-    return FlickrSource(path, place_of_images(path, first, [path.parent / name for name in PHOTOS], options))
+        raise HelipError(f"{path} has no line with a photo and its caption: it is another list than its name says")
+    source.photos = place_of_images(path, first, [path.parent / name for name in PHOTOS], options)
+    return source

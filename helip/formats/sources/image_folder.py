@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from helip.errors import HelipError
 from helip.formats.lists import BadLine, DelimitedList
-from helip.formats.sources import CURES, ImageFile, Item, ListedSource, Options, as_captions, column, malformed
+from helip.formats.sources import ImageFile, Item, Options, Source, as_captions, both_columns, column, malformed
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 @dataclass
-class ImageFolderSource(ListedSource):
+class ImageFolderSource(Source):
     """A pair for each line of the metadata."""
 
     image: str
@@ -63,7 +63,7 @@ def _object(line: str) -> dict[str, Any] | BadLine:
 
 
 def recognise(path: Path, options: Options) -> ImageFolderSource | None:
-    """Raises HelipError where the metadata lie in a folder for each split, or name no file or caption."""
+    """Raises HelipError if each split has its own metadata, or if the metadata name no image or no caption."""
     if path.is_dir():
         listed = next((path / name for name in METADATA if (path / name).is_file()), None)
         if listed is None:
@@ -81,10 +81,5 @@ def recognise(path: Path, options: Options) -> ImageFolderSource | None:
     image = "file_name" if "file_name" in first and "image" not in options.columns else None
     image = image or column(list(first), options, "image")
     image = image or next((name for name in first if name.endswith("_file_name")), None)
-    caption = column(list(first), options, "caption")
-    if image is None or caption is None:
-        raise HelipError(
-            f"{path} has no {'file_name' if image is None else 'caption'} among its fields "
-            f"({', '.join(map(repr, first)) or 'none'}): {CURES}"
-        )
-    return ImageFolderSource(path, image, caption, options.images or path.parent)
+    image, caption = both_columns(path, list(first), options, image)
+    return ImageFolderSource([path], image, caption, options.images or path.parent)

@@ -4,7 +4,7 @@ Read with pyarrow, row group by row group: the `datasets` library would first co
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from helip.errors import HelipError
-from helip.formats.sources import CURES, ImageFile, Item, LeftOut, Options, as_captions, column
+from helip.formats.sources import (
+    ImageFile,
+    Item,
+    LeftOut,
+    Options,
+    Source,
+    as_captions,
+    both_columns,
+    column,
+    failed_download,
+)
 
 SUFFIXES = (".parquet", ".arrow")
 SPLITS = ("train", "validation", "val", "dev", "test")
@@ -55,7 +65,7 @@ def _table(file: Path, group: int, columns: list[str]) -> pa.Table:
     return _arrow(file).select(columns)
 
 
-@lru_cache(maxsize=1)  # rows come in order, so that each group is read once by each worker that needs it
+@lru_cache(maxsize=1)  # rows come in order, so each worker reads each group at most once
 def _column(file: Path, group: int, name: str) -> pa.ChunkedArray:
     return _table(file, group, [name])[name]
 
@@ -71,18 +81,16 @@ def _arrow(file: Path) -> pa.Table:
 
 
 @dataclass
-class TableSource:
-    """A pair for each row; every column but the images goes into the .json member."""
+class TableSource(Source):
+    """A pair for each row; every column except the images goes into the .json member."""
 
-    files: list[Path]
     image: str
     caption: str
     root: Path
-    warnings: list[str] = field(default_factory=list[str])
 
     @property
     def kind(self) -> str:
-        what = "an Arrow" if self.files[0].suffix == ".arrow" else "a parquet"
+        what = "an Arrow" if self.path.suffix == ".arrow" else "a parquet"
         many = f" in {len(self.files):,} files" if len(self.files) > 1 else ""
         return f"{what} table{many}: images in {self.image!r}, captions in {self.caption!r}"
 
@@ -100,7 +108,7 @@ class TableSource:
     def _item(self, where: str, image: TableCell, entry: dict[str, Any]) -> Item:
         status = entry.get("status", "success")
         if "error_message" in entry and status != "success":  # img2dataset keeps a row for each dead link
-            return Item(where, None, problem=LeftOut(str(status), f"img2dataset says {status}", expected=True))
+            return failed_download(where, status)
         return Item(where, image, as_captions(entry[self.caption]), entry)
 
 
@@ -119,19 +127,14 @@ def recognise(path: Path, options: Options) -> TableSource | None:
         schema = _schema(files[0])
     except (OSError, pa.ArrowException) as error:
         raise HelipError(f"{files[0]} cannot be read as a table ({error})") from error
-    image, caption = (column(schema.names, options, what) for what in ("image", "caption"))
-    if image is None or caption is None:
-        if path.is_dir() and image is None:
-            return None  # the tables beside img2dataset's tars hold no images
-        raise HelipError(
-            f"{files[0]} has no column for the {'images' if image is None else 'captions'} that is known, only "
-            f"{', '.join(map(repr, schema.names))}: {CURES}"
-        )
+    if path.is_dir() and column(schema.names, options, "image") is None:
+        return None  # the tables beside img2dataset's tars hold no images
+    image, caption = both_columns(files[0], schema.names, options)
     return TableSource(files, image, caption, options.images or files[0].parent)
 
 
 def _tables_in(folder: Path) -> list[Path]:
-    """Raises HelipError for the tables of more than one split: what is evaluated is not to be trained on."""
+    """Raises HelipError for tables of several splits, because test data must not be trained on."""
     if not folder.is_dir():
         return []
     found = sorted(file for suffix in SUFFIXES for file in folder.rglob(f"*{suffix}"))
