@@ -1,7 +1,7 @@
-"""What a crowd of copies costs: one placeholder picture under many captions, as crawled data has it.
+"""The cost of a crowd of copies: one placeholder picture under many captions, as in crawled data.
 
-A crowd's rows are near-duplicates of each other, and their scores are above those of true hard pairs: a search that
-keeps forbidden pairs runs out of room on each of these rows. Each round mines without a crowd and with crowds, in turn.
+The rows of a crowd are near-duplicates of each other, with scores above those of true hard pairs: a search that keeps
+forbidden pairs runs out of room on each of these rows. Each round mines without a crowd and with each crowd in turn.
 The figures are medians over rounds of the CPU seconds of all threads, without the set-up.
 
     python -m benchmarks.crowds --rows 24000 --shares 0.01 0.125 --rounds 3

@@ -4,7 +4,7 @@
 
 Ours: shards on disk, one loader process that reads, decodes and tokenizes, Lightning's predict loop, the store on
 disk. The bare loop: the same batches, decoded beforehand and held in memory, through the same two encoders. The ratio
-is the price of all that is not encoder.
+shows the cost of everything except the encoders.
 """
 
 import argparse

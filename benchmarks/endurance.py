@@ -40,7 +40,7 @@ TRAIN = [
     "dataset.evaluators=[{kind: retrieval, part: val}]",
     f"data.batch_size={BATCH}",
     "data.workers=2",
-    "train.max_steps=10_000_000",  # the time ends it
+    "train.max_steps=10_000_000",  # --seconds ends it
     "train.evaluate=200",
     "train.checkpoint_every=100",
 ]
@@ -72,10 +72,10 @@ def counted(counter: Path, program: str, *arguments: str) -> None:
 
 
 def watch(command: list[str], seconds: float | None, every: float, record: Path) -> int:
-    """Run a program of this checkout and look at it every so many seconds; SIGTERM after `seconds`.
+    """Run a program of this checkout and sample it every `every` seconds; SIGTERM after `seconds`.
 
     Args:
-        record: gets a line of JSON for each sample, so that a run that is cut short can still be judged.
+        record: gets a line of JSON per sample, so that an interrupted run can still be judged.
 
     Returns:
         The exit status.

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# All that a GPU can tell, in one command of at most 8 minutes; every stage has its own limit and its own log in $OUT.
+# All checks on a GPU, in one command of at most 8 minutes; every stage has its own limit and its own log in $OUT.
 #   bash benchmarks/gpu.sh
 #   STAGES="env kernel tune" bash benchmarks/gpu.sh
-# Without a GPU, to see that every stage runs (small, limits times SLOW):
+# Without a GPU, every stage runs on small data (limits times SLOW):
 #   BENCH_DEVICE=cpu bash benchmarks/gpu.sh
 set -u
 cd "$(dirname "$0")/.."

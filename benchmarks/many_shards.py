@@ -1,4 +1,4 @@
-"""What many shards and rows cost a training: start-up, order, file handles, and memory of each loader worker.
+"""The cost of many shards and rows in a training: start-up, order, file handles, and memory of each loader worker.
 
     python -m benchmarks.many_shards OUT                    5,000 shards of 1,000 rows beside 50 shards
     python -m benchmarks.many_shards OUT --shards 200       a rough look
@@ -43,7 +43,7 @@ HANDLES, WORKERS, TARGETS, MINED = 256, 4, 64, 20
 
 
 def write_links(folder: Path, shards: int, rows: int) -> list[Path]:
-    """One tar of `rows` 32-px JPEGs with captions, under so many names."""
+    """One tar of `rows` 32-px JPEGs with captions, under `shards` names."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rng, first = np.random.default_rng(0), folder / "00000.tar"
@@ -62,7 +62,7 @@ def write_links(folder: Path, shards: int, rows: int) -> list[Path]:
 
 
 def repeated(one: ShardIndex, paths: list[Path]) -> ShardIndex:
-    """The index of many links to one tar: what a scan of them all would find, without its minutes."""
+    """The index that a scan of many links to one tar would build, without the minutes of that scan."""
     count = len(paths)
     return ShardIndex(
         [path.absolute() for path in paths],
@@ -87,7 +87,7 @@ def write_mined(path: Path, count: int) -> np.ndarray:
 
 
 def tokenize(captions: list[str]) -> torch.Tensor:
-    """(n, 32) bytes: a real tokenizer's tables would only hide what the rows cost."""
+    """(n, 32) bytes: the tables of a real tokenizer would hide the memory of the rows."""
     return torch.tensor([list(caption.encode()[:32].ljust(32, b"\0")) for caption in captions])
 
 

@@ -39,7 +39,7 @@ SLICE = 2400  # targets timed in a round
 
 
 def released(image: torch.Tensor, text: torch.Tensor, rows: range, k: int, limit: float = 0.98) -> torch.Tensor:
-    """The released algorithm on normalised float32 (N, d) tensors: (T, k) rows. Its faults of identity are left out."""
+    """The released algorithm on normalised float32 (N, d) tensors: (T, k) rows. Its misaligned ids are left out."""
     found = []
     for start in range(rows.start, rows.stop, BATCH):
         part = slice(start, min(start + BATCH, rows.stop))
@@ -61,7 +61,7 @@ def matmul_topk(image: torch.Tensor, rows: range, k: int) -> torch.Tensor:
 
 
 def bare_products(image: torch.Tensor, text: torch.Tensor, rows: range) -> None:
-    """Both matrix products in blocks, thrown away."""
+    """Both matrix products in blocks, without using them."""
     for start in range(rows.start, rows.stop, 1024):
         for values in (image, text):
             for first in range(0, len(values), 8192):
@@ -69,9 +69,9 @@ def bare_products(image: torch.Tensor, text: torch.Tensor, rows: range) -> None:
 
 
 def by_turns(runs: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, list[tuple[float, float]]]:
-    """(wall, CPU) seconds of each run, one of each per round; the first round is not counted.
+    """(wall, CPU) seconds of each run, one per round; the first round is not counted.
 
-    CPU seconds are those of this process over all threads: what neighbours on a shared machine disturb least.
+    CPU seconds are those of all threads of this process, which other jobs on a shared machine disturb least.
     """
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(rounds + 1):
@@ -113,7 +113,7 @@ def time_slices(
 def time_whole(
     pairs: Pairs, settings: SearchSettings, device: str, rows: np.ndarray, truth: np.ndarray
 ) -> dict[str, Any]:
-    """Seconds of a complete `mine`, and its recall on other rows than it probed."""
+    """Seconds of a complete `mine`, and its recall on rows that it did not probe."""
     with tempfile.TemporaryDirectory() as folder:
         start, used = perf_counter(), process_time()
         index = mine(

@@ -1,11 +1,11 @@
-"""What batch plans cost and hold: clusters beside METIS, time and memory by rows, nearness of reads, pairs per second.
+"""Cost and content of batch plans: clusters beside METIS, time and memory by rows, locality of reads, pairs per second.
 
     python -m benchmarks.plans quality EMBEDDINGS --metis PYTHON    of image.npy and text.npy; PYTHON has pymetis
     python -m benchmarks.plans scale 200000 1000000                 synthetic lists of 100 rows, each count by itself
     python -m benchmarks.plans reads                                plans and loaders on the embedded emoji
 
 Lists of `scale`: each row lists 100 of its 150 nearest on a circle, so that two in three of its neighbours are mutual
-(real pairs: 63 of 100), and the rows' numbers are mixed, so that no cluster lies together in memory. Each prints JSON.
+(real pairs: 63 of 100). Row numbers are shuffled, so that clusters are scattered in memory. Each prints JSON.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def peak() -> float:
 
 
 def reads(steps: int = 40) -> dict[str, Any]:
-    """Of batches of 64 of the embedded emoji, a random index in place of a mined one where neighbours do not matter."""
+    """Batches of 64 of the embedded emoji, on a random index: which rows are neighbours does not matter here."""
     shards = sorted((Path(helip.__file__).parent / "embedded" / "emoji").glob("*.tar"))
     index = ShardIndex.build(shards)
     count = len(index)
@@ -148,7 +148,7 @@ def reads(steps: int = 40) -> dict[str, Any]:
 
 
 def loader_rates(plans: dict[str, BatchPlan], index: ShardIndex, steps: int = 20, rounds: int = 3) -> dict[str, float]:
-    """Pairs per second of processor time that are read, decoded and batched in this process; the best of the rounds."""
+    """Pairs read, decoded and batched per second of this process's CPU time; the best of the rounds."""
     from helip.data.pipeline import StepPositions, TrainingStream
     from helip.data.reader import SampleReader
     from helip.data.units import UnitReader
@@ -157,7 +157,7 @@ def loader_rates(plans: dict[str, BatchPlan], index: ShardIndex, steps: int = 20
     clip = create_clip(ModelSpec("emoji_tiny", None))
     best: dict[str, float] = {}
     for _ in range(rounds):
-        for name, plan in plans.items():  # one after the other in each round: neighbours on the machine hit all
+        for name, plan in plans.items():  # in turn in each round: other jobs on the machine slow all plans
             read = UnitReader(SampleReader(index), plan, clip.train_transform, clip.tokenize, 0)
             stream = iter(TrainingStream(StepPositions(0, steps, read.units, 0, 1), read))
             next(stream)

@@ -1,7 +1,7 @@
-"""Memory, open handles and CPU time of a process and everything below it, from /proc; and whether a series is flat.
+"""Memory, open handles and CPU time of a process and its descendants, from /proc; and whether a series is flat.
 
-Memory is the proportional share (PSS) of what only a process can give back: anonymous and shared memory. Pages of files
-that are mapped, such as embeddings, are the kernel's cache, and a worker's inherited pages are counted once.
+Memory is the proportional share (PSS) of anonymous and shared memory, which only a process can free. Mapped pages of
+files, such as embeddings, belong to the kernel's cache; pages that a worker inherits are counted once.
 """
 
 import os
@@ -16,7 +16,7 @@ MIB = 1024  # kB
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at a process tree.
+    """One sample of a process tree.
 
     Attributes:
         seconds: since the start of the program.

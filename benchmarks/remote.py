@@ -1,4 +1,4 @@
-"""What remote shards cost: bytes fetched and pairs per second of each plan, beside local files.
+"""The cost of remote shards: bytes fetched and pairs per second of each plan, beside local files.
 
     python -m benchmarks.remote OUT                     32 shards of 50 pairs, a cache of a quarter of them, 20 ms
 
@@ -42,7 +42,7 @@ AHEAD = remote.AHEAD
 
 
 def write_data(folder: Path) -> None:
-    """Written once; every picture is followed by noise, which a decoder does not look at."""
+    """Write the shards once. Noise after each picture, which decoders ignore, fills it to its size."""
     noise = np.random.default_rng(0)
     for shard in range(SHARDS):
         path = folder / f"{shard:05d}.tar"
@@ -53,7 +53,7 @@ def write_data(folder: Path) -> None:
 
 
 def plan_of(name: str, index: ShardIndex) -> BatchPlan:
-    """On hard pairs in groups of 20 rows from anywhere in the data, each of which lists the others."""
+    """A plan on random groups of 20 rows, each of which lists the others as hard pairs."""
     groups = np.random.default_rng(1).permutation(len(index)).reshape(-1, 20)
     lists = np.empty((len(index), 19), np.int32)
     for group in groups:
@@ -74,7 +74,7 @@ def shrink(image: Any) -> torch.Tensor:
 
 
 def trained(name: str, index: ShardIndex, steps: int) -> tuple[int, float]:
-    """Pairs of so many steps, and their seconds."""
+    """The pairs of `steps` steps, and the seconds they took."""
     read = UnitReader(SampleReader(index), plan_of(name, index), shrink, tokenize, 0)
     stream = TrainingStream(StepPositions(0, steps, read.units, 0, 1), read)
     began = time.perf_counter()
@@ -82,7 +82,7 @@ def trained(name: str, index: ShardIndex, steps: int) -> tuple[int, float]:
 
 
 def over_http(name: str, address: str, cache: Path, limit: int, ahead: int, steps: int) -> tuple[float, float]:
-    """Bytes fetched per pair behind the scan, and pairs per second; every fetched block is put into the cache once."""
+    """Bytes fetched per pair after the scan, and pairs per second; each fetched block enters the cache once."""
     remote.keep_blocks(cache, limit)
     with (
         mock.patch.object(remote, "AHEAD", ahead),
@@ -96,7 +96,7 @@ def over_http(name: str, address: str, cache: Path, limit: int, ahead: int, step
 
 
 def computed(name: str, index: ShardIndex, limit: int) -> float:
-    """Bytes per pair of an epoch that a cache fetches which drops the least recently used block, without a server."""
+    """Bytes per pair that an LRU cache of `limit` bytes would fetch in an epoch, computed without a server."""
     plan, held, fetched, pairs = plan_of(name, index), OrderedDict[tuple[int, int], int](), 0, 0
     for step in range(len(index) // BATCH):
         for row in planned_step(plan, step)[0].tolist():
@@ -114,7 +114,7 @@ def computed(name: str, index: ShardIndex, limit: int) -> float:
 
 
 def serve(folder: Path, latency: float, pipe: Any) -> None:
-    """In a process of its own: the server, until the other end says so."""
+    """Run the server in its own process until the parent sends a message."""
     with serving(folder, latency=latency) as server:
         pipe.send(server.url)
         pipe.recv()

@@ -1,7 +1,7 @@
-"""What the speed benchmarks share: photos in shards, a small CLIP, rivals beside ours, and one clock for all of them.
+"""Shared by the speed benchmarks: photos in shards, a small CLIP, the rivals, and one clock for all programs.
 
-Every program runs in a process of its own and is timed from inside by the same hook on torch's optimisers
-(benchmarks/timed.py), so that none is judged by its own log. Runs are interleaved, because a shared machine drifts.
+Every program runs in its own process and is timed by the same hook on torch's optimisers (benchmarks/timed.py), not by
+its own log. Runs are interleaved, because the speed of a shared machine drifts.
 """
 
 import io
@@ -38,9 +38,9 @@ TEXT = (
 
 
 def write_photos(folder: Path, count: int = 2048, shards: int = 8, side: int = 256, seed: int = 0) -> Path:
-    """Seeded synthetic photos: smooth colour fields with edges and grain, so that a JPEG weighs what a photo's does.
+    """Seeded synthetic photos: smooth colour fields with edges and grain, so that a JPEG is as large as a photo's.
 
-    Layout of img2dataset with open_clip's sizes.json; made once, and found again by its name.
+    Layout of img2dataset with open_clip's sizes.json. An existing folder is reused.
     """
     folder = folder / f"photos-{count}-{shards}-{side}-{seed}"
     if (folder / "sizes.json").exists():
@@ -84,7 +84,7 @@ def write_model(folder: Path, model: dict[str, Any] = MODEL) -> tuple[Path, Path
 
 
 def install_rivals(folder: Path) -> Path:
-    """The rivals' packages, in a folder that only their processes see."""
+    """Install the rivals' packages into a folder that only their processes see."""
     target = folder / "rivals"
     if not (target / "webdataset").exists():
         command = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target), *RIVAL_PACKAGES)
@@ -95,7 +95,7 @@ def install_rivals(folder: Path) -> Path:
 def run_timed(
     record: Path, program: str, arguments: Sequence[str], threads: int, path: Path | None = None
 ) -> dict[str, Any]:
-    """Run one program under the clock of benchmarks/timed.py; its output goes beside the record."""
+    """Run one program under the clock of benchmarks/timed.py; its log stands beside the record."""
     record.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": os.environ.get("RIG_GPU", "")}
     if path is not None:
@@ -139,7 +139,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def environment() -> dict[str, Any]:
-    """What a figure depends on."""
+    """The commit, machine and versions that a figure depends on."""
     from importlib import metadata
 
     names = ("torch", "pytorch-lightning", "open_clip_torch", "webdataset", "pillow", "numpy")

@@ -17,7 +17,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 WALL: list[float] = []
-CPU: list[float] = []  # of this process alone: what neighbours on a shared machine disturb least
+CPU: list[float] = []  # of this process alone, which other jobs on a shared machine disturb least
 
 
 def _stamp(*_: object) -> None:
@@ -28,7 +28,7 @@ def _stamp(*_: object) -> None:
 
 
 def bare(config: str, batch_size: str, steps: str, precision: str, fused: str) -> None:
-    """The model's own forward, loss, backward and AdamW (`fused`, or "" as in open_clip) on a batch that is there."""
+    """Forward, loss, backward and AdamW (`fused`, or "" as in open_clip) on one batch in memory."""
     import open_clip
 
     import helip.models.small_towers  # noqa: F401  names towers for timm
@@ -46,7 +46,7 @@ def bare(config: str, batch_size: str, steps: str, precision: str, fused: str) -
     image = torch.randn(int(batch_size), 3, side, side, device=device)
     text = torch.randint(1, model.vocab_size - 1, (int(batch_size), model.context_length), device=device)
     text[:, 16:] = 0
-    text[:, 15] = model.vocab_size - 1  # the end of text, which the text tower pools at
+    text[:, 15] = model.vocab_size - 1  # the end of text, where the text tower pools
     model.train()
     for _ in range(int(steps)):
         optimizer.zero_grad()
@@ -59,7 +59,7 @@ def bare(config: str, batch_size: str, steps: str, precision: str, fused: str) -
 
 
 def open_clip_trainer(config: str, *arguments: str) -> None:
-    """open_clip_train.main on a model of our own, for which it has no flag."""
+    """open_clip_train.main on a model of our own; it has no flag for that."""
     import open_clip
     from open_clip_train.main import main
 

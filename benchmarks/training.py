@@ -9,7 +9,7 @@
 float32 (the other preset: 8,192 of 512 px, ViT-B-32 at 224 px, batches of 256, bf16), a log line every 10 steps in both
 trainers. Time is taken between optimiser steps; the first two of each epoch are left out (open_clip starts its workers
 there). `bare` updates its weights as open_clip does, `bare_fused` by the fused AdamW that ours uses: the difference
-between ours and the latter is all that a loader and a trainer add. Prints a table and writes OUT/training-THREADS.json
+between ours and `bare_fused` is the cost of loader and trainer. Prints a table and writes OUT/training-THREADS.json
 (or -PRESET).
 """
 
@@ -56,14 +56,14 @@ class Preset:
 
 PRESETS = {
     "rig": Preset(MODEL, 64, 2048, 256, ("32-true", "fp32")),
-    "dry": Preset(MODEL, 16, 128, 128, ("32-true", "fp32")),  # that all programs run, no figures
+    "dry": Preset(MODEL, 16, 128, 128, ("32-true", "fp32")),  # only shows that all programs run
     "vit-b-32": Preset(open_clip.get_model_config("ViT-B-32") or {}, 256, 8192, 512, ("bf16-mixed", "amp_bf16")),
 }
 PROGRAMS = ("bare", "open_clip", "ours", "ours_hard", "bare_fused")
 
 
 def our_arguments(photos: Path, model: Path, folder: Path, precision: str) -> list[str]:
-    """What mine.py and train.py share here."""
+    """Overrides that mine.py and train.py share here."""
     return [
         "dataset=folder",
         f"dataset.path={photos}",
@@ -141,7 +141,7 @@ def measure(
 
 
 def compare(records: dict[str, list[Any]], batch: int) -> dict[str, Any]:
-    """Samples per second, and the ratios that matter, run by run: neighbours in time share the machine's state."""
+    """Samples per second, and ratios of runs that are neighbours in time, because these share the machine's state."""
 
     def ratios(one: str, other: str, clock: str) -> dict[str, float] | None:
         if not (records.get(one) and records.get(other)):

@@ -2,8 +2,8 @@
 
     python examples/open_clip_loop.py [DIR]        DIR keeps what is mined (default: a temporary folder)
 
-On the embedded emoji and the embedded model. The loop asks for batches of images and texts, and for a loss: `Data`
-hands out what hard_pair_loader reads, and `Loss` adds the margin for the batch that is under way.
+It uses the embedded emoji and the embedded model. The loop takes batches of images and texts, and a loss: `Data` passes
+on what hard_pair_loader reads, and `Loss` adds the margin of the current batch.
 """
 
 import logging
@@ -28,7 +28,7 @@ WEIGHTS = EMOJI.parent / "emoji_tiny.pt"
 
 
 class Data:
-    """What open_clip calls data["train"], with the loader that it expects inside."""
+    """The object that open_clip expects as data["train"]."""
 
     def __init__(self, loader: torch.utils.data.DataLoader) -> None:
         self.loader, self.batch = loader, dict[str, torch.Tensor]()
@@ -36,7 +36,7 @@ class Data:
         self.dataloader = self
 
     def set_epoch(self, epoch: int) -> None:
-        """The order follows the step: nothing to set."""
+        """Does nothing: the order follows the step."""
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for batch in self.loader:
@@ -45,7 +45,7 @@ class Data:
 
 
 class Loss(torch.nn.Module):
-    """CLIP's loss plus the hard negative margin, in the form that open_clip calls."""
+    """CLIP's loss plus the hard negative margin, with the signature of open_clip's losses."""
 
     def __init__(self, data: Data) -> None:
         super().__init__()

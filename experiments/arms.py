@@ -4,17 +4,18 @@ An arm is a combination of values of settings (dotted keys of results.json); its
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.intervals import Estimate, as_number, estimate
 from helip.errors import HelipError
+from helip.typed import flat
 
 Key = tuple[str, ...]  # values of some settings, as text
 SETTINGS = ("helip", "optim", "train", "data", "export", "encoders", "model", "fingerprint", "base.digest", "steps")
-SAME = 0.005  # metrics of one checkpoint on other machines differ by less (measured: 0.0017)
+SAME = 0.005  # a checkpoint's metrics differ by less between machines (measured: 0.0017)
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,14 @@ class Run:
         return None if found is None else _factor(name) * found
 
     def settings(self) -> dict[str, str]:
-        """All that may tell two runs apart, but the seed; what an older results.json does not say is not there."""
+        """The settings that may differ between runs, without the seed and those that an older results.json lacks."""
         found = {}
         for name in SETTINGS:
             value: Any = self.content
             for part in name.split("."):
                 value = value.get(part, {}) if isinstance(value, dict) else {}
-            found |= dict(_flat(value, name))
+            found |= {setting: _text(inner) for setting, inner in flat(value, name).items()}
         return found
-
-
-def _flat(value: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(inner, f"{prefix}.{name}")
-    else:
-        yield prefix, _text(value)
 
 
 def _text(value: Any) -> str:
@@ -99,15 +92,17 @@ def _factor(metric: str) -> int:
 
 
 def with_unit(name: str, share: str = "%") -> str:
-    """The heading of a metric: shares have a unit, ranks and numbers of results.json have none."""
+    """The heading of a metric; ranks and numbers of results.json have no unit."""
     return f"{name} ({share})" if "/" in name and _factor(name) == 100 else name
 
 
 def find_results(paths: Iterable[Path]) -> list[Path]:
-    """Files, those of run folders, and those of all runs of a sweep's folder, also of jobs that it had done before.
+    """The results.json files of the paths: files, run folders, or folders of runs.
+
+    A job that a sweep skipped as finished counts with the results of its earlier run.
 
     Raises:
-        HelipError: a path leads to none.
+        HelipError: a path has none.
     """
     found: dict[Path, Path] = {}
     for path in paths:
@@ -130,7 +125,7 @@ def load(paths: Iterable[Path]) -> list[Run]:
 
 
 def arms(runs: Sequence[Run], by: Sequence[str]) -> dict[Key, list[Run]]:
-    """Runs by their values of `by`: numbers rise, other values come as in the files, the first key first.
+    """Runs grouped by their values of `by`. Numbers are sorted; other values keep the order of the files.
 
     Raises:
         HelipError: runs of an arm have the same seed, or differ in more than the seed.
@@ -208,8 +203,8 @@ def difference_lines(
         other: of the second.
 
     Returns:
-        A line for each value of the other keys, whose estimates are those of the pairs' differences; and sentences
-        about runs without counterpart and about what else tells the two apart.
+        A line for each value of the other keys, with estimates of the differences; and sentences about runs without a
+        counterpart and about other settings that differ.
 
     Raises:
         HelipError: no run has its counterpart.

@@ -34,7 +34,7 @@ class Estimate:
 
 
 def estimate(values: Sequence[float], level: float = 0.95) -> Estimate:
-    """Of at least one value; `level` is the interval's."""
+    """The mean of at least one value, and its interval of this level."""
     count = len(values)
     half = students_t(count, level) * stdev(values) / math.sqrt(count) if count > 1 else None
     return Estimate(tuple(values), mean(values), half)
@@ -75,12 +75,12 @@ def interval_plot(
 ) -> Path:
     """One panel a metric; each line's means with their intervals, single runs as faint dots.
 
-    Places that are all positive numbers are put on a logarithmic axis, joined; others stand side by side.
+    Positive numbers share a logarithmic axis and are joined; other places stand side by side.
 
     Args:
         path: the PNG to write.
         panels: heading -> series.
-        title: above all of them.
+        title: of the figure.
         xlabel: what the places are.
         lines: heading -> a value to draw across its panel.
         line: what that value is.
@@ -155,7 +155,7 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def as_number(text: str) -> float | None:
-    """None where the text is none."""
+    """The number; None if the text is not one."""
     try:
         return float(text)
     except ValueError:

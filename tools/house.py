@@ -1,9 +1,8 @@
-"""The house in numbers and in a picture: how many files one opens, what is longest, and which room imports which.
+"""The architecture in numbers and a picture: files to open, longest files and functions, imports between rooms.
 
     python tools/house.py [--before REVISION] [--picture docs/images/house.png]
 
-Counted from the files themselves: the revision through git, the present from the checkout. Nothing is listed by hand
-but the names of parts that exist, by which the files that know of such a part are found.
+Counted from the files: the revision through git, the present from the checkout. KNOWN is the only hand-written list.
 """
 
 import argparse
@@ -18,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 Files = dict[str, str]  # path -> text
 READ = {"exact search": "helip/mining/exact.py", "training step": "helip/training/module.py"}
-# A part that exists -> what a file says that knows of it: so many files one edits for another one of its kind.
+# Kind of part -> pattern of the files that mention an existing part: those to edit for another part of this kind
 KNOWN = {
     "loss": r"siglip|SigLip",
     "batch plan": r"\b(Mined|Random)?Partners\b",
@@ -57,7 +56,7 @@ def room_of(file: str) -> str:
 
 
 def imported(file: str, files: Files) -> set[str]:
-    """Files of helip/ that a file imports, wherever in it."""
+    """Files of helip/ that a file imports, at any place in it."""
     named: set[str] = set()
     for node in ast.walk(ast.parse(files[file])):
         if isinstance(node, ast.Import):
@@ -69,7 +68,7 @@ def imported(file: str, files: Files) -> set[str]:
 
 
 def opened(start: str, files: Files) -> list[str]:
-    """What one reads to follow a file through its room: the file, and what it imports of its own room, and so on."""
+    """A file and its imports within its own room, and theirs: the files to read to follow it through the room."""
     found, waiting = set[str](), [start]
     while waiting:
         file = waiting.pop()
@@ -96,7 +95,7 @@ def lines_of_rooms(files: Files) -> Counter[str]:
 
 
 def edited(part: str, files: Files) -> int:
-    """Files of a new part: those of its example if there is one, else those that know of a part of its kind."""
+    """Number of files for a new part: those of its example if there is one, else those that mention its kind."""
     own = f"examples/extend/{EXAMPLES[part]}.py"
     if own in files:
         return 1 + sum(f"extend.{EXAMPLES[part]}." in text for name, text in files.items() if name.endswith(".yaml"))
@@ -106,7 +105,7 @@ def edited(part: str, files: Files) -> int:
 
 
 def table(columns: dict[str, Files]) -> list[list[str]]:
-    """Lines of a table, the first its head."""
+    """Rows of the table, the header first."""
     rows: list[list[str]] = [["", *columns]]
     for what, start in READ.items():
         rows.append(
@@ -136,7 +135,7 @@ def table(columns: dict[str, Files]) -> list[list[str]]:
 
 
 def draw(files: Files, out: Path) -> None:
-    """The rooms from the ground up, and the number of files of each that import from each."""
+    """Draw the rooms from the ground up, and how many files of each import from each other."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -179,7 +178,7 @@ def draw(files: Files, out: Path) -> None:
 
 
 def floors(rooms: list[str], pairs: set[tuple[str, str]]) -> list[str]:
-    """From the ground up, each above all that it imports. Raises ValueError for a cycle."""
+    """Rooms from the ground up, each above those it imports. Raises ValueError for a cycle."""
     placed: list[str] = []
     while len(placed) < len(rooms):
         free = sorted(r for r in rooms if r not in placed and all(b in placed for a, b in pairs if a == r))

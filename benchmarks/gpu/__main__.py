@@ -1,9 +1,9 @@
-"""What can be said of the GPU path: `compile` without a GPU, the stages of gpu.sh with one.
+"""Checks of the GPU path: `compile` without a GPU, the stages of gpu.sh with one.
 
 python -m benchmarks.gpu compile                        # the kernels for every card, by the installed Triton
 python -m benchmarks.gpu compile --triton FOLDER        # and by another one:
     pip download triton==3.6.0 --no-deps && unzip -q triton-3.6.0-*.whl -d FOLDER
-bash benchmarks/gpu.sh                                  # all that a card can tell, in at most 8 minutes
+bash benchmarks/gpu.sh                                  # all stages, at most 8 minutes
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("out", nargs="?", type=Path, default=Path("/tmp/gpu"), help="folder of a stage's results")
     parser.add_argument("--triton", type=Path, help="folder of an unpacked wheel to compile with as well")
     parser.add_argument("--dtypes", nargs="*", default=["fp16", "bf16"])
-    parser.add_argument("--cards", nargs="*", type=int, help="such as 80 90; all that this Triton knows if none")
+    parser.add_argument("--cards", nargs="*", type=int, help="such as 80 90; default: all that this Triton knows")
     args = parser.parse_args()
     if args.what != "compile":
         from benchmarks.gpu.notes import Notes

@@ -1,7 +1,7 @@
-"""Every kernel in every form that can be launched, compiled ahead of time: no GPU is needed for it.
+"""Compiles every kernel in every form that can be launched; needs no GPU.
 
-The interpreter knows nothing of registers, layouts and shared memory: a kernel can be right there and crash on every
-card. Triton's compiler and the `cuobjdump` that it brings tell what a card would get.
+Triton's interpreter models no registers, layouts or shared memory: a kernel can be correct in it and crash on every
+card. Triton's compiler and its `cuobjdump` show what a card would run.
 """
 
 import re
@@ -19,7 +19,7 @@ from triton.compiler import ASTSource
 from helip.mining import fused, kernels
 from helip.mining.bounds import looped_width, padded_width
 
-WIDTHS = {"384 + 768": (384, 768), "500 + 333": (500, 333)}  # of the default encoders; one that fills no last step
+WIDTHS = {"384 + 768": (384, 768), "500 + 333": (500, 333)}  # the default encoders'; a partly filled last step
 SHARED = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # KiB a block may have (CUDA C++ Programming Guide)
 CAPABILITIES = tuple(SHARED)
 DTYPES = ("fp16", "bf16")
@@ -32,10 +32,10 @@ class Case:
     """A kernel as it is launched.
 
     Attributes:
-        name: for people.
+        name: in the table.
         kernel: the function of `helip.mining.kernels`.
-        types: of its arguments that are no constants.
-        constants: the others.
+        types: of the arguments that are not constants.
+        constants: the other arguments.
         launch: num_warps and num_stages, if not the default.
         products: whether it needs tensor cores.
     """
@@ -50,7 +50,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a card would get."""
+    """Resources of a compiled kernel."""
 
     registers: int
     stack: int
@@ -60,7 +60,7 @@ class Usage:
     spills_in_loop: int
 
     def problems(self, case: Case, capability: int) -> list[str]:
-        """Why it should not be launched so."""
+        """Reasons not to launch it in this form."""
         found = [f"{self.spills_in_loop} spills in a loop"] if self.spills_in_loop else []
         if self.shared > SHARED[capability] << 10:
             found.append(f"{self.shared} B of shared memory, the card has {SHARED[capability] << 10}")
@@ -70,7 +70,7 @@ class Usage:
 
 
 def cases(capability: int, dtype: str, widths: tuple[int, int] = WIDTHS["384 + 768"]) -> Iterator[Case]:
-    """What a search launches on a card.
+    """The kernels that a search launches on a card.
 
     Args:
         capability: such as 90.
@@ -116,7 +116,7 @@ def compile_case(case: Case, capability: int) -> Any:
 
 
 def usage(compiled: Any) -> Usage:
-    """What cuobjdump says of it."""
+    """Resources and instructions, as cuobjdump lists them."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
@@ -132,7 +132,7 @@ def _cuobjdump(option: str, path: str) -> str:
 
 
 def spills_in_loops(code: str) -> int:
-    """Loads and stores of local memory between a backward branch and its goal."""
+    """Number of loads and stores of local memory between a backward branch and its target."""
     lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?);", code)
     spills = [int(at, 16) for at, what in lines if re.search(r"\b(LDL|STL)\b", what)]
     loops: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Stages `env`, `kernel` and `tune`: the card, the kernels against float64, and how fast they are in several forms."""
+"""Stages `env`, `kernel` and `tune`: the card, the kernels against float64, and the speed of several forms."""
 
 import os
 import sys
@@ -51,14 +51,14 @@ def sides(rows: int, seed: int, dtype: torch.dtype) -> tuple[list[torch.Tensor],
 
 
 def limits_of(threshold: torch.Tensor, score: int, low: float) -> Limits:
-    """Of products alone: nothing is added, and nothing is a near-duplicate."""
+    """Limits without added errors and without near-duplicates."""
     none = torch.zeros(2, len(threshold), device=DEVICE)
     near = torch.full_like(none, float("inf"))
     return Limits(torch.cat([threshold[None], none, near]), None, Rules(score, low, low))
 
 
 def kernel_case(dtype: torch.dtype, score: int, targets: int, count: int) -> str:
-    """How many pairs are judged otherwise than by float64 products, close calls left out."""
+    """Counts of pairs that the kernel judges differently from float64 products, outside the error bound."""
     own, candidates = sides(count, 1, dtype)
     own = [values[:targets] for values in own]
     products = [

@@ -1,4 +1,4 @@
-"""Hours and memory of the paper's tables on eight H100s, computed from a model: nothing of it was measured.
+"""Hours and memory of the paper's tables on eight H100s, computed from a model; nothing was measured.
 
     python experiments/cc3m/estimate.py
 

@@ -1,4 +1,4 @@
-"""What the mined partners of the embedded training pairs are like -> partners.json: hubs, siblings, distinct rows.
+"""Statistics of the mined partners of the embedded training pairs -> partners.json: hubs, siblings, distinct rows.
 
 python experiments/does_it_help/partners.py SHARDS_INDEX HARD_PAIRS...      # folders below artifacts/emoji
 """

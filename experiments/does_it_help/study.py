@@ -30,7 +30,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that differ in the seed alone."""
+    """Runs that differ only in the seed."""
 
     base: str
     score: str
@@ -73,7 +73,7 @@ def verdict(difference: Estimate) -> str:
 
 
 def primary(arms: dict[Arm, dict[int, Run]]) -> tuple[Table, dict[str, Estimate]]:
-    """Joint minus random, with a verdict, and what the picture shows of it."""
+    """Joint minus random with a verdict, as a table and for the picture."""
     rows, drawn = [], {}
     for base, margin in (("early", 0), ("early", 1), ("late", 1)):
         joint, random = (arms[Arm(base, score, margin, 20)] for score in ("joint", "random"))

@@ -1,15 +1,15 @@
-"""Which emoji the embedded data holds, in which styles, and which part each one belongs to.
+"""The emoji of the embedded data, their styles, and the part of each.
 
-A concept is one emoji of Unicode with its CLDR name; a style is the hand that drew it. The rule, in order:
+A concept is one emoji of Unicode with its CLDR name; a style is the set that draws it. The rule, in order:
 
-1. Everything that is no person and no country flag: animals, food, faces, clocks, keycaps, arrows, zodiac, hearts...
+1. Everything except people and country flags: animals, food, faces, clocks, keycaps, arrows, zodiac, hearts...
 2. Country flags, without those that copy another country's flag. Two of the four sets draw them freely licensed.
 3. People and hands in the subgroups of PEOPLE, without the "facing right" twins: all gender triples stay complete.
 4. Skin tones: all five tones of the hands and people in TONES, so that siblings differ in one word and in one colour.
 
-`extras-*` groups (logos, private-use code points) and what Noto or Twemoji lack are left out. Room decides the number
-of styles: a training concept is drawn by two of the three training hands (the missing one rotates within a subgroup), a
-flag by one of two. Parts are drawn by the SHA-256 of the code points, so they depend on no library's random numbers:
+`extras-*` groups (logos, private-use code points) and emoji that Noto or Twemoji lack are left out. To keep the data
+small, a training concept comes in two of the three training styles (the missing one rotates within a subgroup), a flag
+in one of two. Parts follow from the SHA-256 of the code points, so they depend on no library's random numbers:
 
 - `concepts`: 8 % of each subgroup, never trained on, in every style; the rest of the subgroup stays in training.
 - `test` and `val`: OpenMoji's drawing, a style never trained on, of 35 % and 13 % of the training concepts; disjoint.
@@ -37,7 +37,7 @@ TONES = {
     *("backhand index pointing left", "backhand index pointing right", "flexed biceps"),
     *("baby", "man", "woman", "man firefighter", "woman firefighter", "man police officer", "woman police officer"),
 }
-# Regions that fly the flag of another one, or one that no eye tells from it at 64 pixels
+# Regions whose flag equals that of another region, or looks the same at 64 pixels
 COPIED_FLAGS = {"BV", "SJ", "CP", "MF", "HM", "DG", "EA", "UM"}
 # Not in Microsoft's MIT release, though the npm package carries drawings of them: paperclips, technologists, video game
 NOT_FLUENT_PARTS = {"1f4ce", "1f587", "1f3ae"}
@@ -115,7 +115,7 @@ def _region(concept: Concept) -> str:
 
 
 def styles(concept: Concept, drawn: dict[str, set[str]]) -> list[str]:
-    """All training styles in which the concept exists under a free licence."""
+    """The training styles with a freely licensed drawing of the concept."""
     parts = set(concept.code.split("-"))
     technologist = "200d" in parts and "1f4bb" in parts
     fluent = not (concept.is_country_flag or technologist or parts & NOT_FLUENT_PARTS)
@@ -149,7 +149,7 @@ def _rotated(available: list[str], place: int, concept: Concept) -> list[str]:
 
 
 def _add_evaluation(parts: dict[str, list[tuple[Concept, str]]], members: list[Concept]) -> None:
-    """A skin tone goes where its base goes: five siblings are found, or confused, in one part."""
+    """Skin tones belong to the part of their base, so that the five siblings compete in one part."""
     for concept in members:
         place = int(hashlib.sha256(f"part {concept.base or concept.code}".encode()).hexdigest()[:8], 16) / 2**32
         if place < TEST_SHARE + VAL_SHARE:

@@ -35,7 +35,7 @@ class Package:
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
     def url(self, file: str) -> str:
-        """Where the single file can be had today: unpkg.com serves every file of every npm package."""
+        """Address of one file: unpkg.com serves every file of every npm package."""
         return f"https://unpkg.com/{self.name}@{self.version}/{self.images}/{file}"
 
 

@@ -71,7 +71,7 @@ class Run:
 
     Attributes:
         stage: folder of its result.
-        arm: what it is called in tables.
+        arm: name in tables.
         recipe: overrides.
         base: name of the starting checkpoint.
         rows: of the training part.
@@ -98,7 +98,7 @@ class Run:
 
     @property
     def start(self) -> list[str]:
-        """Overrides: the model, its weights, and what train.py itself measures."""
+        """Overrides: the model, its weights, and the evaluators of train.py."""
         if self.dataset == "emoji":
             return []
         evaluators = "evaluation.evaluators=[{kind:retrieval,part:val,group:caption}]"
@@ -178,12 +178,12 @@ def advice(chosen: dict[str, Recipe]) -> list[Run]:
 
 
 def outer(chosen: dict[str, Recipe]) -> list[Run]:
-    """The outer point of the surface, cut first."""
+    """The outer point of the surface, which is dropped first when time is short."""
     return _three(chosen, "surface", batch=16)
 
 
 def emoji(chosen: dict[str, Recipe]) -> list[Run]:
-    """The embedded data at a dose like CC3M's, the recipes carried over as they are."""
+    """The embedded data at a dose like CC3M's, with unchanged recipes."""
     return [
         run
         for batch in (16, 8)

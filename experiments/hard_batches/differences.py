@@ -1,9 +1,9 @@
 """Differences of two arms, with an interval over runs and test queries.
 
 Runs and queries are crossed: every run answers the same queries. The variance of the mean difference is
-s2(runs) / R + s2(queries) / n: of the R differences of means, and of the n queries' differences averaged over runs. The
-second holds a part of the first once more, so the interval is a little wide. One with R - 1 degrees of freedom by
-Student's t.
+s2(runs) / R + s2(queries) / n: the first over the R differences of means, the second over the n differences of queries,
+averaged over runs. The second term includes part of the first, so the interval is slightly wide. It uses Student's t
+with R - 1 degrees of freedom.
 
 Legend: R runs of an arm, n icons of a part.
 """
@@ -47,7 +47,7 @@ class Difference:
 
 
 def paired(one: Sequence[Result], other: Sequence[Result], part: str = "test") -> Difference:
-    """Of runs with the same base and seed; `other` may be checkpoints, which have no seed and pair by their base.
+    """The difference of runs with the same base and seed; checkpoints in `other` have no seed and pair by base.
 
     Runs without a counterpart, as an unfinished study has, are left out.
 
@@ -68,14 +68,14 @@ def paired(one: Sequence[Result], other: Sequence[Result], part: str = "test") -
 
 
 def of_values(changes: Sequence[float]) -> Difference:
-    """Of R paired differences of a metric whose queries were not kept: over runs alone."""
+    """The mean of R paired differences, with an interval over runs alone: for metrics without stored queries."""
     count = len(changes)
     half = None if count < 2 else students_t(count) * (variance(changes) / count) ** 0.5
     return Difference(mean(changes), half, tuple(changes), {})
 
 
 def with_counterpart(one: Sequence[Result], other: Sequence[Result]) -> list[Result]:
-    """The runs of one arm that the other has too, by base and seed, or by base alone."""
+    """The runs of one arm with a counterpart in the other, by base and seed or by base alone."""
     known = {(run["base"], run.get("seed")) for run in other}
     return [run for run in one if (run["base"], run["seed"]) in known or (run["base"], None) in known]
 

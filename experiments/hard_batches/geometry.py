@@ -1,4 +1,4 @@
-"""Where the features of held-out icons went, in the final models beside their checkpoint -> results/geometry.json.
+"""How training changed the features of held-out icons -> results/geometry.json.
 
     python -m experiments.hard_batches.geometry --data data/icons --runs runs/hard_batches
 
@@ -20,7 +20,7 @@ from helip.artifacts.atomic import write_json
 
 ARMS = ("off", "L", "M", "random", "placebo")
 BASE = "spent-1"
-OTHERS = 1000  # an icon's negative is the caption so many places behind it
+OTHERS = 1000  # the negative of an icon is the caption this many places after it
 
 
 def geometry(weights: Path, data: Path, start: tuple[NDArray, NDArray] | None = None) -> dict[str, float]:

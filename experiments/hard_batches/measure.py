@@ -1,4 +1,4 @@
-"""What a checkpoint of the icons does on one held-out part: hits by query, galleries of neighbours, and drift.
+"""A checkpoint of the icons on one held-out part: answered queries, galleries of neighbours, and drift.
 
 Legend: n icons of a part, d embedding width.
 """
@@ -26,7 +26,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Part:
-    """The icons of a held-out part, as they lie in its shard."""
+    """The icons of a held-out part, in the order of its shard."""
 
     images: list[bytes]
     captions: list[str]
@@ -73,7 +73,7 @@ def features(clip: Clip, part: Part) -> tuple[NDArray, NDArray]:
 def measure(
     model: str, weights: str, data: Path, part: str, start: tuple[NDArray, NDArray] | None = None
 ) -> dict[str, Any]:
-    """Recalls in percent, the queries that are answered, and how far the features moved.
+    """Recalls in percent, the answered queries, and how far the features moved.
 
     Args:
         model: its name.

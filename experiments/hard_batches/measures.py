@@ -3,7 +3,7 @@
     python -m experiments.hard_batches.measures --data data/icons
 
 `flickr8k` is measured by the toy model of the emoji, since no CLIP comes with this repository: its dose is that of any
-model, its saturation that of a model that knows nothing of photos.
+model, its saturation is that of a model that has never seen photos.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from helip.artifacts.atomic import write_json
 
 
 def icons(dataset: str, base: str, batch: int) -> list[str]:
-    """Overrides of a setting of the study, its batches those of the mined recipe."""
+    """Overrides of a setting of the study."""
     return [f"dataset={dataset}", f"model={MODEL}", f"model.pretrained={BASES[base]}", f"data.batch_size={batch}"]
 
 
@@ -39,7 +39,7 @@ SETTINGS = {
 
 
 def measure(overrides: list[str], data: Path) -> dict:
-    """What a run of mine.py writes into advice.json."""
+    """The content of advice.json after a run of mine.py."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "mine.py", "advise=true", "encoders=clip", "trainer=cpu", "data.workers=0"]
         out = f"hydra.run.dir={folder}"
@@ -50,7 +50,7 @@ def measure(overrides: list[str], data: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what advise says of the settings of the study.")
     parser.add_argument("--data", type=Path, default=Path("data/icons"), help="what experiments/icons/build.py made")
-    parser.add_argument("names", nargs="*", help="settings; none: all that are not there yet")
+    parser.add_argument("names", nargs="*", help="settings (default: all without a result)")
     asked = parser.parse_args()
     for name in asked.names or SETTINGS:
         file = RESULTS / "measured" / f"{name}.json"

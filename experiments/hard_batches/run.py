@@ -1,11 +1,11 @@
-"""Run the study, or what is missing of it: trainings by train.py, a result file for each.
+"""Run the trainings of the study that have no result yet.
 
     python -m experiments.hard_batches.run --data data/icons --processes 2
 
 Stages: selection (val alone), final (the arms that val chose and their controls), surface and saturation, advice (on
-settings that the rule of `advise` has not seen), emoji, and the outer point of the surface. A result that is there
-is not run again, so the same command goes on after an interruption. Each training is a process of its own, forked from
-one that has imported everything.
+settings that the rule of `advise` has not seen), emoji, and the outer point of the surface. Existing results are kept,
+so the same command continues after an interruption. Each training by train.py runs in its own process, forked after the
+imports, and writes one result file.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def result_file(run: Run) -> Path:
 
 
 def train(run: Run, folder: Path, data: Path) -> None:
-    """One training in this process, its output in the run's folder."""
+    """Run one training in this process; its output goes to console.txt in the run's folder."""
     from helip.cli import launch
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def start_features(base: str, data: Path, part: str) -> tuple[Any, Any]:
 
 
 def finish(run: Run, folder: Path, data: Path) -> dict[str, Any]:
-    """What the result file holds: settings, the last logged step, and the parts that the stage measures."""
+    """The content of the result file: settings, the last logged step, and the measured parts."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     names, *lines = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
     logged: dict[str, float] = {}
@@ -99,7 +99,7 @@ def finish(run: Run, folder: Path, data: Path) -> dict[str, Any]:
 
 
 def job(run: Run, runs: Path, data: Path) -> None:
-    """Train, measure, write the result."""
+    """Train, measure and write the result."""
     began = time.perf_counter()
     torch.set_num_threads(1)
     folder = (runs / run.stage / run.key).absolute()
@@ -110,7 +110,7 @@ def job(run: Run, runs: Path, data: Path) -> None:
 
 
 def run_all(runs: Sequence[Run], folder: Path, data: Path, processes: int) -> None:
-    """Those without a result, several at a time, in order.
+    """Run those without a result in order, several at a time.
 
     Raises:
         SystemExit: one of them failed; its console.txt says why.
@@ -134,7 +134,7 @@ def run_all(runs: Sequence[Run], folder: Path, data: Path, processes: int) -> No
 
 
 def choose() -> dict[str, Recipe]:
-    """The trial of each arm with the highest recall@1 on val, and the picks of both families, into choice.json."""
+    """Write choice.json: the best trial of each arm by recall@1 on val, and the pick of each family."""
     found: dict[str, list[float]] = {}
     for arm, trials in TRIALS.items():
         runs = [run for run in selection() if run.arm.rpartition(".")[0] == arm]
@@ -157,10 +157,10 @@ def controls(chosen: dict[str, Recipe]) -> dict[str, Recipe]:
 
 
 def checkpoints(data: Path) -> None:
-    """The starting checkpoints themselves, on all parts.
+    """Measure the starting checkpoints on all parts.
 
     Raises:
-        SystemExit: one of them is not here.
+        SystemExit: a checkpoint is missing.
     """
     for base, weights in BASES.items():
         if not weights.is_file():
@@ -172,8 +172,8 @@ def checkpoints(data: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Run the study of hard batches, or what is missing of it.")
-    parser.add_argument("--data", type=Path, default=Path("data/icons"), help="what experiments/icons/build.py made")
+    parser = argparse.ArgumentParser(description="Run the trainings of the study that have no result yet.")
+    parser.add_argument("--data", type=Path, default=Path("data/icons"), help="output of experiments/icons/build.py")
     parser.add_argument("--runs", type=Path, default=Path("runs/hard_batches"), help="folder of the trainings")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage")

@@ -18,7 +18,7 @@ Arms = dict[str, list[Result]]
 
 
 def geometry_table() -> Table:
-    """Where the features of the held-out icons went, means over seeds."""
+    """How training changed the features of held-out icons, means over seeds."""
     found = json.loads((RESULTS / "geometry.json").read_text(encoding="utf-8"))
     names = ("positive", "negative", "centroid", "scale", "drift", "drift_of_centroids")
     rows = []
@@ -35,7 +35,7 @@ def emoji_recall(run: Result, part: str) -> float:
 
 
 def emoji_difference(one: Sequence[Result], other: Sequence[Result], part: str) -> Difference:
-    """Over seeds alone."""
+    """The difference with an interval over seeds alone."""
     by_seed = {run["seed"]: emoji_recall(run, part) for run in other}
     return of_values([emoji_recall(run, part) - by_seed[run["seed"]] for run in one])
 
@@ -54,13 +54,13 @@ def emoji_table(places: dict[int, Arms]) -> Table:
 
 @dataclass(frozen=True)
 class Setting:
-    """One place where the advice meets its arms.
+    """A setting with its advice and its arms.
 
     Attributes:
         name: of the file in results/measured.
-        known: whether the rule was made with it in sight.
+        known: whether its results were known when the rule was written.
         arms: off, L and M.
-        part: that is trained like.
+        part: held out from the data that the arms trained on.
     """
 
     name: str
@@ -95,7 +95,7 @@ def arm_of(advice: Advice) -> str:
 
 
 def advice_table(settings: Sequence[Setting]) -> Table:
-    """What is measured before a training, the advice, and what the arms then did."""
+    """The measures before a training, the advice, and the results of the arms."""
     rows = []
     for setting in settings:
         about = measured(setting.name)
@@ -125,7 +125,7 @@ def measures(about: Measured) -> list[str]:
 
 
 def measured_table() -> Table:
-    """Every setting that was measured, whether it was trained or not."""
+    """Every measured setting, also those without a training."""
     rows = []
     for file in sorted((RESULTS / "measured").glob("*.json")):
         about = measured(file.stem)

@@ -52,7 +52,7 @@ def dose(batch: int, rows: int) -> float:
 
 
 def comparisons(arms: Arms, checkpoints: list[Result]) -> dict[str, list[tuple[str, Difference]]]:
-    """What each family must be above."""
+    """The comparisons that each family must win."""
     families = {"L": ["off", "permuted", "constant_control"], "M": ["off", "random", "placebo", "L"]}
     return {
         family: [
@@ -64,7 +64,7 @@ def comparisons(arms: Arms, checkpoints: list[Result]) -> dict[str, list[tuple[s
 
 
 def verdict_table(arms: Arms, checkpoints: list[Result]) -> Table:
-    """Every comparison, and whether the family passes; no verdict before all runs are there."""
+    """Every comparison, and whether the family passes; no verdict before all runs have ended."""
     rows, wanted = [], 2 * len(SEEDS)
     for family, found in comparisons(arms, checkpoints).items():
         complete = all(len(difference.runs) == wanted for _, difference in found)
@@ -118,7 +118,7 @@ def selection_table() -> Table:
 
 
 def points() -> list[tuple[str, dict[str, Any], Arms]]:
-    """(label, place, arms) of the surface and of the saturation, those with all three arms."""
+    """(label, place, arms) of the surface and of the saturation, where all three arms have run."""
     runs = [
         *load("surface"),
         *load("saturation"),
@@ -176,7 +176,7 @@ def draw(path: Path) -> None:
 
 
 def _panel(axes: Any, places: list[tuple[str, dict[str, Any], Arms]], labels: list[str], title: str) -> None:
-    """A slot for each place, in it the three differences."""
+    """Draw the three differences at each place."""
     colours = {"L - off": "#5b8c3a", "M - off": "#1f6f8b", "M - L": "#b5651d"}
     for shift, (name, colour) in enumerate(colours.items()):
         one, other = name.split(" - ")
@@ -190,7 +190,7 @@ def _panel(axes: Any, places: list[tuple[str, dict[str, Any], Arms]], labels: li
 
 
 def settings() -> list[Setting]:
-    """Where the advice meets its arms: what the rule was made with, then what it has not seen."""
+    """Settings with advice and arms: those known when the rule was written, then the unseen ones."""
     found = []
     for _, place, arms in points():
         dataset = {2_500: "icons_2k", 20_000: "icons"}[place["rows"]]
@@ -207,14 +207,14 @@ def settings() -> list[Setting]:
 
 
 def by_batch(stage: str) -> dict[int, Arms]:
-    """The places of a stage that have all three arms."""
+    """The places of a stage with all three arms."""
     runs = load(stage)
     found = {batch: by_arm([run for run in runs if run["batch"] == batch]) for batch in {run["batch"] for run in runs}}
     return {batch: arms for batch, arms in sorted(found.items()) if complete(arms)}
 
 
 def complete(arms: Arms) -> bool:
-    """Whether off, L and M are there with equally many runs."""
+    """Whether off, L and M have equally many runs."""
     return len(arms) == 3 and len({len(runs) for runs in arms.values()}) == 1
 
 

@@ -8,8 +8,8 @@ name), `KEY.json`, and `NNNNN_stats.json` beside each tar; keys are the shard in
 four. An icon of val, test and unseen has the keys of its neighbours in its JSON. No `NNNNN.parquet`, which would repeat
 the JSON, and no times, which would differ at every build.
 
-Shard s of S takes the icons s, s + S, s + 2S, ... of its part until it is full, so that what cannot be drawn leaves no
-gap. Shards are written by several processes, each atomically: an interrupted build goes on where it stopped. The bytes
+Shard s of S takes the icons s, s + S, s + 2S, ... of its part until it is full, so that undrawable icons leave no
+gap. Several processes write shards, each atomically: an interrupted build continues where it stopped. The bytes
 depend on the versions of resvg, Pillow and zlib, which `build.json` records.
 """
 
@@ -59,7 +59,7 @@ SPARE = 100  # candidates of a shard beyond its size: about one icon in 3,000 ca
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar to be written: its number, part and size, and the icons that it may take."""
+    """A tar to write: its number, part and size, and the icons that it may take."""
 
     number: int
     part: str
@@ -97,7 +97,7 @@ def draw(shard: Shard) -> list[tuple[Icon, bytes]]:
     """The first icons of a shard that can be drawn, with their images.
 
     Raises:
-        HelipError: they are too few.
+        HelipError: there are too few.
     """
     pairs = ((icon, drawing.render(icon)) for icon in shard.candidates)
     drawn = list(islice(((icon, image) for icon, image in pairs if image is not None), shard.size))
@@ -153,7 +153,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def build(archive: Path, out: Path, shards: dict[str, tuple[int, int]] = SHARDS, processes: int = 2) -> dict[str, Any]:
-    """Write all shards that are missing, `parts.json`, `build.json`, and licences; returns what `parts.json` holds.
+    """Write the missing shards, `parts.json`, `build.json` and licences; returns the content of `parts.json`.
 
     Args:
         archive: the npm package.
@@ -187,7 +187,7 @@ def _claim(path: Path, made_by: dict[str, Any]) -> None:
 
 
 def _contents(out: Path, shards: Sequence[Shard]) -> Iterator[tuple[str, Any]]:
-    """What a part holds, read from its shards."""
+    """The content of a part, read from its shards."""
     names = [f"{shard.number:05d}.tar" for shard in shards]
     records = [record for name in names for record in _records(out / name)]
     yield "shards", names
@@ -204,7 +204,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def provenance(shards: dict[str, tuple[int, int]]) -> dict[str, Any]:
-    """What decides the bytes."""
+    """Everything that determines the bytes."""
     return {
         "package": {"name": PACKAGE.name, "version": PACKAGE.version, "sha512": PACKAGE.sha512},
         "versions": {

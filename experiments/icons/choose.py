@@ -1,4 +1,4 @@
-"""Which icons of @iconify/json the data hold, what each is called, and the part that it belongs to.
+"""The icons of the data, chosen from @iconify/json, with caption and part.
 
 A set is taken whole or not at all: permissively licensed, no logos (programming sets are mostly logos and file types),
 flags, emoji or archives, still shown on iconify's site, not animated (a still of time 0 is half a picture), and no copy
@@ -58,7 +58,7 @@ class Icon:
 
     @property
     def part(self) -> str:
-        """train, val, test or unseen, which `split` divides once more."""
+        """train, val, test or unseen; `split` divides unseen further."""
         if self.set in UNSEEN:
             return "unseen"
         place = int(hashlib.sha256(f"part {self.id}".encode()).hexdigest()[:8], 16) / 2**32
@@ -68,11 +68,11 @@ class Icon:
 
 
 def is_wanted(name: str, about: Mapping[str, Any]) -> bool:
-    """Whether a set belongs into the data.
+    """Whether a set belongs to the data.
 
     Args:
         name: iconify's prefix of the set.
-        about: what collections.json says of it.
+        about: its entry in collections.json.
     """
     return (
         about["license"].get("spdx") in PERMISSIVE
@@ -84,7 +84,7 @@ def is_wanted(name: str, about: Mapping[str, Any]) -> bool:
 
 
 def icons_of(content: Mapping[str, Any]) -> list[Icon]:
-    """The icons of one set's IconifyJSON; no aliases, and none that its makers have withdrawn (`hidden`)."""
+    """The icons of one set's IconifyJSON, without aliases and withdrawn (`hidden`) icons."""
 
     def box(icon: Mapping[str, Any], key: str, default: float) -> float:
         return icon.get(key, content.get(key, default))

@@ -1,4 +1,4 @@
-"""One icon -> one PNG of 32x32 pixels on white, of the fewest channels that hold it."""
+"""One icon -> one PNG of 32x32 pixels on white, grey where it has no colour."""
 
 import io
 
@@ -10,14 +10,14 @@ SIZE = 32
 
 
 def svg(icon: Icon) -> str:
-    """A whole SVG file, black where the icon takes the colour of the text around it; an oblong box is centred."""
+    """A complete SVG file: `currentColor` becomes black, and an oblong box is centred."""
     box = f"{icon.left:g} {icon.top:g} {icon.width:g} {icon.height:g}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}"'
     return f'{head} width="{SIZE}" height="{SIZE}">{icon.body.replace("currentColor", "#000")}</svg>'
 
 
 def render(icon: Icon) -> bytes | None:
-    """PNG bytes; None where resvg cannot draw the icon, or nothing is to be seen of it."""
+    """PNG bytes; None if resvg cannot draw the icon or the picture is blank."""
     import resvg_py  # the extra `dev`: only building the data needs it
 
     try:

@@ -1,4 +1,4 @@
-"""ATTRIBUTION.md beside the shards: whose icons they are, under which licence, and what was done to them."""
+"""ATTRIBUTION.md beside the shards: the authors of the icons, their licences, and what was changed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ def write_attribution(out: Path, about: Mapping[str, Mapping[str, Any]], counts:
 
     Args:
         out: folder of the shards.
-        about: set -> what collections.json says of it.
+        about: set -> its entry in collections.json.
         counts: set -> its icons in the shards; sets without any are left out.
     """
     lines = [_line(name, about[name], counts[name]) for name in sorted(about) if counts.get(name)]

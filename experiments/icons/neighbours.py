@@ -1,11 +1,11 @@
-"""The nearest other icons of each icon, by names and pixels: no model has a say in who is near.
+"""The nearest other icons of each icon by names and pixels; no model is involved.
 
     near(i, j) = weight of the words of both / weight of the words of either + cosine(ink of i, ink of j)
 
-Words are those of the caption, a word in c of n captions weighs about ln(n / c): "pencil" joins more than "outline".
+The words are those of the caption. A word in c of n captions weighs about ln(n / c), so a rare word counts more.
 Ink is white minus grey value, on 16x16 pixels. Both terms lie in 0..1 and come from sums of whole numbers, which
-float64 holds exactly: the order depends on no library. Icons of the same caption are no neighbours, because no answer
-would tell them apart.
+float64 holds exactly, so the order depends on no library. Icons with the same caption are no neighbours, because a
+query cannot tell them apart.
 
 Legend: n icons of a part, P pixels, V words, k neighbours.
 """
@@ -54,7 +54,7 @@ def nearest(captions: Sequence[str], inks: NDArray[np.float64], count: int = COU
 
 
 def _words(captions: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n, V) 1 where a caption has a word, and (V,) what each word weighs, in whole hundredths."""
+    """(n, V) 1 where a caption has a word, and (V,) the weight of each word, in whole hundredths."""
     vocabulary = {word: column for column, word in enumerate(sorted({w for text in captions for w in text.split()}))}
     has = np.zeros((len(captions), len(vocabulary)))
     for row, text in enumerate(captions):

@@ -1,4 +1,4 @@
-"""How much random batches still teach a checkpoint: its mean loss on them against ln B, on training and held-out rows.
+"""Saturation of a checkpoint: its mean loss on random batches over ln B, on training and held-out rows.
 
     python -m experiments.icons.saturation CHECKPOINT... --data data/icons > saturation.json
 
