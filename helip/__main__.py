@@ -15,7 +15,7 @@ STAGES = ("mine", "train", "evaluate")
 
 
 def main() -> None:
-    """Run one program. Exit status 1 and one sentence on standard error for what a user can mend."""
+    """Run one program. An error that the user can fix is one sentence on standard error, with exit status 1."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in STAGES:
         from helip.cli import launch
@@ -39,7 +39,7 @@ def _report(arguments: Sequence[str]) -> int:
 def _convert(arguments: Sequence[str]) -> None:
     from helip.formats.convert import main as convert
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that what was begun is removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that unfinished files are removed
     convert(arguments)
 
 

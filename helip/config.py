@@ -1,12 +1,14 @@
-"""The configuration as one typed tree: what the groups of conf/ say, as the settings of the code that reads them.
+"""The configuration as one typed tree: the groups of conf/ as the settings of the code that reads them.
 
-Each room's settings stand beside its code; each program's tree stands in its file and mirrors conf/<program>.yaml. What
-a field does to a run is its role (helip.typed), from which identities, resume checks and records are derived.
+Each room's settings stand beside its code; each program's tree stands in its file and mirrors conf/<program>.yaml. The
+role of a field (helip.typed) says what it does to a run; identities, resume checks and records are derived from it.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
+from helip.errors import HelipError, of_others
 from helip.programs.evaluate import EvaluateSettings
 from helip.programs.mine import MineSettings
 from helip.programs.settings import SharedSettings
@@ -29,6 +31,11 @@ def read(name: str, values: Mapping[str, Any], make: Callable[[Any], Any]) -> An
         make: makes what a `_target_` node names.
 
     Raises:
-        HelipError: a setting that is unknown, missing or of another type or range.
+        HelipError: a setting is unknown, missing, or of another type or range.
     """
+    groups = {program: {one.name for one in fields(tree)} for program, tree in TREES.items()}
+    for group in values:
+        others = [program for program in TREES if group in groups[program]]
+        if others and name not in others:
+            raise HelipError(of_others(group, name, others))
     return typed(TREES[name], "", values, make)

@@ -24,7 +24,7 @@ def cores() -> int:
 
 
 def machine_sentence(error: BaseException) -> str | None:
-    """A message for an error that the user can fix outside HELIP; None for other errors."""
+    """A message about an error that the user can fix outside HELIP; None for other errors."""
     if isinstance(error, HALF) and any(at.name == TAKES_OVER for at in traceback.extract_tb(error.__traceback__)):
         return _of_a_worker("a loader process was gone")
     if isinstance(error, OSError) and error.errno is not None:
@@ -35,21 +35,24 @@ def machine_sentence(error: BaseException) -> str | None:
         return None
     text = str(error)
     if found := WORKER.search(text):
-        how = f"killed ({found[2]})" if found[2] else "gone"
-        return _of_a_worker(f"loader process {found[1].strip()} was {how}")
+        return _of_a_worker(
+            f"loader process {found[1].strip()} was " + (f"killed ({found[2]})" if found[2] else "gone")
+        )
     if "out of memory" in text:
         return f"{text.split(' Tried')[0]} lower data.batch_size, or set train.accum_freq or train.grad_checkpointing"
     if PEER.search(text):
         return "another process of this run has failed: its own message says why"
     if ARCHIVE.search(text):
-        return "a checkpoint could not be written: the disk is full or cannot be written to; train.resume=auto goes on"
+        return (
+            "a checkpoint could not be written: the disk is full or read-only; train.resume=auto resumes the training"
+        )
     return None
 
 
 def _of_a_worker(what: str) -> str:
     return (
-        f"{what}, as happens when memory runs out: lower data.workers or data.batch_size; mine.py goes on where it "
-        "stopped, train.py with train.resume=auto"
+        f"{what}, as happens when memory runs out: lower data.workers or data.batch_size; mine.py resumes where it "
+        "stopped, and train.py with train.resume=auto"
     )
 
 
@@ -57,8 +60,8 @@ def _of_files(error: OSError) -> str | None:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in FULL:
         return (
-            f"the disk is full{where}: free space, or set paths.artifacts and paths.runs to another disk; "
-            "the same command goes on"
+            f"the disk is full{where}: free space, or set paths.artifacts and paths.runs to another disk; then repeat "
+            "the command, which resumes"
         )
     if error.errno in UNWRITABLE:
         return (
@@ -66,5 +69,5 @@ def _of_files(error: OSError) -> str | None:
             "to folders that you may write to"
         )
     if error.errno in FAILING:
-        return f"the machine failed{where}: {error.strerror}; mend it, the same command goes on"
+        return f"the machine failed{where}: {error.strerror}; fix it and repeat the command, which resumes"
     return None

@@ -1,7 +1,8 @@
-"""The exception whose message users read."""
+"""The exception whose message users read, and parts of its messages."""
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 SETTING = re.compile(r"\b(?:helip|search|data)\.(\w+)")
@@ -12,6 +13,17 @@ class HelipError(ValueError):
 
     The command line prints the message alone and exits with status 1; inside a program it is an ordinary ValueError.
     """
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.4) -> str:
+    """`, did you mean ...?` for the message about an unknown name; empty if no known name is near."""
+    close = difflib.get_close_matches(name, list(known), 1, cutoff)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def of_others(setting: str, program: str, others: Iterable[str]) -> str:
+    """The message about a setting that a program lacks and others have."""
+    return f"{program}.py has no setting {setting!r}: it belongs to {' and '.join(f'{other}.py' for other in others)}"
 
 
 @contextmanager

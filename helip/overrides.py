@@ -38,7 +38,7 @@ def readable(arguments: Sequence[str]) -> list[str]:
     made = [_quoted(_group(argument)) for argument in arguments]
     own = next((place for place, argument in enumerate(arguments) if OWN_MODEL.match(argument)), None)
     if own is not None and not any(argument.startswith("model=") for argument in arguments):
-        made.insert(own, "model=any")  # argparse wants all overrides on one side of -m
+        made.insert(own, "model=any")  # beside it, because argparse wants all overrides on one side of -m
     return made
 
 

@@ -1,7 +1,7 @@
 """Lightning trainers, ranks and locks, for all programs on one or many processes."""
 
-import difflib
 import inspect
+import logging
 import os
 import signal
 import warnings
@@ -19,10 +19,11 @@ from filelock import FileLock, Timeout
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from helip.errors import HelipError
+from helip.errors import HelipError, nearest
 from helip.typed import Leaf, operation, result
 
 PATIENCE = timedelta(days=7)  # waiting time of ranks for other jobs, or for the work of rank 0
@@ -52,23 +53,20 @@ class TrainerSpec:
             if name in REFUSED:
                 raise HelipError(f"trainer.{name} is refused: {REFUSED[name]}")
             if name not in known:
-                close = difflib.get_close_matches(name, known, 1, 0.4)
-                raise HelipError(
-                    f"there is no setting trainer.{name}" + (f", did you mean {close[0]!r}?" if close else "")
-                )
+                raise HelipError(f"there is no setting trainer.{name}{nearest(name, known)}")
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of pl.Trainer. Raises HelipError for float16 on the CPU, and for FSDP."""
         if "fsdp" in self.strategy:
             raise HelipError(
-                f"trainer.strategy={self.strategy} is not supported: torch's FSDP shards no parameter without a"
-                " dimension, as CLIP's temperature is, and evaluation, averages and export here need whole weights;"
-                " take ddp, with train.grad_checkpointing=true and train.accum_freq to save memory"
+                f"trainer.strategy={self.strategy} is not supported: torch's FSDP cannot shard a scalar such as CLIP's"
+                " temperature, and evaluation, averages and export need whole weights; set trainer.strategy=ddp, and"
+                " train.grad_checkpointing=true and train.accum_freq to save memory"
             )
         precision = self.resolved_precision
         if precision.startswith("16") and (self.accelerator == "cpu" or not torch.cuda.is_available()):
             raise HelipError(
-                f"trainer.precision={precision} needs a GPU: on the CPU take bf16-mixed, which needs no scaling of the"
+                f"trainer.precision={precision} needs a GPU: on the CPU set bf16-mixed, which needs no scaling of the"
                 " loss, or 32-true"
             )
         return {
@@ -97,9 +95,9 @@ class TrainerSpec:
 
 
 def inside_allocation() -> bool:
-    """Whether this process runs in a SLURM allocation without being one of several tasks of srun.
+    """Whether this process runs in a SLURM allocation, and is not one of several tasks of srun.
 
-    Lightning takes any process with SLURM_NTASKS for a task of srun, and waits for other tasks or refuses their number.
+    Lightning treats any process with SLURM_NTASKS as a task of srun, and waits for other tasks or refuses their number.
     """
     return "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect() and srun_tasks() == 1
 
@@ -109,14 +107,14 @@ def srun_tasks() -> int:
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
 
 
-# Arguments of Lightning's Trainer that are refused -> the reason, and what to set instead.
 SHORTER = (
     "a training has the fixed number of steps that its learning rate and its data are planned for: train.max_steps"
 )
 NO_LOOP = "no validation loop of Lightning runs here: evaluators see each row once, when train.evaluate says"
+# Arguments of Lightning's Trainer that are refused -> the reason, and what to set instead.
 REFUSED = {
     "accumulate_grad_batches": "it averages the losses of small batches, which is no large contrastive batch: raise "
-    "data.batch_size, and train.accum_freq where memory does not hold it",
+    "data.batch_size, and train.accum_freq if memory does not hold it",
     "reload_dataloaders_every_n_epochs": "the data are one stream whose position follows from the step, so that a run "
     "resumes exactly",
     "use_distributed_sampler": "each rank reads its own slice of the one global order",
@@ -165,8 +163,6 @@ def predict_trainer(spec: TrainerSpec, progress: bool = True) -> pl.Trainer:
     Raises:
         HelipError: this machine lacks the hardware of the settings.
     """
-    from pytorch_lightning.callbacks import RichProgressBar
-
     quiet_lightning()
     try:
         trainer = pl.Trainer(
@@ -256,18 +252,17 @@ def artefact_lock(folder: Path, console: Console) -> Iterator[None]:
 
 def quiet_lightning() -> None:
     """Hide warnings of Lightning that do not apply."""
-    import logging
-
     logging.getLogger().setLevel(logging.WARNING)  # open_clip logs every step of loading a model
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*predict returned None.*")
-    warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*The dirpath has changed.*")  # a resumed run has a new folder
-    warnings.filterwarnings(
-        "ignore", ".*your dataloader is not resumable.*"
-    )  # it is resumable: its state is the global step
-    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # the run folder contains more than the log
-    warnings.filterwarnings("ignore", ".*IterableDataset` has `__len__`.*")  # each worker reads its own steps
-    warnings.filterwarnings("ignore", ".*Consider setting `use_distributed_sampler.*")
+    for text in (
+        "does not have many workers",
+        "predict returned None",
+        "treespec, LeafSpec",
+        "The dirpath has changed",  # a resumed run has a new folder
+        "your dataloader is not resumable",  # it is: its state is the global step
+        "Experiment logs directory",  # the run folder contains more than the log
+        "IterableDataset` has `__len__`",  # each worker reads its own steps
+        "Consider setting `use_distributed_sampler",
+    ):
+        warnings.filterwarnings("ignore", f".*{text}")

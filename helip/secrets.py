@@ -15,37 +15,37 @@ LEAST = 6  # characters: a shorter value in the environment would be found insid
 
 
 def without_secrets(config: Any, shown: Callable[[str], str] | None = None) -> Any:
-    """The configuration with every value replaced whose name looks like a secret's or that quotes the environment's.
+    """A JSON-like configuration without values that are named like secrets or contain secrets of the environment.
 
     Args:
         config: JSON-like.
-        shown: what is made of other texts; None: `without_credentials`.
+        shown: changes all other texts; None: `without_credentials`.
     """
-
-    def by_name(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {n: "***" if inner and SECRET.search(str(n)) else by_name(inner) for n, inner in value.items()}
-        if isinstance(value, str):
-            return (shown or without_credentials)(value)
-        return [by_name(inner) for inner in value] if isinstance(value, list) else value
-
-    return without_environment(by_name(config))
+    return without_environment(_changed(config, shown or without_credentials, by_name=True))
 
 
 def without_environment(value: Any) -> Any:
     """A JSON-like value with secrets of the environment (WANDB_API_KEY, HF_TOKEN) replaced."""
     known = {secret for name, secret in os.environ.items() if SECRET.search(name) and len(secret) >= LEAST}
 
-    def hide(inner: Any) -> Any:
-        if isinstance(inner, str):
-            for secret in sorted(known, key=len, reverse=True):
-                inner = inner.replace(secret, "***")
-            return inner
-        if isinstance(inner, dict):
-            return {name: hide(one) for name, one in inner.items()}
-        return [hide(one) for one in inner] if isinstance(inner, list | tuple) else inner
+    def hide(text: str) -> str:
+        for secret in sorted(known, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
-    return hide(value) if known else value
+    return _changed(value, hide) if known else value
+
+
+def _changed(value: Any, change: Callable[[str], str], by_name: bool = False) -> Any:
+    """A JSON-like value with changed texts; by_name: values that are named like secrets become ***."""
+    if isinstance(value, dict):
+        return {
+            name: "***" if by_name and inner and SECRET.search(str(name)) else _changed(inner, change, by_name)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_changed(inner, change, by_name) for inner in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def without_credentials(text: str) -> str:

@@ -7,14 +7,14 @@ Every field of settings has a role; identities, resume checks and records are de
     operation   devices, paths, logging: never part of an identity
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from functools import partial
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from helip.errors import HelipError
+from helip.errors import HelipError, nearest
 
 Settings = TypeVar("Settings")
 Part = TypeVar("Part")
@@ -22,31 +22,21 @@ Role = Literal["result", "schedule", "operation"]
 TARGET = "_target_"  # Hydra's key for the class of a node
 
 
-def result(*, default: Any = MISSING, default_factory: Any = MISSING, **more: Any) -> Any:
-    """A field that changes weights or artefacts.
+def _field(role: Role, *, default: Any = MISSING, default_factory: Any = MISSING, **marks: Any) -> Any:
+    """A field of settings.
 
     Args:
+        role: see above.
         default, default_factory: as of dataclasses.field.
-        more: marks. `after=True`: changes what is made of the weights, not the weights: a resumed run may have another.
-            `firm=WHY`: no resumed run may have another, even when asked. `ordered=True`: the order of a mapping counts.
-            `rest=True`: a mapping of all that the group has besides the other fields. `inner=True`: no file of conf/
-            names it. `files=True`: reaches the weights through files alone, whose content a resumed run compares.
+        marks: `after=True`: changes what is made of the weights, not the weights; a resumed run may have another value.
+            `firm=WHY`: no resumed run may have another value, even when asked. `ordered=True`: the order of a mapping
+            counts. `rest=True`: a mapping of all that the group has besides the other fields. `inner=True`: no file of
+            conf/ names it. `files=True`: reaches the weights through files alone, whose content a resumed run compares.
     """
-    return _field("result", default, default_factory, more)
+    return field(default=default, default_factory=default_factory, metadata={"role": role, **marks})
 
 
-def schedule(*, default: Any = MISSING, default_factory: Any = MISSING, **more: Any) -> Any:
-    """A field that a resumed run may change with train.allow_change."""
-    return _field("schedule", default, default_factory, more)
-
-
-def operation(*, default: Any = MISSING, default_factory: Any = MISSING, **more: Any) -> Any:
-    """A field that changes neither weights nor artefacts."""
-    return _field("operation", default, default_factory, more)
-
-
-def _field(role: Role, default: Any, default_factory: Any, more: Mapping[str, Any]) -> Any:
-    return field(default=default, default_factory=default_factory, metadata={"role": role, **more})
+result, schedule, operation = partial(_field, "result"), partial(_field, "schedule"), partial(_field, "operation")
 
 
 def role_of(one: Field[Any]) -> Role | None:
@@ -90,8 +80,7 @@ def typed(
         values = {**own, rest: {name: value for name, value in values.items() if name not in own}}
     for name, value in values.items():
         if name not in hints:
-            close = difflib.get_close_matches(name, hints, 1, 0.4)
-            raise HelipError(f"there is no setting {prefix}{name}" + (f", did you mean {close[0]!r}?" if close else ""))
+            raise HelipError(f"there is no setting {prefix}{name}{nearest(name, hints)}")
         inner = settings_of(hints[name])
         if inner is not None and isinstance(value, Mapping):
             made[name] = typed(inner, f"{prefix}{name}", value, make)

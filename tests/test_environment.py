@@ -17,7 +17,10 @@ from helip.environment import machine_sentence
         (OSError(errno.ENOSPC, "No space left on device", "/a/b"), r"the disk is full \(/a/b\): free space"),
         (OSError(errno.EROFS, "Read-only file system"), "cannot write: Read-only file system; set paths.artifacts"),
         (OSError(errno.EMFILE, "Too many open files", "x.tar"), r"the machine failed \(x.tar\): Too many open files"),
-        (OSError(errno.ESTALE, os.strerror(errno.ESTALE)), "the machine failed: Stale file handle; mend it"),
+        (
+            OSError(errno.ESTALE, os.strerror(errno.ESTALE)),
+            "the machine failed: Stale file handle; fix it and repeat the command",
+        ),
         (
             RuntimeError("DataLoader worker (pid 71) is killed by signal: Killed. "),
             r"loader process 71 was killed \(Killed\), as happens when memory runs out: lower data.workers",

@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from helip.cli.as_trained import as_trained
 from helip.cli.places import CONF, ROOT, config_folder, register_resolvers
 from helip.cli.sentences import moved, sentence
 from helip.cli.sweeps import SweepTable, started_by_launcher
@@ -39,19 +40,20 @@ ONE_SENTENCE, RUN_FOLDER = "HELIP_ONE_SENTENCE", "HELIP_RUN_FOLDER"
 def launch(name: str, command: tuple[str, ...] = ()) -> None:
     """Run `conf/<name>.yaml` with the overrides of the command line.
 
+    An error that the user can fix is one sentence on standard error, with exit status 1; HYDRA_FULL_ERROR=1 shows the
+    traceback.
+
     Args:
         name: of the program.
         command: words between the script and the overrides, for the ranks that Lightning starts by sys.argv.
-
-    Exit status 1 and one sentence on standard error for what a user can mend; HYDRA_FULL_ERROR=1 shows the traceback.
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and ONE_SENTENCE not in os.environ
-    os.environ["HYDRA_FULL_ERROR"] = os.environ[ONE_SENTENCE] = "1"  # Hydra hands its exceptions to us
+    os.environ["HYDRA_FULL_ERROR"] = os.environ[ONE_SENTENCE] = "1"  # then Hydra raises its exceptions
     if wants_traceback:
         del os.environ[ONE_SENTENCE]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal or log that is not UTF-8 ends no run over a progress bar
+            stream.reconfigure(errors="replace")  # a progress bar must not end a run if the terminal is not UTF-8
     register_resolvers()
     external = started_by_launcher()
     failed: list[str] = []
@@ -63,16 +65,16 @@ def launch(name: str, command: tuple[str, ...] = ()) -> None:
         if wants_traceback:
             raise
         sys.exit(f"error: {sentence(error, name)}")
-    except ValueError as error:  # Hydra's own for `dataset=3`; any other is a fault of ours
+    except ValueError as error:  # of Hydra for `dataset=3`; any other is a bug
         if wants_traceback or "Config group override" not in str(error):
             raise
         sys.exit(f"error: {error}")
-    except (OSError, RuntimeError) as error:  # Hydra makes the run folder before the task begins
+    except (OSError, RuntimeError) as error:  # such as from making the run folder, before the task
         if wants_traceback or (said := machine_sentence(error)) is None:
             raise
         sys.exit(f"error: {said}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on from what is finished")
+        sys.exit("interrupted: repeat the command to resume from what is finished")
     finally:
         SweepTable.print()  # of a multirun that ended before its last job
     if failed:
@@ -90,9 +92,9 @@ def _without_folder() -> list[str]:
 def _task(
     name: str, external: bool, failed: list[str] | None, command: tuple[str, ...]
 ) -> Callable[[DictConfig], str | None]:
-    """One job, which prints its error, adds it to `failed` and returns it; `failed` None: it raises the error.
+    """One job. It prints its error, adds it to `failed` and returns it, so that a multirun runs its next job.
 
-    A multirun goes on with its next job after a job that returns.
+    `failed` None: the job raises its error.
     """
 
     def task(cfg: DictConfig) -> str | None:
@@ -105,7 +107,7 @@ def _task(
                 if name == "train" and config["train"]["skip_finished"] == "auto":
                     config["train"]["skip_finished"] = multirun
                 if name == "evaluate":
-                    config = _as_trained(config)
+                    config = as_trained(config, HydraConfig.get().overrides.task)
                 _stage(name)(config, folder)
                 return None
             except Exception as error:
@@ -114,7 +116,7 @@ def _task(
                 if failed is None or not (expected or multirun):
                     raise
                 if not expected:
-                    traceback.print_exc()  # a fault of ours, or of a library: but the next job runs
+                    traceback.print_exc()  # a bug, of HELIP or of a library
                 job = f"job {HydraConfig.get().job.num}: " if multirun else ""
                 kind = "" if expected else f"{type(error).__name__}: "
                 failed.append(f"{kind}{sentence(error, name)}{moved(cfg)}")
@@ -124,17 +126,11 @@ def _task(
     return task
 
 
-def _as_trained(config: Config) -> Config:
-    from helip.cli.as_trained import as_trained
-
-    return as_trained(config, HydraConfig.get().overrides.task)
-
-
 def _stage(name: str) -> Callable[[Config, Path], None]:
-    """The stage's entry; imported only now, because --help must not wait for torch."""
+    """The program's function; imported only now, because --help must not wait for torch."""
     from hydra.utils import instantiate
 
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # its loader tells of every build that it tries
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # its loader logs every build that it tries
     from helip.config import read
 
     program = getattr(import_module(f"helip.programs.{name}"), name)
@@ -143,7 +139,7 @@ def _stage(name: str) -> Callable[[Config, Path], None]:
 
 @contextmanager
 def _own_process_group(external: bool) -> Iterator[None]:
-    """Remove what the process group of a job left behind, so that the next job of a multirun starts its own."""
+    """Remove the process group of a job and its variables, so that the next job of a multirun starts its own."""
     try:
         yield
     finally:
@@ -175,7 +171,7 @@ def _own_arguments(external: bool, command: tuple[str, ...]) -> Iterator[None]:
 
 
 def _config_folder(arguments: list[str]) -> list[str]:
-    """--config-dir of a command line, which a job of a multirun has as well."""
+    """--config-dir of a command line, which a job of a multirun needs as well."""
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("--config-dir", "-cd")
     folder = known.parse_known_args(arguments)[0].config_dir

@@ -1,4 +1,4 @@
-"""evaluate.py checkpoint=RUN: the data, model and evaluators that the run was trained with, unless told otherwise."""
+"""evaluate.py checkpoint=RUN: the data, model and evaluators of the training, unless the command line names others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ GROUPS = ("dataset", "model", "evaluation")
 def as_trained(config: Config, overrides: Sequence[str]) -> Config:
     """The resolved configuration with the groups of the first run among the checkpoints.
 
-    A group that the command line chooses stays as it chose, and so does each setting that it names.
+    Groups and settings that the command line names keep its values.
 
     Args:
         config: resolved; `checkpoint` is a path, a list of them, or None.

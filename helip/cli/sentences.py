@@ -1,6 +1,5 @@
-"""What went wrong, in one sentence that names the cure."""
+"""Error messages: one sentence with the setting, the value and the cure."""
 
-import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +13,14 @@ from omegaconf.errors import MissingMandatoryValue
 
 from helip.cli.places import CONF
 from helip.environment import machine_sentence
-from helip.errors import HelipError
+from helip.errors import HelipError, nearest, of_others
 from helip.overrides import PARTS
 from helip.secrets import without_credentials, without_environment
 from helip.typed import flat
 
 
 def sentence(error: BaseException, name: str) -> str:
-    """What went wrong, in one line without credentials; a mistyped key or option is answered with the nearest one."""
+    """The message about an error, in one line without credentials; for a mistyped name it suggests the nearest one."""
     return without_environment(without_credentials(_sentence(error, name)))
 
 
@@ -33,17 +32,13 @@ def _sentence(error: BaseException, name: str) -> str:
         return said
     text = " ".join(str(error).split())
     if match := re.search(r"Could not override '[\w./@]+'.*?full_key: ([\w.]+)|Could not override '([\w./@]+)'", text):
-        setting = match[1] or match[2]
-        if setting in (known := _settings(name)):
-            return f"{setting} holds settings of its own and cannot be replaced: +{setting}.NAME=VALUE adds one"
-        return f"there is no setting {setting!r}{_nearest(setting, known)}: --help lists them"
+        return _about_setting(match[1] or match[2], name)
     if match := re.search(r"Could not find '([\w./-]+)'", text):
         group, _, option = match[1].rpartition("/")
-        options = [path.stem for path in (CONF / group).glob("*.yaml")]
-        group = next((part for part, own in PARTS.items() if own == group), group)
-        return f"there is no {group}={option}{_nearest(option, options)}; there are {', '.join(sorted(options))}"
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        return f"there is no {_typed(group)}={option}{nearest(option, options)}; there are {', '.join(options)}"
     if "override_grammar" in text:
-        return f"{text.split(' See https:')[0]}: what is no plain word or path must be quoted twice, \"NAME='VALUE'\""
+        return f"{text.split(' See https:')[0]}: a value with other characters must be quoted twice, \"NAME='VALUE'\""
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or text.rsplit(" ", 1)[-1]
         return f"{key} must be given: {key}=VALUE"
@@ -53,7 +48,7 @@ def _sentence(error: BaseException, name: str) -> str:
 
 
 def moved(config: DictConfig) -> str:
-    """Under hydra.job.chdir=true, the settings whose files lie where the command was given, not here."""
+    """Names, under hydra.job.chdir=true, the settings whose files lie in the folder where the command was given."""
     before = Path(HydraConfig.get().runtime.cwd)
     if before == Path.cwd():
         return ""
@@ -68,7 +63,7 @@ def moved(config: DictConfig) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what caused it; under a debugger, or with OC_CAUSE=1, OmegaConf makes an error its own cause."""
+    """An error and its causes; under a debugger, or with OC_CAUSE=1, OmegaConf makes an error its own cause."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and not any(cause is one for one in seen):
@@ -77,17 +72,28 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1, 0.4)
-    return f", did you mean {close[0]!r}?" if close else ""
+def _about_setting(setting: str, name: str) -> str:
+    """The message about a setting that Hydra cannot override."""
+    known = {path.stem: _settings(path.stem) for path in CONF.glob("*.yaml") if path.stem != "base"}
+    if setting in known[name]:
+        return f"{setting} holds settings of its own and cannot be replaced: +{setting}.NAME=VALUE adds one"
+    if others := sorted(program for program in known if setting in known[program]):
+        return of_others(_typed(setting), name, others)
+    return f"there is no setting {setting!r}{nearest(setting, known[name])}: --help lists them"
+
+
+def _typed(group: str) -> str:
+    """A group as users type it: helip.margin for the group margin."""
+    return next((part for part, own in PARTS.items() if own == group), group)
 
 
 def _settings(name: str) -> list[str]:
-    """Dotted names of all settings and groups of an entry point."""
+    """Dotted names of all settings and groups of a program."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(hydra.compose(name), resolve=False)
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+        composed = hydra.compose(name, return_hydra_config=True)
+    groups = [group for group in composed.hydra.runtime.choices if "/" not in group]
+    config: Any = OmegaConf.to_container(composed, resolve=False)
 
     def walk(node: Any, prefix: str) -> Iterator[str]:
         if isinstance(node, dict):
@@ -95,4 +101,4 @@ def _settings(name: str) -> list[str]:
                 yield f"{prefix}{key}"
                 yield from walk(value, f"{prefix}{key}.")
 
-    return groups + list(walk(config, ""))
+    return groups + [key for key in walk(config, "") if not key.startswith("hydra")]

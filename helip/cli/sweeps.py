@@ -1,4 +1,4 @@
-"""Hydra's callback: no credential in the files that Hydra writes; of a multirun how each job ended, and one table."""
+"""Hydra's callback: no credentials in Hydra's files; the status of each job of a multirun, and one table of all."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ def started_by_launcher() -> bool:
 
 
 def hide_secrets(folder: Path) -> None:
-    """Rewrite the YAML files in a folder that hold credentials: those of addresses, and settings named like secrets."""
+    """Rewrite the YAML files in a folder that contain credentials in addresses, or settings named like secrets."""
     for path in folder.glob("*.yaml"):
         written = OmegaConf.load(path)
         hidden = OmegaConf.create(without_secrets(OmegaConf.to_container(written), override_without_secrets))
@@ -32,23 +32,23 @@ def hide_secrets(folder: Path) -> None:
 class SweepTable(Callback):
     """Hides credentials; writes status.json into the folder of each job; prints the table when the jobs have ended.
 
-    A launcher such as submitit's runs the jobs in other processes: `on_job_*` are called there, `on_multirun_*` here.
+    A launcher such as submitit's runs the jobs, and calls `on_job_*`, in other processes than `on_multirun_*`.
     """
 
     running: ClassVar[Path | None] = None  # the folder of this process's multirun, until its table is printed
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Note the folder: Hydra does not call `on_multirun_end` when somebody interrupts a job."""
-        if not started_by_launcher():  # else each rank would print the table
+        """Note the folder, because Hydra does not call `on_multirun_end` when a job is interrupted."""
+        if not started_by_launcher():  # otherwise each rank would print the table
             SweepTable.running = Path(config.hydra.sweep.dir).absolute()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the table. Exit status 1 where a job has no result; Hydra makes a warning of any other exception."""
+        """Print the table. Exit status 1 if a job has no result; Hydra turns any other exception into a warning."""
         if not self.print():
             sys.exit(1)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """Hydra has written its files into the folder; the job is unfinished until it ends."""
+        """Hide credentials in the files that Hydra has just written, and note that the job has begun."""
         folder = Path(config.hydra.runtime.output_dir)
         hide_secrets(folder / (config.hydra.output_subdir or ".hydra"))
         if config.hydra.mode == RunMode.MULTIRUN:
@@ -58,19 +58,19 @@ class SweepTable(Callback):
             begin_job(folder, [override_without_secrets(override) for override in config.hydra.overrides.task])
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """The job returns why it failed, or raises it under HYDRA_FULL_ERROR; one that is killed does not get here."""
+        """Note how the job ended: it returns why it failed, or raises it under HYDRA_FULL_ERROR."""
         if config.hydra.mode == RunMode.MULTIRUN:
             from helip.programs.multirun import end_job
 
             try:
                 reason = job_return.return_value
-            except Exception as error:  # Hydra keeps what the job raised, and raises it at each access
+            except Exception as error:  # Hydra keeps the exception of the job, and raises it at each access
                 reason = f"{type(error).__name__}: {sentence(error, config.hydra.job.name)}"
             end_job(Path(config.hydra.runtime.output_dir), reason)
 
     @classmethod
     def print(cls) -> bool:
-        """The table of a multirun whose table has not been printed; whether each of its jobs has its result."""
+        """Print the table of a multirun if it has not been printed; returns whether each of its jobs has a result."""
         folder, cls.running = cls.running, None
         if folder is None:
             return True

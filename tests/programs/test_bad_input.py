@@ -181,6 +181,20 @@ def test_a_setting_that_is_wrong(world: World, mined: Result, override: str, pat
     refused(world.run("train", override), pattern)
 
 
+@pytest.mark.parametrize(
+    ("program", "override", "sentence"),
+    [
+        ("mine", "optim.lr=1", "mine.py has no setting 'optim.lr': it belongs to train.py"),
+        ("mine", "train.loss=siglip", "mine.py has no setting 'train.loss': it belongs to train.py"),
+        ("mine", "+export.alpha=1", "mine.py has no setting 'export': it belongs to train.py"),
+        ("evaluate", "reuse=x", "evaluate.py has no setting 'reuse': it belongs to mine.py"),
+    ],
+)
+def test_a_setting_of_another_program(world: World, program: str, override: str, sentence: str) -> None:
+    result = world.run(program, override)
+    assert result.status == 1 and result.errors == [f"error: {sentence}"]
+
+
 def test_random_and_plain_training_need_no_mining(world: World) -> None:
     refused(world.run("mine", "helip=random"), "helip.score=random needs no mining: choose joint, image or text")
     refused(world.run("mine", "helip='off'"), "helip.score=off needs no mining")
