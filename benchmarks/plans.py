@@ -26,7 +26,7 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.partitions import Partition
 from helip.artifacts.shards import ShardIndex
 from helip.data.plans.clusters import grow_clusters
-from helip.data.plans.contract import BatchPlan, PlanData, dose, dose_of_plan, planned_step
+from helip.data.plans.contract import BatchPlan, PlanData, dose, planned_step
 from helip.data.plans.deal import deal
 from helip.data.plans.graph import GraphSettings
 from helip.data.plans.neighbours import Neighbours, mutual_neighbours
@@ -145,6 +145,19 @@ def reads(steps: int = 40) -> dict[str, Any]:
     for name, rate in loader_rates(plans, index).items():
         found[name]["loaded pairs/s"] = rate
     return found
+
+
+def dose_of_plan(plan: BatchPlan, steps: int) -> float:
+    """The mean number of a row's `mined` rows among the other rows of its batch, counted over the first `steps`."""
+    found = pairs = 0
+    for step in range(steps):
+        rows, _ = planned_step(plan, step, step / steps)
+        present = np.unique(rows)
+        for row in rows.tolist():
+            mined = plan.mined(row)
+            found += int(np.isin(mined[mined >= 0], present[present != row]).sum())
+        pairs += len(rows)
+    return found / pairs
 
 
 def loader_rates(plans: dict[str, BatchPlan], index: ShardIndex, steps: int = 20, rounds: int = 3) -> dict[str, float]:

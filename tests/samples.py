@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -48,3 +49,8 @@ def write_shards(folder: Path, counts: list[int], first: int = 0) -> list[Path]:
         shards.append(write_tar(folder / f"{shard:05d}.tar", entries))
         number += count
     return shards
+
+
+def open_files() -> int:
+    """Number of open files of this process."""
+    return len(os.listdir("/proc/self/fd"))

@@ -1,6 +1,5 @@
 """Check before any work that the rows have the captions that data.caption names."""
 
-import difflib
 from collections import Counter
 from contextlib import suppress
 
@@ -9,7 +8,7 @@ import numpy as np
 from helip.artifacts.members import TEXT
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import CaptionRule, SampleReader, Unreadable
-from helip.errors import HelipError
+from helip.errors import HelipError, nearest
 from helip.storage.base import Address
 
 LOOKED_AT = 1000  # assumption: rows whose .json is read (50 ms); a field that none of them has is misspelt
@@ -56,10 +55,8 @@ def _fields(index: ShardIndex, rule: CaptionRule, valid: np.ndarray) -> tuple[Co
 def _nowhere(source: str, rule: CaptionRule, looked_at: int, index: ShardIndex, fields: Counter[str]) -> str:
     known = ["txt"] if (index.size[:, TEXT] > 0).any() else []
     known += [name for name, _ in fields.most_common(20)]
-    close = difflib.get_close_matches(source, known, 1)
-    meant = f", did you mean {close[0]!r}?" if close else ""
     what = "a caption file (.txt)" if source == "txt" else f"a field {source!r} in its .json"
     return (
-        f"data.caption={rule.sources}: none of {looked_at:,} rows looked at has {what}{meant}; there are "
-        f"{', '.join(known) or 'no captions'}"
+        f"data.caption={rule.sources}: none of {looked_at:,} rows looked at has {what}{nearest(source, known, 0.6)}; "
+        f"there are {', '.join(known) or 'no captions'}"
     )

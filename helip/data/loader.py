@@ -1,6 +1,7 @@
 """A loader for other training loops: targets with their hard pairs, from shards and an index."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,8 @@ def hard_pair_loader(
         plan = PartnerPlan(order, partners, batch_size)
         positions = StepPositions(first_step, steps, units_per_step(plan, world_size), rank, world_size)
     read = UnitReader(SampleReader(shards, caption), plan, transform, tokenize, seed)
-    stream = TrainingStream(positions, read)
-    finish = _Normalise(read.normalize)
-    return PatientLoader(stream, None, num_workers=workers, collate_fn=finish)
+    normalise = partial(_normalised, normalize=read.normalize)
+    return PatientLoader(TrainingStream(positions, read), None, num_workers=workers, collate_fn=normalise)
 
 
 def _check(
@@ -88,12 +88,12 @@ def _check(
     if pairs.meta.get("fingerprint") != shards.fingerprint:
         raise HelipError(
             f"the hard pairs were mined on other shards (fingerprint {str(pairs.meta.get('fingerprint'))[:8]}) than "
-            f"these ({shards.fingerprint[:8]}): mine again, or name the shards that were mined"
+            f"these ({shards.fingerprint[:8]}): mine again, or open the shards that were mined"
         )
     if len(pairs) != len(shards):
         raise HelipError(
-            f"the hard pairs are of {len(pairs):,} rows, but the shards have {len(shards):,}: embeddings must be in "
-            "the order of the rows, one for each, also where shards.valid is False"
+            f"the hard pairs have {len(pairs):,} rows, but the shards have {len(shards):,}: mine one embedding per "
+            "row, in the order of the rows, also where shards.valid is False"
         )
 
 
@@ -106,13 +106,8 @@ def _partners(rows: np.ndarray) -> np.ndarray:
     return found
 
 
-class _Normalise:
-    """Normalises bytes to floats in the worker, for loops that expect float pixels."""
-
-    def __init__(self, normalize: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
-        self.normalize = normalize
-
-    def __call__(self, batch: Any) -> Batch:  # a DataLoader has no type for what it is given
-        if self.normalize is not None:
-            batch["image"] = self.normalize(batch["image"])
-        return batch
+def _normalised(batch: Any, normalize: Callable[[torch.Tensor], torch.Tensor] | None) -> Batch:
+    """The batch with float pixels, made in the worker for loops that expect them."""
+    if normalize is not None:
+        batch["image"] = normalize(batch["image"])
+    return batch

@@ -49,9 +49,9 @@ def describe_loader(workers: int, prefetch: int, batch_bytes: int) -> str:
     if not workers:
         return "loader: in the main process (data.workers=0)"
     size = workers * prefetch * batch_bytes
-    several = "workers" if workers > 1 else "worker"
-    ahead = f"{prefetch} {'batches' if prefetch > 1 else 'batch'} ahead"
-    line = f"loader: {workers} {several} a rank, each {ahead}, {size / 2**30:.2f} GiB in all"
+    processes = "1 worker" if workers == 1 else f"{workers} workers"
+    ahead = "1 batch" if prefetch == 1 else f"{prefetch} batches"
+    line = f"loader: {processes} a rank, each {ahead} ahead, {size / 2**30:.2f} GiB in all"
     if size > shared_memory():
         line += f"; only {shared_memory() / 2**30:.2f} GiB of shared memory are free, so workers will be killed: lower"
         line += " data.workers or data.prefetch, or give a container more (docker run --shm-size)"

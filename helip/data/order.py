@@ -41,7 +41,7 @@ class TargetOrder:
             raise HelipError(f"seed={seed} must be 0 or more")
         self.weights = weights
         self.live, self.starts, self.seed, self.window = live, np.asarray(starts), seed, window
-        # (S,) live rows, shard by shard: one sum over all rows would need 8 bytes for each of them
+        # (S,) live rows, counted shard by shard because one sum over all rows would need 8 bytes per row
         self.counts = np.array([np.count_nonzero(live[first:end]) for first, end in pairwise(self.starts)], np.int64)
         if weights is not None:
             self.counts = np.rint(self.counts * weights).astype(np.int64)
@@ -65,7 +65,7 @@ class TargetOrder:
         if epoch not in self._epochs:
             shards = np.random.default_rng([self.seed, SHARDS, epoch]).permutation(len(self.counts))
             ends = np.cumsum(np.add.reduceat(self.counts[shards], np.arange(0, len(shards), self.window)))
-            _remember(self._epochs, epoch, (shards, ends))
+            keep_two(self._epochs, epoch, (shards, ends))
         return self._epochs[epoch]
 
     def _rows(self, epoch: int, number: int, shards: np.ndarray) -> np.ndarray:
@@ -73,11 +73,11 @@ class TargetOrder:
             chosen = shards[number * self.window : (number + 1) * self.window]
             rows = np.concatenate([self._rows_of_shard(epoch, int(shard)) for shard in np.sort(chosen)])
             permuted = np.random.default_rng([self.seed, ROWS, epoch, number]).permutation(rows)
-            _remember(self._windows, (epoch, number), permuted)
+            keep_two(self._windows, (epoch, number), permuted)
         return self._windows[(epoch, number)]
 
     def _rows_of_shard(self, epoch: int, shard: int) -> np.ndarray:
-        """(counts[shard],) live rows, repeated by the weight; plus N for each earlier visit of the row."""
+        """(counts[shard],) live rows, repeated by the weight; N is added for each earlier visit of the row."""
         rows = np.flatnonzero(self.live[self.starts[shard] : self.starts[shard + 1]]) + self.starts[shard]
         if self.weights is None or not len(rows):
             return rows
@@ -87,8 +87,8 @@ class TargetOrder:
         return np.concatenate([again * len(self.live) + visit for again, visit in enumerate(visits)])
 
 
-def _remember(cache: OrderedDict, key: object, value: object) -> None:
-    """Keep the two latest: with rising positions a batch spans at most two windows and two epochs."""
+def keep_two(cache: OrderedDict, key: object, value: object) -> None:
+    """Add to a cache of the two latest; with rising positions a batch spans at most two windows and two epochs."""
     cache[key] = value
     while len(cache) > 2:
         cache.popitem(last=False)

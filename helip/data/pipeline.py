@@ -48,7 +48,7 @@ class StepPositions(IterableDataset):
 
 
 def fetched_ahead(numbers: Iterable[int], read: UnitReader) -> Iterator[int]:
-    """The numbers as they come; the bytes of the next ones are fetched meanwhile where shards are remote."""
+    """The same numbers; with remote shards, the bytes of the next units are fetched meanwhile."""
     ahead = -(-read.reader.ahead // read.plan.unit)
     waiting: deque[int] = deque()
     for number in numbers:

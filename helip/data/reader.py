@@ -64,8 +64,7 @@ class SampleReader(MemberReader):
 
     def __init__(self, index: ShardIndex, caption: Caption | CaptionRule = "txt") -> None:
         super().__init__(index)
-        rule = CaptionRule.of(caption)
-        self.rule, self.caption = rule, rule.sources
+        self.rule = rule = CaptionRule.of(caption)
         self.sources = {rule.sources: 1.0} if isinstance(rule.sources, str) else dict(rule.sources)
         if not self.sources or not all(weight > 0 for weight in self.sources.values()):
             raise HelipError(f"data.caption={rule.sources}: give a name, or several with probabilities above 0")
@@ -80,7 +79,7 @@ class SampleReader(MemberReader):
         return RawSample(row, image, captions, weights)
 
     def fetch_ahead(self, row: int) -> None:
-        """Have what `read` will want fetched in the background, where the row's storage can do that."""
+        """Fetch the bytes for `read` in the background, if the row's storage can do that."""
         texts = {TEXT if source == "txt" else JSON for source in self.sources}
         self.prefetch(row, (IMAGE, *texts))
 
@@ -90,8 +89,8 @@ class SampleReader(MemberReader):
 
     def _weighted(self, row: int) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
         """All captions of a row, and their probabilities if the sources have some."""
-        if isinstance(self.caption, str):
-            return self._source(row, self.caption), None
+        if isinstance(self.rule.sources, str):
+            return self._source(row, self.rule.sources), None
         captions: list[str] = []
         weights: list[float] = []
         problem = ""

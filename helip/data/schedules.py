@@ -1,4 +1,4 @@
-"""The order in which hard pairs of a target are tried as partners; the first p readable ones enter the batch.
+"""The order in which the hard pairs of a target are drawn as partners; the first p readable ones enter the batch.
 
 Legend: n live mined rows of one target, best first.
 """
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
+from numpy import ndarray as Array
+from numpy.random import Generator
 
 
 class Schedule(Protocol):
@@ -15,9 +17,7 @@ class Schedule(Protocol):
 
     needs_scores: ClassVar[bool]
 
-    def order(
-        self, live: np.ndarray, scores: np.ndarray | None, progress: float, p: int, generator: np.random.Generator
-    ) -> np.ndarray:
+    def order(self, live: Array, scores: Array | None, progress: float, p: int, generator: Generator) -> Array:
         """A permutation of the live rows, a pure function of its arguments.
 
         Args:
@@ -36,9 +36,7 @@ class Uniform:
 
     needs_scores: ClassVar[bool] = False
 
-    def order(
-        self, live: np.ndarray, scores: np.ndarray | None, progress: float, p: int, generator: np.random.Generator
-    ) -> np.ndarray:
+    def order(self, live: Array, scores: Array | None, progress: float, p: int, generator: Generator) -> Array:
         return generator.permutation(live)
 
 
@@ -48,9 +46,7 @@ class Score:
 
     needs_scores: ClassVar[bool] = True
 
-    def order(
-        self, live: np.ndarray, scores: np.ndarray | None, progress: float, p: int, generator: np.random.Generator
-    ) -> np.ndarray:
+    def order(self, live: Array, scores: Array | None, progress: float, p: int, generator: Generator) -> Array:
         assert scores is not None
         # the largest log score + Gumbel noise is a draw in proportion to the score (arXiv 1903.06059)
         keys = np.log(np.maximum(scores, np.finfo(np.float32).tiny)) + generator.gumbel(size=len(live))
@@ -66,8 +62,6 @@ class Anneal:
 
     needs_scores: ClassVar[bool] = False
 
-    def order(
-        self, live: np.ndarray, scores: np.ndarray | None, progress: float, p: int, generator: np.random.Generator
-    ) -> np.ndarray:
+    def order(self, live: Array, scores: Array | None, progress: float, p: int, generator: Generator) -> Array:
         best = min(len(live), max(p, math.ceil((1 - progress) * len(live))))
         return np.concatenate([generator.permutation(live[:best]), live[best:]])

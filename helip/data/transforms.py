@@ -66,9 +66,9 @@ def draft_size(transform: object) -> int:
 
 
 def still_draft_size(transform: object) -> int:
-    """Sides of a draft that are enough for an evaluation transform: 1.5 pixels per pixel of its resized picture.
+    """The `draft` of decode_image for an evaluation transform: 1.5 pixels per pixel of its resized image.
 
-    0 (no draft) where the transform does not begin with torchvision's Resize.
+    0 (no draft) if the transform does not begin with torchvision's Resize.
     """
     first = next(iter(getattr(transform, "transforms", [])), None)
     if not isinstance(first, Resize):

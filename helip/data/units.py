@@ -88,7 +88,7 @@ class UnitReader:
         raise _all_unreadable(last)
 
     def fetch_ahead(self, number: int) -> None:
-        """Have the bytes of a unit fetched in the background, of the rows that it has if all can be read."""
+        """Fetch in the background the bytes of a unit, of the rows that it has if all can be read."""
         visit = self.plan.target(*divmod(number, self.units))
         for row in (visit.row, *(row for _, row in self.plan.beside(visit, 0, self._progress(number)))):
             self.reader.fetch_ahead(row)

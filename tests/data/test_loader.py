@@ -56,7 +56,7 @@ def test_numbers_that_cannot_be_are_an_error(tmp_path: Path) -> None:
         with pytest.raises(HelipError, match=sentence):
             hard_pair_loader(index, pairs, torch.as_tensor, tokenize, **{**arguments, **change})
     fewer = pairs_of(index, np.array([[1], [0]]))
-    with pytest.raises(HelipError, match="the hard pairs are of 2 rows, but the shards have 6: embeddings must be"):
+    with pytest.raises(HelipError, match="hard pairs have 2 rows, but the shards have 6: mine one embedding per row"):
         hard_pair_loader(index, fewer, torch.as_tensor, tokenize, **arguments)
 
 

@@ -13,7 +13,7 @@ import pytest
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader, Unreadable, content_digest
 from helip.errors import HelipError
-from tests.samples import picture, sample, write_shards, write_tar
+from tests.samples import open_files, picture, sample, write_shards, write_tar
 
 
 def reader_of(folder: Path, samples: list[dict[str, bytes]], caption: str = "txt") -> SampleReader:
@@ -96,15 +96,15 @@ def test_few_files_stay_open_with_332_shards(tmp_path: Path) -> None:
     """The usual limit is 256 to 1,024 open files per process; CC3M has 332 shards."""
     index = ShardIndex.build([write_tar(tmp_path / f"{n:05d}.tar", [("k", sample(n % 7))]) for n in range(332)])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    in_use = len(os.listdir("/proc/self/fd"))
+    in_use = open_files()
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     try:
         readers = [SampleReader(index) for _ in range(2)]
         for row in [*range(332), *range(331, -1, -1)]:
             assert readers[row % 2].read(row).image == picture(row % 7)
-        assert len(os.listdir("/proc/self/fd")) <= in_use + 128
+        assert open_files() <= in_use + 128
         del readers
-        assert len(os.listdir("/proc/self/fd")) <= in_use + 1
+        assert open_files() <= in_use + 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -132,9 +132,11 @@ def test_a_shard_cut_off_while_it_is_open(tmp_path: Path) -> None:
 def test_open_files_stay_with_their_process(tmp_path: Path) -> None:
     reader = SampleReader(ShardIndex.build(write_shards(tmp_path, [2])))
     reader.read(0)
+    before = open_files()
     copy = pickle.loads(pickle.dumps(reader))  # as a spawned worker gets it
-    local = copy.storages.of(copy.index.shards[0])
-    assert not local._files and copy.read(1) == reader.read(1)
+    assert open_files() == before
+    assert copy.read(1) == reader.read(1)
+    assert open_files() == before + 1
 
 
 def test_content_digests_tell_copies_from_others() -> None:

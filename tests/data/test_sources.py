@@ -11,7 +11,7 @@ from helip.data.reader import SampleReader, random_read_rate
 from helip.data.transforms import stream_seed
 from helip.data.units import choose_caption
 from helip.errors import HelipError
-from tests.samples import sample, write_shards, write_tar
+from tests.samples import open_files, sample, write_shards, write_tar
 
 
 def test_captions_are_drawn_by_their_probabilities(tmp_path) -> None:
@@ -72,8 +72,9 @@ def test_equal_weights_change_nothing() -> None:
 
 def test_read_rate(tmp_path) -> None:
     reader = SampleReader(ShardIndex.build(write_shards(tmp_path, [20])))
+    before = open_files()
     assert random_read_rate(reader, np.arange(20)) > 100
-    assert not reader.storages._known  # the caller's reader opened nothing
+    assert open_files() == before  # the caller's reader opened nothing
 
 
 def test_a_shard_without_live_rows_has_no_visits_whatever_its_weight() -> None:

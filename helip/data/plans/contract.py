@@ -79,7 +79,7 @@ class PlanData:
         seed: of every random draw.
         window: number of shards whose rows are shuffled together.
         weights: (S,) visits of a row per epoch, by its shard; None: 1.
-        hard: the mined pairs; None if the plan needs none.
+        hard: mined pairs; None if the plan needs none.
         folder: for partitions; None keeps them in memory.
         console: for messages.
     """
@@ -157,16 +157,3 @@ def dose(k: int, batch_size: int, rows: int) -> float:
     if rows < 2:
         raise HelipError(f"{rows} rows have no hard pairs: give at least two")
     return k * (batch_size - 1) / (rows - 1)
-
-
-def dose_of_plan(plan: BatchPlan, steps: int) -> float:
-    """The mean number of a row's `mined` rows among the other rows of its batch, counted over the first `steps`."""
-    found = pairs = 0
-    for step in range(steps):
-        rows, _ = planned_step(plan, step, step / steps)
-        present = np.unique(rows)
-        for row in rows.tolist():
-            mined = plan.mined(row)
-            found += int(np.isin(mined[mined >= 0], present[present != row]).sum())
-        pairs += len(rows)
-    return found / pairs

@@ -16,6 +16,7 @@ import numpy as np
 from helip.artifacts.atomic import digest
 from helip.artifacts.hard_pairs import BLOCK, HardPairIndex
 from helip.artifacts.partitions import Partition
+from helip.data.order import keep_two
 from helip.data.plans.clusters import grow_clusters
 from helip.data.plans.contract import PlanData, Slot, Visit
 from helip.data.plans.deal import deal
@@ -51,30 +52,25 @@ class GraphSettings:
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
-        for name, value, least in (
-            ("topk", self.topk, 1),
-            ("cluster", self.cluster, 2),
-            ("skip_first", self.skip_first, 0),
-        ):
-            if value < least:
+        for name, least in (("topk", 1), ("cluster", 2), ("skip_first", 0)):
+            if (value := getattr(self, name)) < least:
                 raise HelipError(f"helip.{name}={value} must be at least {least} for helip.plan=graph")
         for name, changed in (("p", self.p != 1), ("schedule", not isinstance(self.schedule, Uniform))):
             if changed:
-                raise HelipError(f"helip.{name} says which partners are drawn: helip.plan=partners goes with it")
+                raise HelipError(f"helip.{name} says how partners are drawn, which needs helip.plan=partners")
 
     def bind(self, data: PlanData) -> "GraphPlan":
         """Raises HelipError if the batch does not hold whole clusters, or the index is too shallow or has no edge."""
         if data.hard is None:
             raise HelipError(
-                "helip.plan=graph needs mined hard pairs: set helip.score=joint, image or text, or "
-                "take helip.plan=partners"
+                "helip.plan=graph needs mined hard pairs: set helip.score=joint, image or text, or helip.plan=partners"
             )
         self.check(data.batch_size)
         if data.batch_size > (rows := int(data.valid.sum())):
             raise HelipError(f"data.batch_size={data.batch_size} is more than the {rows:,} usable rows: lower it")
         if data.weights is not None:
             raise HelipError(
-                "helip.plan=graph visits every row once an epoch: set dataset.weights=[], or take helip.plan=partners"
+                "helip.plan=graph visits every row once an epoch: set dataset.weights=[] or helip.plan=partners"
             )
         lists = rank_window(data.hard, self.skip_first, self.topk)
         partition = self._partition(data, lists)
@@ -82,11 +78,12 @@ class GraphSettings:
             f"graph: {len(partition.sizes):,} clusters of at most {self.cluster} rows; a row has "
             f"{partition.meta['inside']:.2f} of its {partition.meta['degree']:.1f} mutual neighbours in its own"
         )
+        hard: Any = lists
         if self.placebo:
             placebo = Placebo(data.valid, data.seed)
             partition = Partition(placebo.plays[partition.rows], partition.begins, partition.meta)
-            return GraphPlan(partition, placebo.rows(lists), data, self.cluster)
-        return GraphPlan(partition, lists, data, self.cluster)
+            hard = placebo.rows(lists)
+        return GraphPlan(partition, hard, data, self.cluster)
 
     def check(self, batch_size: int) -> None:
         """Raises HelipError if the batch does not hold whole clusters."""
@@ -114,7 +111,7 @@ class GraphSettings:
 
 
 def rank_window(hard: HardPairIndex, skip: int, topk: int) -> np.ndarray:
-    """(N, topk) int32 view of the ranks skip .. skip + topk, counted with the ranks that the mining left out.
+    """(N, topk) int32 view of the ranks skip .. skip + topk, where the ranks that the mining left out count.
 
     Raises:
         HelipError: the index does not store them.
@@ -144,7 +141,7 @@ def make_partition(lists: np.ndarray, valid: np.ndarray, size: int) -> Partition
     if not len(graph.rows):
         raise HelipError(
             f"helip.plan=graph: no two of the {int(valid.sum()):,} rows are among each other's {lists.shape[1]} hard "
-            "pairs: raise helip.topk, or take helip.plan=partners"
+            "pairs: raise helip.topk, or set helip.plan=partners"
         )
     rows, begins = grow_clusters(graph, valid, size)
     partition = Partition(rows, begins, {"cluster": size, "topk": lists.shape[1], "algorithm": ALGORITHM})
@@ -194,11 +191,8 @@ class GraphPlan:
         return np.sort(np.asarray(self.lists[row]).astype(np.int64))
 
     def _deal(self, epoch: int) -> np.ndarray:
-        """A batch spans at most two epochs."""
+        """(n,) int32 rows of an epoch."""
         if epoch not in self._deals:
-            self._deals[epoch] = deal(
-                self.partition, self.starts, self.batch_size, self.size, self.window, self.seed, epoch
-            )
-            while len(self._deals) > 2:
-                self._deals.popitem(last=False)
+            rows = deal(self.partition, self.starts, self.batch_size, self.size, self.window, self.seed, epoch)
+            keep_two(self._deals, epoch, rows)
         return self._deals[epoch]

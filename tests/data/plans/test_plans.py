@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from benchmarks.plans import dose_of_plan
 from helip.data.partners import MinedPartners
-from helip.data.plans.contract import PARTNER, TARGET, PlanData, dose, dose_of_plan, planned_step
+from helip.data.plans.contract import PARTNER, TARGET, PlanData, dose, planned_step
 from helip.data.plans.graph import GraphSettings
 from helip.data.plans.partners import PartnersSettings
 from helip.data.plans.placebo import Placebo
