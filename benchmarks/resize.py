@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks.rig import environment, spread
 from helip.artifacts.datasets import resolve_shards
+from helip.artifacts.members import IMAGE
 from helip.artifacts.shards import ShardIndex
 from helip.data.byte_transforms import split_still, split_transform
 from helip.data.reader import SampleReader
@@ -89,7 +90,7 @@ def main() -> None:
     torch.set_num_threads(1)
     before = write_originals(args.folder, args.shards, args.count, args.originals)
     began = time.process_time()
-    write_smaller(PixelTask(args.folder, before.shards[0], Pixels(args.side), Storages()))
+    write_smaller(PixelTask(args.folder, before.shards[0], before.offset[:, IMAGE], Pixels(args.side), Storages()))
     conversion = (time.process_time() - began) / args.count * 1e6
     resize(str(before.shards[0]), args.folder / "resized", Pixels(args.side))
     after = ShardIndex.build(args.folder / "resized")

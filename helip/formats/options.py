@@ -81,10 +81,3 @@ def new_folder(out: Path) -> Path:
     if target.is_file() or (target.exists() and any(target.iterdir())):
         raise HelipError(f"{out} is there already: name a new folder, or remove it")
     return target
-
-
-def a_file(out: Path) -> Path:
-    """The path of a file to write; an older file is replaced. Raises HelipError if it is a folder."""
-    if out.is_dir():
-        raise HelipError(f"{out} is a folder: name a file")
-    return out

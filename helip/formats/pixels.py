@@ -3,17 +3,16 @@
 import io
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, features
 
 from helip.artifacts.atomic import atomic_file, write_json
-from helip.artifacts.members import META, NAME, Members, arrange
 from helip.artifacts.shard_scan import printable
-from helip.artifacts.tar import Member, TarError, bytes_of, walk
+from helip.artifacts.tar import TarError, bytes_of, walk
 from helip.data.reader import Unreadable
 from helip.data.transforms import decode_image
 from helip.formats.resumable import finished, stats_path
@@ -57,10 +56,11 @@ class Pixels:
 
 @dataclass(frozen=True)
 class PixelTask:
-    """One shard to resize into `folder`."""
+    """One shard to resize into `folder`; `images` are the (n,) offsets of the images of its rows."""
 
     folder: Path
     shard: Shard
+    images: np.ndarray
     pixels: Pixels
     storages: Storages  # of the process that created the task
 
@@ -78,16 +78,15 @@ def write_smaller(task: PixelTask) -> dict[str, Any]:
     if there := finished(task.folder, stem):
         return there
     data = bytes_of(task.storages.of(task.shard), task.shard)
-    outcomes: Counter[str] = Counter()
-    problem = None
+    outcomes, images, problem = Counter[str](), set(task.images.tolist()), None
     with (
         atomic_file(task.folder / f"{stem}.tar") as temporary,
         tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape") as tar,
     ):
         try:
-            for member, is_image in with_images(walk(data)):
-                name, content = member.name, bytes(data[member.offset : member.offset + member.size])
-                if is_image:
+            for name, offset, size in walk(data):
+                content = bytes(data[offset : offset + size])
+                if offset in images:
                     outcome, name, content = _smaller_member(task.pixels, name, content)
                     outcomes[outcome] += 1
                 _add(tar, name, content)
@@ -115,28 +114,3 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)  # no time, no owner
     info.size = len(content)
     tar.addfile(info, io.BytesIO(content))
-
-
-def with_images(members: Iterator[Member]) -> Iterator[tuple[Member, bool]]:
-    """Each member of a shard in order, with True if it is the image of a row (and not, for example, its mask).
-
-    Raises:
-        TarError: the error of `members`, raised after all members before it.
-    """
-    key, adjacent, suffixes, damage = "", list[Member](), list[str](), None
-    while True:
-        try:
-            member = next(members, None)
-        except TarError as error:
-            member, damage = None, error
-        match = NAME.match(member.name) if member and not META.match(member.name) else None
-        if member is None or (match and match[1] != key):
-            images = {row[0] for row in arrange(tuple(suffixes), Members()).rows}
-            yield from ((one, place in images) for place, one in enumerate(adjacent))
-            key, adjacent, suffixes = (match[1] if match else ""), [], []
-        if member is None:
-            break
-        adjacent.append(member)
-        suffixes.append(match[2].lower() if match else "")  # "": belongs to no sample
-    if damage:
-        raise damage

@@ -10,10 +10,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from helip.artifacts.atomic import read_json, write_json
 from helip.artifacts.datasets import resolve_shards
+from helip.artifacts.members import IMAGE
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
 from helip.formats.options import add_processes, progress_console
@@ -63,13 +65,15 @@ def resize(
     stamps = [storages.stamp(shard) for shard in index.shards]
     settings = {"version": VERSION, "source": index.fingerprint, "settings": pixels.described()}
     with partial_folder(out, settings | {"stamps": stamps}, console) as folder:
-        tasks = (PixelTask(folder, shard, pixels, storages) for shard in index.shards)
+        images = np.split(index.offset[:, IMAGE], index.starts[1:-1])
+        tasks = (PixelTask(folder, *one, pixels, storages) for one in zip(index.shards, images, strict=True))
         for facts in run_tasks(tasks, write_smaller, processes, "resizing shards", console):
             done.images.update(facts["images"])
             done.problems += [facts["problem"]] if facts["problem"] else []
             done.shards += 1
         copy = ShardIndex.build([folder / f"{shard.stem}.tar" for shard in index.shards])
-        if not copy.keys.equals(index.keys) or (copy.size[:, 1:] != index.size[:, 1:]).any():
+        equal = copy.keys.equals(index.keys) and (copy.size[:, 1:] == index.size[:, 1:]).all()
+        if not equal or done.images.total() != (index.size[:, IMAGE] >= 0).sum():
             raise HelipError(f"the shards of {source} changed while they were read: run the command again")
         origin = {"fingerprint": index.fingerprint, "made_of": made_of(index)}
         facts = {"source": origin, "fingerprint": copy.fingerprint, "rows": len(copy), "images": dict(done.images)}

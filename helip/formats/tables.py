@@ -12,7 +12,6 @@ from helip.artifacts.atomic import atomic_file
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
-from helip.formats.options import a_file
 
 GROUP = 100  # rows written together: 3 MB with images of 30 kB; a column of bytes holds at most 2 GB
 
@@ -27,9 +26,11 @@ def same_shards(index: HardPairIndex, shards: ShardIndex) -> None:
 
 
 def write_table(path: Path, schema: pa.Schema, lines: Iterator[dict[str, Any]]) -> int:
-    """Stream lines into a parquet file. Returns their number."""
+    """Write lines to a parquet file piece by piece. Returns their number. Raises HelipError if `path` is a folder."""
+    if path.is_dir():
+        raise HelipError(f"{path} is a folder: name a file")
     count = 0
-    with atomic_file(a_file(path)) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         while group := list(islice(lines, GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema))
             count += len(group)

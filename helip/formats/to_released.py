@@ -7,7 +7,6 @@ last. A shorter list is therefore repeated up to 50 ids.
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,34 +20,15 @@ from helip.formats.shards_to_csv import read_list
 DRAWN = 50  # CustomDistributedSampler(topk=50) in their data.py
 
 
-@dataclass(frozen=True)
-class Written:
-    """Number of lines of the training list, of lines with hard pairs, and of lines with a repeated or no url."""
-
-    lines: int
-    targets: int
-    repeated: int
-    missing: int
-
-    def sentences(self) -> list[str]:
-        """One line for each fact."""
-        lines = [f"{self.targets:,} of {self.lines:,} lines have hard pairs"]
-        if self.targets < self.lines:
-            lines.append(f"{self.lines - self.targets:,} have none: their loader gives these a random partner")
-        if self.repeated or self.missing:
-            lines.append(
-                f"{self.repeated:,} lines repeat a url and {self.missing:,} have none: the url index lacks them, but "
-                "the ids of the hard samples are right (from-released --order row --training-list reads them)"
-            )
-        return lines
-
-
-def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str, at_least: int = DRAWN) -> Written:
+def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str, at_least: int = DRAWN) -> list[str]:
     """Write url_index/NAME_url_index.json, NAME_hard_sample.csv and NAME_hard_sample_dict.json into `out`.
 
     Args:
         training_list: the CSV that `shards-to-csv` wrote from the mined shards.
         at_least: ids of each target; fewer are repeated in turn.
+
+    Returns:
+        Numbers of lines with hard pairs, with a repeated url and without url, as sentences.
 
     Raises:
         HelipError: the list was written from other shards.
@@ -75,7 +55,16 @@ def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str,
         older.unlink(missing_ok=True)
     repeated, missing = write_url_index(out / "url_index" / f"{name}_url_index.json", found.urls())
     targets = write_hard_samples(csv_path, dict_path, entries())
-    return Written(len(found.rows), targets, repeated, missing)
+    count = len(found.rows)
+    said = [f"{targets:,} of {count:,} lines have hard pairs"]
+    if targets < count:
+        said.append(f"{count - targets:,} have none: their loader gives these a random partner")
+    if repeated or missing:
+        said.append(
+            f"{repeated:,} lines repeat a url and {missing:,} have none: the url index lacks them, but the ids of the "
+            "hard samples are right (from-released --order row --training-list reads them)"
+        )
+    return said
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,4 +76,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[str]:
     index = HardPairIndex.load(arguments.index)
-    return to_released(index, arguments.training_list, arguments.out, arguments.name).sentences()
+    return to_released(index, arguments.training_list, arguments.out, arguments.name)

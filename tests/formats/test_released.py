@@ -37,7 +37,7 @@ def test_theirs_to_ours_to_theirs(tmp_path: Path, source: str) -> None:
     ours = HardPairIndex.load(tmp_path / "ours")
     assert (np.asarray(ours.rows) == pairs.rows).all() and np.isnan(ours.scores).all()
     written = to_released(ours, tmp_path / "list/toy.csv", tmp_path / "again", "toy")
-    assert written.sentences() == ["60 of 60 lines have hard pairs"]
+    assert written == ["60 of 60 lines have hard pairs"]
     assert files(tmp_path / "again") == files(tmp_path / "theirs")
 
 

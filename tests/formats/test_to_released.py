@@ -52,9 +52,9 @@ def test_lines_are_ids_where_rows_are_missing_or_urls_repeat(tmp_path: Path) -> 
     pairs = hard_pairs(count, 3, index.fingerprint)
     pairs.rows[7] = -1
     pairs.rows[8] = [4, 9, 12]
-    written = to_released(pairs, tmp_path / "list/toy.csv", tmp_path / "out", "toy", at_least=1)
-    assert (written.lines, written.targets, written.missing, written.repeated) == (27, 25, 1, 11)
-    assert "2 have none: their loader gives these a random partner" in written.sentences()
+    said = to_released(pairs, tmp_path / "list/toy.csv", tmp_path / "out", "toy", at_least=1)
+    assert said[:2] == ["25 of 27 lines have hard pairs", "2 have none: their loader gives these a random partner"]
+    assert said[2].startswith("11 lines repeat a url and 1 have none")
     rows = pandas.read_csv(tmp_path / "list/toy.csv")["row"].tolist()
     lists = json.loads((tmp_path / "out/toy_hard_sample_dict.json").read_text())
     kept = {row: [other for other in pairs.rows[row].tolist() if other in rows] for row in rows}
