@@ -1,6 +1,5 @@
 """Arrays on disk: safe opening of untrusted files, and creation with reserved disk space."""
 
-import errno
 import os
 import tokenize
 import zipfile
@@ -15,13 +14,6 @@ from helip.errors import HelipError
 
 # Raised by numpy for damaged headers besides OSError and ValueError (each seen in tests/faults).
 DAMAGED = (EOFError, SyntaxError, TypeError, OverflowError, MemoryError, LookupError, tokenize.TokenError)
-
-MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)
-
-
-def says_nothing(error: BaseException) -> bool:
-    """Whether an error comes from the machine and says nothing about the file, which must then not be deleted."""
-    return isinstance(error, OSError) and error.errno in MACHINE
 
 
 def open_array(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:

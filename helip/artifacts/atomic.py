@@ -68,8 +68,7 @@ def refuse_foreign(folder: Path, own: Collection[str]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, atomically."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json_text(value), encoding="utf-8")
+    write_text(path, json_text(value))
 
 
 def read_json(path: Path) -> Any:

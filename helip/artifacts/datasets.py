@@ -1,6 +1,5 @@
 """The specification of a dataset, and its shard index, which is built once and reused."""
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.progress import track
 from helip.artifacts.atomic import clear_stale, digest
 from helip.artifacts.members import Members
 from helip.artifacts.places import resolve_shards
-from helip.artifacts.shards import ShardIndex
+from helip.artifacts.shards import OlderRows, ShardIndex
 from helip.errors import HelipError
 from helip.secrets import without_credentials
 from helip.storage.base import Shard
@@ -54,15 +53,12 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
     assert dataset.path is not None
     shards, members = resolve_shards(dataset.path), Members.of(dataset.members)
     folder = index_folder(dataset.name, shards, artifacts, members)
-    if not _is_there(folder):  # no lock for reading: artefacts may lie on a read-only disk
+    index = _loaded(folder)
+    if index is None:  # no lock for reading: artefacts may lie on a read-only disk
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not _is_there(folder):
-                clear_stale(folder)
-                bar = iter(track(range(len(shards)), "indexing shards", console=console, disable=len(shards) < 20))
-                built = ShardIndex.build(shards, on_shard=lambda done: next(bar, None), members=members)  # type: ignore[arg-type,return-value]
-                built.save(folder)
-    index = ShardIndex.load(folder)
+            if (index := _loaded(folder)) is None:
+                index = _built(shards, members, folder, console)
     index.shards = [shard.absolute() if isinstance(shard, Path) else shard for shard in shards]
     if index.problems and on_error == "fail":
         raise HelipError(f"{index.problems[0]}; download it again, or set data.on_error=skip to use what is good")
@@ -75,17 +71,18 @@ def open_index(dataset: DatasetSpec, artifacts: Path, on_error: str, console: Co
     return index
 
 
-def _is_there(folder: Path) -> bool:
-    """Whether there is an index that a scan would not change; one of an older format may have other rows."""
-    try:
-        older = json.loads((folder / "shards.json").read_text(encoding="utf-8"))["version"] == 1
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, LookupError, TypeError):
-        return True  # loading it reports the error
-    with suppress(HelipError):
-        return not older or bool(ShardIndex.load(folder))
-    return False
+def _loaded(folder: Path) -> ShardIndex | None:
+    """The index in `folder`; None if there is none, or if a new scan may have other rows."""
+    with suppress(OlderRows):
+        return ShardIndex.load(folder) if (folder / "shards.json").exists() else None
+    return None
+
+
+def _built(shards: list[Shard], members: Members, folder: Path, console: Console) -> ShardIndex:
+    clear_stale(folder)
+    bar = iter(track(range(len(shards)), "indexing shards", console=console, disable=len(shards) < 20))
+    ShardIndex.build(shards, on_shard=lambda done: next(bar, None), members=members).save(folder)  # type: ignore[arg-type,return-value]
+    return ShardIndex.load(folder)  # as memory maps
 
 
 def incomplete(index: ShardIndex) -> list[str]:

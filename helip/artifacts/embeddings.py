@@ -6,16 +6,15 @@ Legend: N rows of the ShardIndex, d_I and d_T embedding widths.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from helip.artifacts.arrays import new_array, open_array, says_nothing
-from helip.artifacts.atomic import json_text, write_json
+from helip.artifacts.arrays import new_array, open_array
+from helip.artifacts.atomic import json_text, read_json, write_json
+from helip.artifacts.reading import check_version, reading
 from helip.artifacts.sums import forget_sums, write_sums
-from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 VERSION = 1
@@ -35,20 +34,13 @@ class EmbeddingStore:
     """
 
     def __init__(self, folder: Path, mode: Literal["r", "r+"] = "r") -> None:
-        """Open a store. Raises HelipError if there is none, it is damaged, or its format is another."""
+        """Open a store. Raises HelipError if it is missing, is damaged, or has another format."""
         self.folder = folder
-        try:
-            self.meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-            check_version(
-                self.meta.get("version"), VERSION, "the embeddings", folder, "delete them, mine.py makes new ones"
-            )
+        with reading(f"the embeddings in {folder}", "delete the folder"):
+            self.meta = read_json(folder / "meta.json")
+            again = "delete them, mine.py makes new ones"
+            check_version(self.meta.get("version"), VERSION, "the embeddings", folder, again)
             self.image, self.text, self.content, self.state = (open_array(folder / f"{n}.npy", mode) for n in ARRAYS)
-        except HelipError:
-            raise
-        except (OSError, ValueError, AttributeError) as error:
-            if says_nothing(error):
-                raise
-            raise HelipError(f"the embeddings in {folder} cannot be read ({error}): delete the folder") from error
         arrays = (self.image, self.text, self.content, self.state)
         kinds = [(array.dtype, array.ndim) for array in arrays]
         if kinds != [(np.dtype(dtype), 1 if name == "state" else 2) for name, dtype in ARRAYS.items()]:
@@ -65,14 +57,14 @@ class EmbeddingStore:
         Raises:
             HelipError: the disk has not enough free space.
         """
-        if not (folder / "meta.json").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            shapes = {"image": (count, image_dim), "text": (count, text_dim), "content": (count, 2), "state": (count,)}
-            for name, shape in shapes.items():
-                new_array(folder / f"{name}.npy", ARRAYS[name], shape)
-            write_json(folder / "meta.json", meta | {"version": VERSION, "complete": False})
-            return cls(folder, "r+")
-        return cls.reopen(folder)
+        if (folder / "meta.json").exists():
+            return cls.reopen(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        shapes = {"image": (count, image_dim), "text": (count, text_dim), "content": (count, 2), "state": (count,)}
+        for name, shape in shapes.items():
+            new_array(folder / f"{name}.npy", ARRAYS[name], shape)
+        write_json(folder / "meta.json", meta | {"version": VERSION, "complete": False})
+        return cls(folder, "r+")
 
     @classmethod
     def reopen(cls, folder: Path) -> "EmbeddingStore":

@@ -6,23 +6,21 @@ int32 to save half the space. A row with fewer than K hard pairs is padded with 
 Legend: N rows, K stored partners of each, hardest first.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from helip.artifacts.arrays import open_array, says_nothing
-from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.arrays import open_array
+from helip.artifacts.atomic import atomic_folder, read_json, write_json
+from helip.artifacts.reading import check_version, reading
 from helip.artifacts.sums import SUMS, write_sums
-from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 FORMAT = 1
 BLOCK = 1 << 16  # rows of a memory-mapped index read at a time
-ARRAYS = {"rows": np.dtype(np.int32), "scores": np.dtype(np.float32), "scores_image": np.dtype(np.float32)}
-ARRAYS["scores_text"] = np.dtype(np.float32)
+ARRAYS = {"rows": np.dtype(np.int32)} | dict.fromkeys(("scores", "scores_image", "scores_text"), np.dtype(np.float32))
 FILES = (*(f"{name}.npy" for name in ARRAYS), "meta.json", SUMS)
 
 
@@ -102,9 +100,21 @@ class HardPairIndex:
             HelipError: no index, another format, an unfinished index, or arrays that contradict meta.json.
         """
         folder = Path(folder)
-        meta = _read_meta(folder)
+        if not (folder / "meta.json").is_file():
+            raise HelipError(
+                f"no hard-pair index at {folder} (no meta.json): run `python mine.py`, or name the folder of an index."
+            )
+        with reading(f"the hard-pair index in {folder}", "mine again."):
+            meta: dict[str, Any] = read_json(folder / "meta.json")
+            check_version(meta.get("format"), FORMAT, "the hard-pair index", folder, "mine again.")
+            if meta.get("complete") is not True or not {"count", "depth"} <= meta.keys():
+                raise HelipError(f"the hard-pair index at {folder} is not complete: repeat `python mine.py`.")
+            arrays = {name: open_array(folder / f"{name}.npy") for name in ARRAYS}
         shape = (meta["count"], meta["depth"])
-        arrays = {name: _read_array(folder / f"{name}.npy", dtype, shape) for name, dtype in ARRAYS.items()}
+        for name, array in arrays.items():
+            if array.dtype != ARRAYS[name] or array.shape != shape:
+                found, wanted = f"{array.dtype} {array.shape}", f"{ARRAYS[name]} {shape}"
+                raise HelipError(f"{folder}/{name}.npy holds {found}, meta.json says {wanted}: mine again.")
         return cls(**arrays, meta=meta)
 
 
@@ -129,32 +139,3 @@ def write_meta(folder: Path, meta: dict[str, Any], count: int, depth: int) -> No
     """Complete an index of `count` rows by `depth` partners: write meta.json and the checksums."""
     write_json(folder / "meta.json", {**meta, "format": FORMAT, "count": count, "depth": depth, "complete": True})
     write_sums(folder, ["meta.json", *(f"{name}.npy" for name in ARRAYS)])
-
-
-def _read_meta(folder: Path) -> dict[str, Any]:
-    path = folder / "meta.json"
-    if not path.is_file():
-        raise HelipError(
-            f"no hard-pair index at {folder} (no meta.json): run `python mine.py`, or name the folder of an index."
-        )
-    try:
-        loaded: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HelipError(f"{path} is not readable JSON ({error}): mine again.") from error
-    meta = cast(dict[str, Any], loaded if isinstance(loaded, dict) else {})
-    check_version(meta.get("format"), FORMAT, "the hard-pair index", folder, "mine again.")
-    if meta.get("complete") is not True or not {"count", "depth"} <= meta.keys():
-        raise HelipError(f"the hard-pair index at {folder} is not complete: run the same `python mine.py` again.")
-    return meta
-
-
-def _read_array(path: Path, dtype: np.dtype, shape: tuple[int, int]) -> np.ndarray:
-    try:
-        array = open_array(path)
-    except (OSError, ValueError) as error:
-        if says_nothing(error):
-            raise
-        raise HelipError(f"{path} cannot be read ({error}): mine again.") from error
-    if array.dtype != dtype or array.shape != shape:
-        raise HelipError(f"{path} holds {array.dtype} {array.shape}, meta.json says {dtype} {shape}: mine again.")
-    return array

@@ -3,6 +3,7 @@
 
 from pathlib import Path, PurePosixPath
 
+from helip.artifacts.tar import printable
 from helip.secrets import without_credentials
 from helip.storage.base import Shard
 
@@ -51,7 +52,7 @@ def what_it_is(head: bytes, shard: Shard) -> str:
     """A message about a file that is no tar; empty if neither its first bytes nor its name reveal its kind."""
     kind = next((what for magic, what in MAGIC.items() if head.startswith(magic)), None) or by_name(shard.name)
     cure = next((cure for magic, cure in CURED_BY_MAGIC.items() if head.startswith(magic)), None) or converts(shard)
-    return f"{_plain(shard.name)} is {kind}, no plain tar: {cure}" if kind else ""
+    return f"{printable(shard.name)} is {kind}, no plain tar: {cure}" if kind else ""
 
 
 def by_name(name: str) -> str | None:
@@ -74,8 +75,4 @@ def converts(source: Shard) -> str:
     name = str(source).lower()
     if cure := next((cure for suffix, cure in CURES.items() if name.endswith(suffix)), None):
         return cure
-    return f"`helip convert to-shards {_plain(without_credentials(str(source)))} OUT` makes shards of it"
-
-
-def _plain(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return f"`helip convert to-shards {printable(without_credentials(str(source)))} OUT` makes shards of it"

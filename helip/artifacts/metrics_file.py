@@ -1,7 +1,7 @@
-"""metrics.csv: a line of numbers for each logged step of a training, appended as the training runs.
+"""metrics.csv: a line of numbers for each logged step of a training.
 
-A line is appended by one write. A new column rewrites the file atomically. A process that is killed, or a disk that is
-full, can leave half a line at the end of the file: it has no line break, and neither a reader nor a writer keeps it.
+A line is appended by one write. A new column rewrites the file atomically. A killed process or a full disk can leave
+half a line at the end of the file. It has no line break, and readers and writers drop it.
 """
 
 import csv
@@ -16,7 +16,7 @@ Line = dict[str, str]  # column -> cell; a cell that is empty or missing is left
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The whole lines of a file, [] where there is none."""
+    """The whole lines of a file; [] if there is no file."""
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -25,15 +25,15 @@ def read_lines(path: Path) -> list[Line]:
 
 
 class MetricsFile:
-    """Appends lines; the columns, sorted by name, grow with what is logged."""
+    """Appends lines; the columns are sorted by name and grow with the logged values."""
 
     def __init__(self, path: Path) -> None:
-        """A file that exists is continued at the first `append`."""
+        """The first `append` continues a file that exists."""
         self.path = path
         self._columns: list[str] = []
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """One line, in the file when this returns: kill -9 does not take it."""
+        """Append a line. It is in the file when this returns, even if the process is killed then."""
         if self._columns and line.keys() <= set(self._columns):
             with open(self.path, "a", encoding="utf-8", newline="") as file:
                 file.write(_text([line], self._columns))
@@ -41,7 +41,7 @@ class MetricsFile:
             self.replace([*read_lines(self.path), line])
 
     def replace(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Write the file anew, atomically; without a line there is no file."""
+        """Replace the lines of the file atomically; without a line, delete the file."""
         self._columns = sorted({name for line in lines for name in line})
         if lines:
             write_text(self.path, _text([dict(zip(self._columns, self._columns, strict=True)), *lines], self._columns))

@@ -5,14 +5,14 @@ A folder of two .npy files and meta.json. Legend: n clustered rows, C clusters.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from helip.artifacts.arrays import open_array, says_nothing
+from helip.artifacts.arrays import open_array
 from helip.artifacts.atomic import atomic_folder, read_json, write_json
+from helip.artifacts.reading import check_version, reading
 from helip.artifacts.sums import write_sums
-from helip.artifacts.versions import check_version
 from helip.errors import HelipError
 
 FORMAT = 1
@@ -56,18 +56,12 @@ class Partition:
         """Open a folder, memory-mapped read-only.
 
         Raises:
-            HelipError: there is no partition, its format is another, or its arrays contradict each other.
+            HelipError: the partition is missing, is damaged, or has another format.
         """
-        try:
-            meta = cast(dict[str, Any], read_json(folder / "meta.json"))
+        with reading(f"the partition {folder}", "delete it, it will be rebuilt"):
+            meta: dict[str, Any] = read_json(folder / "meta.json")
+            check_version(meta.get("format"), FORMAT, "the partition", folder, "delete it, it will be rebuilt.")
             rows, begins = open_array(folder / "rows.npy"), open_array(folder / "begins.npy")
-        except (OSError, ValueError) as error:
-            if says_nothing(error):
-                raise
-            raise HelipError(
-                f"the partition {folder} cannot be read ({error}): delete it, it will be rebuilt"
-            ) from error
-        check_version(meta.get("format"), FORMAT, "the partition", folder, "delete it, it will be rebuilt.")
         if rows.dtype != np.int32 or begins.dtype != np.int64 or not len(begins) or int(begins[-1]) != len(rows):
             raise HelipError(
                 f"the arrays of the partition {folder} contradict each other: delete it, it will be rebuilt"

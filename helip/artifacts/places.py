@@ -65,12 +65,8 @@ def _expanded(path: str | Path, named: list[Shard]) -> list[Shard]:
             f"{missing[0].name}: fetch them, or set dataset.path to the shards that you have"
         )
     for shard in shards:
-        _refuse_what_is_no_shard(shard)
+        if isinstance(shard, Path) and not shard.is_file():
+            raise HelipError(f"{shard} is a broken link or no file: restore or remove it")
+        if by_name(shard.name) is not None:
+            raise HelipError(what_it_is(b"", shard))
     return shards
-
-
-def _refuse_what_is_no_shard(shard: Shard) -> None:
-    if isinstance(shard, Path) and not shard.is_file():
-        raise HelipError(f"{shard} is a broken link or no file: restore or remove it")
-    if by_name(shard.name) is not None:
-        raise HelipError(what_it_is(b"", shard))

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from helip.artifacts.kinds import what_it_is
 from helip.artifacts.members import META, NAME, TEXT, Arrangement, Members, arrange
-from helip.artifacts.tar import Member, TarError, bytes_of, walk
+from helip.artifacts.tar import Member, TarError, bytes_of, printable, walk
 from helip.environment import cores
 from helip.storage.base import Shard
 from helip.storage.schemes import Storages
@@ -173,8 +173,3 @@ def scan_shards(shards: Sequence[Shard], members: Members, on_shard: Callable[[i
         ):
             return collect(pool.map(scan, shards, chunksize=4))
     return collect(map(scan, shards[len(results) :]))
-
-
-def printable(name: str) -> str:
-    """A name with bytes that are not UTF-8 as readable text; the row, not the key, identifies a sample."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

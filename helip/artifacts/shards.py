@@ -7,7 +7,6 @@ Legend: N rows, S shards; the three columns of `offset` and `size` are image, ca
 """
 
 import hashlib
-import json
 import os
 import re
 from collections import Counter
@@ -19,15 +18,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from helip.artifacts.arrays import open_array, says_nothing
-from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.arrays import open_array
+from helip.artifacts.atomic import atomic_folder, read_json, write_json
 from helip.artifacts.keys import as_format_2, open_keys, scattered
 from helip.artifacts.member_reader import MemberReader, Sample
 from helip.artifacts.members import IMAGE, JSON, TEXT, Members
 from helip.artifacts.places import resolve_shards
-from helip.artifacts.shard_scan import ShardScan, printable, scan_shards
+from helip.artifacts.reading import check_version, reading
+from helip.artifacts.shard_scan import ShardScan, scan_shards
 from helip.artifacts.sums import write_sums
-from helip.artifacts.versions import check_version
+from helip.artifacts.tar import printable
 from helip.errors import HelipError
 from helip.secrets import without_credentials
 from helip.storage.base import Shard, as_shard
@@ -35,6 +35,10 @@ from helip.storage.schemes import Storages
 
 VERSION = 2  # in 1 every image of a key was a row; see as_format_2
 ARRAYS = ("shard_bytes", "starts", "offset", "size")
+
+
+class OlderRows(HelipError):
+    """An index of format 1 whose rows may differ from those of a new scan."""
 
 
 class ShardIndex:
@@ -124,7 +128,7 @@ class ShardIndex:
             HelipError: no shard, a missing one, a damaged one with on_error="fail", members of a sample that are not
                 adjacent, or no usable sample.
         """
-        found = resolve_shards([str(one) if isinstance(one, str) else one for one in _listed(shards)])
+        found = resolve_shards(shards)
         if not found:
             raise HelipError("no shards were given: name at least one .tar file")
         members, storages = members or Members(), Storages()
@@ -208,8 +212,8 @@ class ShardIndex:
         Raises:
             HelipError: no index, another format, or arrays that contradict each other.
         """
-        try:
-            meta = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
+        with reading(f"the shard index in {folder}", "delete the folder"):
+            meta: dict[str, Any] = read_json(folder / "shards.json")
             older = meta.get("version") == 1 and meta.get("version") is not True
             if not older:
                 again = "delete it, the next run scans the shards again"
@@ -220,12 +224,6 @@ class ShardIndex:
             members = Members.of(meta.get("members", {}))
             counts: dict[str, dict[str, int]] = {name: meta.get(name, {}) for name in ("passed_over", "leftovers")}
             fingerprints, problems, count = meta["shard_fingerprints"], meta["problems"], int(starts[-1])
-        except HelipError:
-            raise
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            if says_nothing(error):
-                raise
-            raise HelipError(f"the shard index in {folder} cannot be read ({error}): delete the folder") from error
         whole = len(shards) == len(fingerprints) == len(shard_bytes) == len(starts) - 1 and not starts[0]
         whole = whole and bool((np.diff(starts) >= 0).all()) and len(keys) == count
         if not whole or not offset.shape == size.shape == (count, 3):
@@ -233,7 +231,7 @@ class ShardIndex:
                 f"the shard index in {folder} is damaged (its columns differ in length or width): delete the folder"
             )
         if older and not as_format_2(starts, size, keys):
-            raise HelipError(
+            raise OlderRows(
                 f"the shard index in {folder} has format 1, in which every image of a key was a row: delete it, the "
                 "next run scans the shards again"
             )
@@ -278,7 +276,3 @@ class ShardIndex:
         if not rows:
             raise HelipError(f"the part {part!r} of the {len(self.shards)} shards in {self.shards[0].parent} is empty")
         return rows
-
-
-def _listed(shards: str | Path | Iterable[str | Path]) -> list[str | Path]:
-    return [shards] if isinstance(shards, str | Path) else list(shards)

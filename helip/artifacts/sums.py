@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from helip.artifacts.atomic import atomic_file
+from helip.artifacts.atomic import write_text
 
 SUMS = "SHA256SUMS"
 KINDS = (".npy", ".json", ".arrow")  # suffixes of artefacts; the operating system may add other files
@@ -27,8 +27,7 @@ def write_sums(folder: Path, names: Sequence[str], contents: Mapping[str, str] |
         found = dict(zip(names, pool.map(_sum, (folder / name for name in names)), strict=True))
     for name, text in (contents or {}).items():
         found[name] = hashlib.sha256(text.encode("utf-8")).hexdigest()
-    with atomic_file(folder / SUMS) as temporary:
-        temporary.write_text("".join(f"{value}  {name}\n" for name, value in sorted(found.items())), encoding="utf-8")
+    write_text(folder / SUMS, "".join(f"{value}  {name}\n" for name, value in sorted(found.items())))
 
 
 def forget_sums(folder: Path) -> None:

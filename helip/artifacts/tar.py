@@ -143,6 +143,11 @@ def _text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
+def printable(name: str) -> str:
+    """A name with bytes that are not UTF-8 as readable text; the row, not the key, identifies a sample."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _ustar_name(header: bytes) -> str:
     name = _text(header[:100])
     prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""

@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image, features
 
 from helip.artifacts.atomic import atomic_file, write_json
-from helip.artifacts.shard_scan import printable
-from helip.artifacts.tar import TarError, bytes_of, walk
+from helip.artifacts.tar import TarError, bytes_of, printable, walk
 from helip.data.reader import Unreadable
 from helip.data.transforms import decode_image
 from helip.formats.resumable import finished, stats_path

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.reading import check_version
 from helip.artifacts.shards import ShardIndex
-from helip.artifacts.versions import check_version
 from helip.data.reader import SampleReader, Unreadable, url_of
 from helip.errors import HelipError
 from helip.formats.lists import BadLine, DelimitedList, check_separator

@@ -75,7 +75,7 @@ def broken_meta(folder, **change):
     ("breakage", "words"),
     [
         (lambda f: (f / "meta.json").unlink(), "no hard-pair index"),
-        (lambda f: (f / "meta.json").write_text("{"), "not readable JSON"),
+        (lambda f: (f / "meta.json").write_text("{"), "cannot be read"),
         (lambda f: broken_meta(f, format=99), "format 99"),
         (lambda f: broken_meta(f, complete=False), "not complete"),
         (lambda f: broken_meta(f, count=7), r"meta.json says int32 \(7, 4\)"),

@@ -12,8 +12,7 @@ from typing import IO, Any
 
 from helip.artifacts.atomic import atomic_file
 from helip.artifacts.members import NAME
-from helip.artifacts.shard_scan import printable
-from helip.artifacts.tar import Member, TarError, scan_tar
+from helip.artifacts.tar import Member, TarError, printable, scan_tar
 from helip.errors import HelipError
 from helip.formats.sources import Item, Options, Source, captions_and_fields, chosen, damaged_text, passed_over
 
