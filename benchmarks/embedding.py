@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.apply_func import move_data_to_device
 from torch.utils.data import DataLoader
 
 from benchmarks.rig import environment, spread, write_photos
@@ -26,7 +27,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.byte_transforms import split_still
 from helip.data.reader import SampleReader
 from helip.embedding.embedder import Embedder, row_loader
-from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, embedding_dims, to_device
+from helip.embedding.encoders import ClipImageEncoder, ClipTextEncoder, Encoders, embedding_dims
 from helip.embedding.packaged import EfficientNetLite0, PackagedMiniLM
 from helip.models.clip import ModelSpec, create_clip
 from helip.ranks import quiet_lightning
@@ -51,7 +52,7 @@ def bare_rate(encoders: Encoders, batches: list[dict[str, Any]], device: torch.d
         for batch in batches:
             pixels = batch["image"].to(device).contiguous(memory_format=torch.channels_last)
             encoders.image(pixels).float().cpu()
-            encoders.text(to_device(batch["text"], device)).float().cpu()
+            encoders.text(move_data_to_device(batch["text"], device)).float().cpu()
             rows += len(batch["row"])
         return rows / (time.perf_counter() - began)
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from lightning_fabric.utilities.apply_func import move_data_to_device
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
@@ -137,12 +139,10 @@ def _download(create: Callable[[], Any], name: str) -> Any:
 
 def embedding_dims(encoders: Encoders, device: torch.device | str = "cpu") -> tuple[int, int]:
     """(d_I, d_T), measured on a black image and a short caption."""
-    from PIL import Image
-
     pixels = encoders.image.transform(Image.fromarray(np.zeros((64, 64, 3), np.uint8))).unsqueeze(0)
     with torch.inference_mode(), evaluation_mode(encoders.image, encoders.text):
         image = encoders.image(pixels.to(device))
-        text = encoders.text(to_device(encoders.text.tokenize(["a photo"]), device))
+        text = encoders.text(move_data_to_device(encoders.text.tokenize(["a photo"]), device))
     return image.shape[1], text.shape[1]
 
 
@@ -158,10 +158,3 @@ def evaluation_mode(*encoders: object) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
-
-
-def to_device(tokens: Any, device: torch.device | str) -> Any:
-    """Move a tensor, or a dictionary of tensors."""
-    if isinstance(tokens, dict):
-        return {name: to_device(value, device) for name, value in tokens.items()}
-    return tokens.to(device) if isinstance(tokens, torch.Tensor) else tokens

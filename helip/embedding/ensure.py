@@ -22,7 +22,7 @@ from helip.errors import HelipError
 from helip.ranks import artefact_lock, barrier
 
 LOOKED_AT = 4  # assumption: rows compared per shard; a replaced shard differs almost everywhere
-PROBES = 100  # assumption: if so many rows in succession cannot be read, embedding stops
+PROBES = 100  # assumption: if none of so many rows can be read, embedding stops
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,11 @@ def ensure_embeddings(
         missing = not _has_all(folder, wanted)
         barrier()  # every rank has read before any rank writes
         if missing:
-            _compute(request, index, wanted, folder, trainer, console)
+            encoders = request.create()
+            if trainer.global_rank == 0:
+                _prepare(request, index, folder, embedding_dims(encoders), console)
+            barrier()
+            _fill(request, encoders, SampleReader(index, request.caption), wanted, folder, trainer, console)
     store = EmbeddingStore(folder)
     if not store.valid[wanted].any():
         raise HelipError(f"none of the {int(wanted.sum())} rows could be embedded: check data.caption and the images")
@@ -162,25 +166,29 @@ def _has_all(folder: Path, wanted: np.ndarray) -> bool:
     return store.complete and not len(store.pending(wanted))
 
 
-def _compute(
+def _prepare(
+    request: EmbeddingRequest, index: ShardIndex, folder: Path, dims: tuple[int, int], console: Console
+) -> None:
+    """Create the store, or continue it, with the rows that other stores have of the same shards."""
+    meta = {"identity": request.identity, "fingerprint": index.fingerprint}
+    meta |= {"shard_fingerprints": index.shard_fingerprints, "starts": index.starts.tolist()}
+    store = EmbeddingStore.create(folder, len(index), *dims, meta)
+    _adopt(store, folder, console)
+    reader = SampleReader(index, request.caption)
+    replaced = replaced_rows(store, reader, range(len(index.shards)), np.ones(len(index), bool))
+    store.state[replaced] = PENDING
+
+
+def _fill(
     request: EmbeddingRequest,
-    index: ShardIndex,
+    encoders: Encoders,
+    reader: SampleReader,
     wanted: np.ndarray,
     folder: Path,
     trainer: pl.Trainer,
     console: Console,
 ) -> None:
-    encoders = request.create()
-    if trainer.global_rank == 0:
-        image_dim, text_dim = embedding_dims(encoders)
-        meta = {"identity": request.identity, "fingerprint": index.fingerprint}
-        meta |= {"shard_fingerprints": index.shard_fingerprints, "starts": index.starts.tolist()}
-        store = EmbeddingStore.create(folder, len(index), image_dim, text_dim, meta)
-        _adopt(store, folder, console)
-        reader = SampleReader(index, request.caption)
-        if replaced := replaced_rows(store, reader, range(len(index.shards)), np.ones(len(index), bool)):
-            store.state[replaced] = PENDING
-    barrier()
+    """Embed the pending rows of `wanted` (N,) on all ranks, and complete the store."""
     store = EmbeddingStore(folder, "r+")
     rows = store.pending(wanted)
     barrier()  # every rank has its rows before any rank writes
@@ -188,7 +196,6 @@ def _compute(
         console.print(f"embeddings: {int(wanted.sum()) - len(rows):,} rows exist, {len(rows):,} to embed")
     embedder = Embedder(encoders, store)
     if len(rows):
-        reader = SampleReader(index, request.caption)
         if not store.valid.any():
             _probe(reader, rows)
         rows = own_rows(rows, trainer.global_rank, trainer.world_size)
@@ -200,7 +207,7 @@ def _compute(
     store.flush()
     barrier()
     if trainer.global_rank == 0:
-        store = EmbeddingStore(folder, "r+")
+        store = EmbeddingStore(folder, "r+")  # with the writes of all ranks
         store.finish(wanted)
         if lost := len(store.unreadable(wanted)):
             console.print(f"embeddings: {lost:,} of {int(wanted.sum()):,} rows could not be read")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.apply_func import move_data_to_device
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
@@ -28,7 +29,6 @@ from helip.embedding.encoders import (
     Encoders,
     embedding_dims,
     evaluation_mode,
-    to_device,
 )
 from helip.evaluation.embed import Absent, check_part
 from helip.evaluation.prompts import Template, class_embeddings
@@ -93,11 +93,7 @@ def inside_fit_drive(trainer: pl.Trainer) -> Drive:
     def drive(module: pl.LightningModule, loader: DataLoader) -> None:
         with torch.inference_mode(), trainer.precision_plugin.predict_step_context():
             for number, batch in enumerate(own_share(loader, trainer, PatientLoader)):
-                if isinstance(batch, dict):
-                    batch = {name: to_device(value, trainer.strategy.root_device) for name, value in batch.items()}
-                else:
-                    batch = [to_device(value, trainer.strategy.root_device) for value in batch]
-                module.predict_step(batch, number)
+                module.predict_step(move_data_to_device(batch, trainer.strategy.root_device), number)
 
     return drive
 

@@ -27,9 +27,9 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
 
 def open_shards(pattern: str) -> ShardIndex:
     """The index of the shards; problems are printed as warnings on standard error."""
-    from helip.artifacts.datasets import incomplete, resolve_shards
+    from helip.artifacts.datasets import incomplete
 
-    index = ShardIndex.build(resolve_shards(pattern))
+    index = ShardIndex.build(pattern)
     for problem in (*index.problems, *incomplete(index)):
         print(f"warning: {problem}", file=sys.stderr)
     return index

@@ -14,7 +14,6 @@ import numpy as np
 from rich.console import Console
 
 from helip.artifacts.atomic import read_json, write_json
-from helip.artifacts.datasets import resolve_shards
 from helip.artifacts.members import IMAGE
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
@@ -58,7 +57,7 @@ def resize(
     """
     if pixels.side < 1 or not 1 <= pixels.quality <= 100:
         raise HelipError(f"--side {pixels.side} --quality {pixels.quality}: a side is above 0, a quality from 1 to 100")
-    index, storages, done = ShardIndex.build(resolve_shards(source)), Storages(), Resized()
+    index, storages, done = ShardIndex.build(source), Storages(), Resized()
     names = Counter(shard.stem for shard in index.shards)
     if twice := [name for name, count in names.items() if count > 1]:
         raise HelipError(f"{source} has {names[twice[0]]} shards named {twice[0]}: resize each folder by itself")

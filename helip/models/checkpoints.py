@@ -4,7 +4,6 @@ import argparse
 import codecs
 import collections
 import datetime
-import os
 import pathlib
 import pickle
 import re
@@ -20,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from helip.artifacts.atomic import atomic_file
 from helip.errors import HelipError
 
 # Prefixes of wrappers: DDP (open_clip epochs), torch.compile, our LightningModule.
@@ -50,7 +50,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def read_checkpoint(path: Path | str, mmap: bool = False) -> dict[str, Any]:
-    """The dict of a checkpoint or .safetensors file, on the CPU, read without running code of it (weights_only).
+    """The dict of a checkpoint or .safetensors file, on the CPU, read without running its code (weights_only).
 
     Args:
         path: of the file.
@@ -79,11 +79,11 @@ def read_checkpoint(path: Path | str, mmap: bool = False) -> dict[str, Any]:
 
 
 def _unreadable(path: Path | str, error: Exception) -> str:
-    """Why torch refuses a file: the name of an object beside the weights, else the first line of torch's error."""
+    """A message with the object beside the weights that torch refuses, or with the first line of its error."""
     if found := UNSAFE.search(str(error)):
         return (
-            f"{path} holds a {found[1] or found[2]} beside its weights, and nothing of a file is run to read it: save "
-            "its state dict alone, by torch.save(checkpoint['state_dict'], FILE)"
+            f"{path} holds a {found[1] or found[2]} beside its weights, which is not loaded because it may run code: "
+            "save its state dict alone, by torch.save(checkpoint['state_dict'], FILE)"
         )
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     reason = "".join(letter for letter in ESCAPES.sub("", reason) if letter.isprintable())
@@ -193,15 +193,9 @@ def export_clip(source: nn.Module | Mapping[str, Any], path: Path | str, dtype: 
         .clone()  # saving a view would save its whole storage
         for name, value in state.items()
     }
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_file(Path(path)) as temporary:
         torch.save(cast, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], alpha: float) -> dict[str, torch.Tensor]:
@@ -213,14 +207,13 @@ def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], alpha: float) 
         HelipError: names or shapes differ.
     """
     first, second = clip_state(start), clip_state(end)
-    differing = {n for n in first.keys() | second.keys() if n not in first or n not in second}
-    differing |= {n for n in first.keys() & second.keys() if first[n].shape != second[n].shape}
+    differing = first.keys() ^ second.keys()
+    differing |= {name for name in first.keys() & second.keys() if first[name].shape != second[name].shape}
     if differing:
         raise HelipError(
             f"{len(differing)} weights differ in name or shape, e.g. {min(differing)}: interpolate within one model"
         )
-    mixed = {}
-    for name, b in second.items():
-        a = first[name]
-        mixed[name] = ((1 - alpha) * a.float() + alpha * b.float()).to(b.dtype) if b.is_floating_point() else b
-    return mixed
+    return {
+        name: ((1 - alpha) * first[name].float() + alpha * b.float()).to(b.dtype) if b.is_floating_point() else b
+        for name, b in second.items()
+    }

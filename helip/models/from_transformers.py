@@ -4,7 +4,7 @@ The towers are those of open_clip and timm. SigLIP's image tower is registered w
 shape, because timm only has the published shapes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Checkpoint:
     """
 
     architecture: dict[str, Any]
-    preprocess: dict[str, Any] = field(default_factory=dict[str, Any])
+    preprocess: dict[str, Any]
     weights: dict[str, torch.Tensor] | None = None
 
 

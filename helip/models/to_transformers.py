@@ -102,30 +102,24 @@ def _siglip_config(model: Any, text: Any) -> dict[str, Any]:
         if not fits:
             raise NoCounterpart(what)
     patch = trunk.patch_embed.patch_size[0]
-    image = _tower(trunk.blocks, "norm1", "attn", lambda block: block.mlp.act, lambda block: block.mlp.fc1)
+    image = _tower(trunk.blocks, "norm1", "act", "fc1")
     words = {"vocab_size": text.token_embedding.num_embeddings, "max_position_embeddings": text.context_length}
     return {
         "vision_config": image | {"image_size": model.visual.image_size[0], "patch_size": patch},
-        "text_config": _tower(text.transformer.resblocks)
-        | words
-        | {"projection_size": model.visual.trunk.num_features},
+        "text_config": _tower(text.transformer.resblocks) | words | {"projection_size": trunk.num_features},
     }
 
 
-def _tower(
-    blocks: Any,
-    norm: str = "ln_1",
-    attention: str = "attn",
-    act: Any = lambda block: block.mlp.gelu,
-    wide: Any = lambda block: block.mlp.c_fc,
-) -> dict[str, Any]:
+def _tower(blocks: Any, norm: str = "ln_1", act: str = "gelu", wide: str = "c_fc") -> dict[str, Any]:
+    """The shape of a transformer; `norm`, `act` and `wide` are the names of the modules of a block and its MLP."""
     first = blocks[0]
+    linear = getattr(first.mlp, wide)
     return {
-        "hidden_size": wide(first).in_features,
-        "intermediate_size": wide(first).out_features,
+        "hidden_size": linear.in_features,
+        "intermediate_size": linear.out_features,
         "num_hidden_layers": len(blocks),
-        "num_attention_heads": getattr(first, attention).num_heads,
-        "hidden_act": _activation(act(first)),
+        "num_attention_heads": first.attn.num_heads,
+        "hidden_act": _activation(getattr(first.mlp, act)),
         "layer_norm_eps": getattr(first, norm).eps,
     }
 

@@ -47,13 +47,12 @@ def prepare_towers(model: Any, settings: TowerSettings) -> None:
     Raises:
         HelipError: a tower cannot be locked in part, or does not support gradient checkpointing.
     """
-    lock = {"lock_image": "lock_image_tower", "lock_text": "lock_text_tower"}
-    for name, method in lock.items():
+    for name in ("lock_image", "lock_text"):
         unlocked = getattr(settings, name)
         if unlocked is None:
             continue
         try:
-            getattr(model, method)(unlocked)
+            getattr(model, f"{name}_tower")(unlocked)
         except (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError, TypeError) as error:
             raise HelipError(
                 f"train.{name}={unlocked}: this {type(model).__name__} cannot lock that tower"

@@ -19,7 +19,6 @@ from helip.embedding.encoders import (
     compile_encoders,
     embedding_dims,
     evaluation_mode,
-    to_device,
 )
 from helip.embedding.packaged import EfficientNetLite0, PackagedMiniLM
 from helip.errors import HelipError
@@ -84,12 +83,6 @@ def test_evaluation_mode_restores_each_modules_mode() -> None:
 
 def test_widths_of_other_encoders() -> None:
     assert embedding_dims(fake_encoders()) == (108, 16)
-
-
-def test_tokens_move_as_tensor_or_dictionary() -> None:
-    moved = to_device({"ids": torch.ones(2), "deep": {"x": torch.ones(1)}, "words": ["a"]}, "meta")
-    assert moved["ids"].device.type == moved["deep"]["x"].device.type == "meta" and moved["words"] == ["a"]
-    assert to_device(torch.ones(1), "meta").device.type == "meta"
 
 
 def test_dinov2_without_its_weights() -> None:
