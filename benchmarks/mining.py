@@ -116,9 +116,8 @@ def time_whole(
     """Seconds of a complete `mine`, and its recall on rows that it did not probe."""
     with tempfile.TemporaryDirectory() as folder:
         start, used = perf_counter(), process_time()
-        index = mine(
-            pairs.image.array, pairs.text.array, Path(folder) / "index", settings, device=device, progress=False
-        )
+        pairs = open_pairs(pairs.image.array, pairs.text.array)
+        index = mine(pairs, Path(folder) / "index", settings, device=device, progress=False)
         seconds, cpu = perf_counter() - start, process_time() - used
         found = np.asarray(index.rows[rows])
         return {

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from helip.artifacts.atomic import atomic_file
 from helip.errors import HelipError
 
 # Raised by numpy for damaged headers besides OSError and ValueError (each seen in tests/faults).
@@ -44,6 +45,12 @@ def read_archive(path: Path, wanted: Callable[[str], bool] = lambda name: True) 
             return {name: stored[name] for name in stored.files if wanted(name)}
     except (*DAMAGED, AttributeError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path.name} is damaged: {error}") from error
+
+
+def write_archive(path: Path, **arrays: np.ndarray) -> None:
+    """Write a .npz file of arrays by name, atomically."""
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def new_array(path: Path, dtype: np.dtype | type, shape: Sequence[int]) -> np.memmap:

@@ -1,15 +1,15 @@
 # pyright: strict, reportUnknownMemberType=false
-"""Approximate search: targets meet only the members of the cells nearest to their own.
+"""Approximate search: a target is compared only with the members of the cells nearest to its own.
 
 Within those cells the search ranks by the product of both cosines, under all rules, and `rescore` decides. It misses a
 true hard pair only if it does not look at the pair's cell. So one exact search of some hundred probe rows gives the
 recall for *every* number of cells and of strays at once. The search does the least work whose confidence interval lies
 above `min_recall`, and measures the finished index on the same rows.
 
-Unlike the exact search this one trusts the order of its low-precision scores and keeps a few places more. A proof would
-double the candidates to rescore on dense synthetic clusters (118 instead of 61 for 50). Matrix products of other shapes
-may round differently, so one thread always searches a whole cell: the result does not depend on ranks, threads or
-interruptions.
+Unlike the exact search this one trusts the order of its low-precision scores and keeps a few more candidates. Proven
+bounds would double the candidates to rescore on dense synthetic clusters (118 instead of 61 for 50). Matrix products of
+other shapes may round differently, so one thread always searches a whole cell: the result does not depend on ranks,
+threads or interruptions.
 
 Legend: N rows, n cells, R probed rows.
 """
@@ -23,18 +23,19 @@ import torch
 
 from helip.mining.bounds import RowSource
 from helip.mining.cells import Cells
+from helip.mining.flat import Block
 from helip.mining.probe import Recall, interval
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import CANDIDATES, FEEDERS, TARGETS, Block, Tick, cuts, settle, shape_on, sweep
+from helip.mining.sweep import CANDIDATES, TARGETS, Sweep, Tick, cuts, shape_on
 from helip.mining.vectors import Pairs, on_device
 from helip.mining.workers import Workers, feeding
 
 BLOCK = 8192  # candidates in a product: most targets then have one block, and their thresholds are set once
-SLACK = 2  # candidates kept beyond K, and ties of bfloat16: recall within the cells 0.9999 on real pairs, measured
+SLACK = 2  # candidates kept beyond K, with ties in bfloat16; recall within the cells is then 0.9999 (real pairs)
 TOGETHER = 1024  # strays searched at once
-STRAYS = (0.0, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)  # shares of the rows that are tried
-MOST = 0.5  # share of all candidates beyond which the exact search is as fast
+STRAYS = (0.0, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05)  # shares of strays that are tried
+MOST = 0.5  # share of all candidates above which the exact search is as fast
 
 
 class ApproximateSearch:
@@ -44,7 +45,7 @@ class ApproximateSearch:
         pairs: the embeddings.
         settings: rules and depth.
         cells: the grouping.
-        probes: cells that each target meets, its own included.
+        probes: number of cells that each target is compared with, its own included.
         source: rounded rows in the order of the cells.
     """
 
@@ -54,16 +55,16 @@ class ApproximateSearch:
         self.settings, self.cells, self.probes = settings, cells, probes
         self.pairs = on_device(pairs, source.device)
         self.order, self.source = cells.targets, source
-        self.place = np.zeros(len(pairs), np.int64)  # of each row in the order of the cells
+        self.place = np.zeros(len(pairs), np.int64)  # place of each row in the order of the cells
         self.place[cells.order] = np.arange(len(cells.order))
         starts = cells.target_starts
         self._parts = [*starts[:-1], *range(int(starts[-2]), int(starts[-1]), TOGETHER), starts[-1], len(pairs)]
-        self._parts = sorted({int(place) for place in self._parts})  # places where a cell or some strays begin
+        self._parts = sorted({int(place) for place in self._parts})  # where a cell or a group of strays begins
         self.shape = shape_on(source.device)
-        self.workers = Workers(None if source.device.type == "cpu" else FEEDERS)
+        self.workers = Workers.on(source.device)
 
     def edges(self, unit: int) -> list[int]:
-        """Ends of units of work of at least 4 `unit` targets, whole cells each: they cost far less than exact ones."""
+        """Bounds of units of whole cells of at least 4 `unit` targets, which cost far less than in an exact search."""
         edges = [0]
         for place in self._parts:
             if place - edges[-1] >= 4 * unit or place == len(self.pairs):
@@ -72,8 +73,7 @@ class ApproximateSearch:
 
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
         """The hard pairs of the rows order[places], where `places` lie between two `edges`."""
-
-        parts = sorted(self._inside(places), key=lambda part: part[0] - part[1])  # large ones first: an even finish
+        parts = sorted(self._inside(places), key=lambda part: part[0] - part[1])  # large parts first: an even finish
         found = self.workers.map(lambda part: self._search(*part, tick), parts)
         return Ranked.join([ranked for _, ranked in sorted(zip(parts, found, strict=True), key=lambda pair: pair[0])])
 
@@ -82,36 +82,31 @@ class ApproximateSearch:
         return sum((end - first) * len(self._members(self._cell(first))) for first, end in self._inside(places))
 
     def _inside(self, places: range) -> list[tuple[int, int]]:
-        """(first, end) of each cell, or of some strays, in a unit of work."""
+        """(first, end) of each cell, or group of strays, in a unit of work."""
         inner = [place for place in self._parts if places.start < place < places.stop]
         return list(pairwise([places.start, *inner, places.stop]))
 
     def _cell(self, place: int) -> int:
-        """Of the target at a place; n are the strays, n + 1 the rows that are not valid."""
+        """Cell of the target at a place; n for strays, n + 1 for rows that are not valid."""
         return int(np.searchsorted(self.cells.target_starts, place, side="right")) - 1
 
     def _members(self, cell: int) -> np.ndarray:
-        """Places of the candidates of a cell's targets; of the strays: everyone, of invalid rows: no one."""
+        """Places of the candidates of a cell's targets: all rows for strays, none for invalid rows."""
         count = len(self.cells.starts) - 1
         if cell < count:
             return self.cells.members(cell, self.probes)
         return np.arange(len(self.cells.order) if cell == count else 0)
 
     def _search(self, first: int, end: int, tick: Tick) -> Ranked:
-        def count(done: int) -> None:
-            self.workers.check()
-            tick(done)
-
         targets, members = self.order[first:end], self._members(self._cell(first))
         single = len(cuts(len(members), self.settings, BLOCK)) == 1
         with feeding(self.source.device):
-            blocks = self._blocks(members, self.place[targets])
-            own = self.source.rows(self.place[targets], TARGETS)
-            found = sweep(self.pairs, targets, own, blocks, self.settings, count, self.shape, single, SLACK)
-            return settle(self.pairs, targets, *found, self.cells.order[members], self.settings)
+            blocks, own = self._blocks(members, self.place[targets]), self.source.rows(self.place[targets], TARGETS)
+            work = Sweep(self.pairs, targets, own, self.settings, self.shape, single, SLACK)
+            return work.ranked(blocks, self.cells.order[members], self.workers.checked(tick))
 
     def _blocks(self, members: np.ndarray, places: np.ndarray) -> Iterator[Block]:
-        """A cell's own members come first, so its targets are found at the head of `members`."""
+        """Blocks of the candidates. A cell's own members come first, so its targets are at the head of `members`."""
         device = self.source.device
         for part in cuts(len(members), self.settings, BLOCK):
             some = members[part]
@@ -125,13 +120,13 @@ class ApproximateSearch:
 
 @dataclass(frozen=True)
 class Work:
-    """How much of some cells is to be searched.
+    """How much the search looks at.
 
     Attributes:
-        strays: rows that meet everyone.
-        probes: cells that every other target meets; 0: no number of them reaches `min_recall`.
-        share: of all pairs, that are looked at.
-        recall: to be expected; with `probes` 0 the best that was seen.
+        strays: number of rows that are compared with all rows.
+        probes: number of cells that every other target is compared with; 0 if no number reaches `min_recall`.
+        share: share of all pairs that are looked at.
+        recall: expected recall; if `probes` is 0, the best that was seen.
     """
 
     strays: int
@@ -141,10 +136,10 @@ class Work:
 
 
 def choose_work(pairs: Pairs, settings: SearchSettings, cells: Cells, rows: np.ndarray, truth: np.ndarray) -> Work:
-    """The least work whose recall is at least `min_recall` by the lower end of its interval.
+    """The least work whose recall is at least `min_recall` at the lower end of its interval.
 
     Args:
-        pairs, settings, cells: of the search.
+        pairs, settings, cells: as for the search.
         rows: (R,) int64 probed rows.
         truth: (R, K) their true hard pairs, -1 padded.
     """
@@ -154,7 +149,7 @@ def choose_work(pairs: Pairs, settings: SearchSettings, cells: Cells, rows: np.n
     fit[cells.order] = cells.fit_rank()
     sizes = np.diff(cells.starts)
     met = np.cumsum(sizes[cells.near], axis=1)  # candidates by number of cells
-    shares = (met * sizes[:, None]).sum(axis=0) / max(1, int(sizes.sum())) ** 2  # of all pairs, by number of cells
+    shares = (met * sizes[:, None]).sum(axis=0) / max(1, int(sizes.sum())) ** 2  # share of all pairs by number of cells
     true, best = (truth >= 0).sum(axis=1), Work(0, 0, MOST, Recall(0.0, 0.0, 1.0, 0))
     for part in STRAYS:
         strays = int(part * len(cells.order))
@@ -172,7 +167,7 @@ def choose_work(pairs: Pairs, settings: SearchSettings, cells: Cells, rows: np.n
 
 
 def _ranks(cells: Cells, own: np.ndarray, partners: np.ndarray) -> np.ndarray:
-    """(R, K) how near the cell of each partner is to its target's, from 0; beyond all for n + 1, which pads."""
+    """(R, K) rank of each partner's cell by nearness to its target's, from 0; the last rank for padding (n + 1)."""
     far = cells.near.shape[1]
     table = np.full((len(own), len(cells.starts) + 1), far, np.int32)
     np.put_along_axis(table, cells.near[own].astype(np.int64), np.arange(far, dtype=np.int32)[None, :], axis=1)

@@ -1,12 +1,13 @@
 """Unfinished searches on disk: one file per block of targets, so that a finished block is never searched again.
 
-A plan, written once, fixes the blocks and the backend. Any number of ranks may then search any blocks, be killed and
-start again. A block's file is written atomically.
+A plan that is written once fixes the blocks and the backend. Any number of ranks may then search any blocks, be killed
+and start again. Each file is written atomically.
 
 Legend: N rows, B rows of a block, K partners.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from glob import escape
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from helip.artifacts.arrays import new_array, read_archive
-from helip.artifacts.atomic import atomic_file, atomic_folder, clear_stale
+from helip.artifacts.arrays import new_array, read_archive, write_archive
+from helip.artifacts.atomic import atomic_folder, clear_stale
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex, write_meta
 from helip.errors import HelipError
 from helip.mining.rescore import Ranked
@@ -24,16 +25,16 @@ Statistics = Callable[[HardPairIndex, dict[str, int], int], dict[str, Any]]
 
 
 class BlockStore:
-    """The folder beside an index-to-be.
+    """The folder of finished blocks, beside the future index.
 
     Args:
-        folder: of the finished index; the partial one is named after it and after `identity`.
-        identity: digest of all that the result depends on, so that another search's blocks are never taken for ours.
+        folder: of the index; the name of the partial folder is made of its name and `identity`.
+        identity: digest of everything that the result depends on, so that blocks of different searches never mix.
         count: N.
         depth: K.
 
     Attributes:
-        edges: 0, the ends of all blocks, N; set once the plan is known.
+        edges: 0, the ends of all blocks, N; set when the plan is known.
     """
 
     def __init__(self, folder: Path, identity: str, count: int, depth: int) -> None:
@@ -59,19 +60,17 @@ class BlockStore:
         return {int(path.stem.removeprefix("block-")) for path in self.folder.glob("block-*.npz")}
 
     def write(self, block: int, ranked: Ranked) -> None:
-        """Keep a block's result."""
+        """Store a block's result."""
         arrays = {name: getattr(ranked, name) for name in ARRAYS}
         counts = {f"removed_{name}": np.array(count) for name, count in ranked.removed.items()}
-        counts["redone"] = np.array(ranked.redone)
-        with atomic_file(self.path(block)) as temporary, open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays, **counts)
+        write_archive(self.path(block), **arrays, **counts, redone=np.array(ranked.redone))
 
-    def assemble(self, meta: dict[str, Any], order: np.ndarray | None, statistics: Statistics) -> HardPairIndex:
+    def assemble(self, meta: dict[str, Any], order: np.ndarray | None, statistics: Statistics) -> None:
         """Join all blocks into the index and remove the partial folders.
 
         Args:
             meta: of the index.
-            order: (N,) row at each place; None: a place is a row.
+            order: (N,) row at each place of the search; None: the places are the rows.
             statistics: function of (index without meta, removed counts, redone rows) -> dict, stored in the meta.
 
         Raises:
@@ -88,12 +87,11 @@ class BlockStore:
             index, removed, redone = self._join(temporary, order)
             meta = {**meta, "statistics": statistics(index, removed, redone)}
             write_meta(temporary, meta, self.count, self.depth)
-        for finished in self.target.parent.glob(f"{escape(self.target.name)}.partial-*"):  # and of older searches
+        for finished in self.target.parent.glob(f"{escape(self.target.name)}.partial-*"):  # of other searches, too
             shutil.rmtree(finished, ignore_errors=True)
-        return HardPairIndex.load(self.target)
 
     def _stored(self, block: int, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-        """Some of a block's arrays. Raises HelipError for a damaged file, which is then out of the way."""
+        """Some of a block's arrays. A damaged file is deleted, and raises HelipError."""
         try:
             return read_archive(self.path(block), wanted)
         except ValueError as error:
@@ -101,7 +99,7 @@ class BlockStore:
             raise HelipError(f"a finished block was removed: {error}; the same command searches it again") from error
 
     def _join(self, folder: Path, order: np.ndarray | None) -> tuple[HardPairIndex, dict[str, int], int]:
-        """One array after another, so that no more than one is in memory."""
+        """Join the blocks one array after another, so that at most one is in memory."""
         for name, dtype in ARRAYS.items():
             array = new_array(folder / f"{name}.npy", dtype, (self.count, self.depth))
             for block in self.blocks:
@@ -110,13 +108,10 @@ class BlockStore:
                 array[places if order is None else order[places]] = stored[name]
             array.flush()
             del array
-        removed: dict[str, int] = {}
-        redone = 0
+        removed: Counter[str] = Counter()
         for block in self.blocks:
             counts = self._stored(block, lambda key: key not in ARRAYS)
-            redone += int(counts.pop("redone"))
-            for key, count in counts.items():
-                name = key.removeprefix("removed_")
-                removed[name] = removed.get(name, 0) + int(count)
+            removed.update({key.removeprefix("removed_"): int(count) for key, count in counts.items()})
+        redone = removed.pop("redone")
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-        return HardPairIndex(**arrays, meta={}), removed, redone
+        return HardPairIndex(**arrays, meta={}), dict(removed), redone

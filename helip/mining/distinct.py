@@ -1,8 +1,8 @@
 # pyright: strict, reportUnknownMemberType=false
-"""One partner of each content: of rows whose image and caption are the same bytes only the lowest is a candidate.
+"""Copies of a pair: of rows with the same image and caption bytes only the lowest is a candidate.
 
-Copies of a pair have the same score with every target, so they would fill its list side by side. The lowest row is the
-candidate for all its copies, whatever the target; only that row itself may have the next copy as a partner.
+Copies of a pair have the same score with every target, so they would fill its list. The lowest row is the candidate for
+every target except itself, which gets the next copy instead.
 
 Legend: N rows, T targets, K partners.
 """
@@ -14,12 +14,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Copies:
-    """Usable rows of the same bytes.
+    """Which usable rows have the same bytes.
 
     Attributes:
-        first: (N,) int64 the lowest row of the same bytes; a row without copies, or not usable, has itself.
-        second: (N,) int64 of a lowest row the next one; -1 elsewhere.
-        size: (N,) int64 of a lowest row how many they are; 1 elsewhere.
+        first: (N,) int64 lowest row with the same bytes; the row itself if it has no copies or is not usable.
+        second: (N,) int64 for a lowest row the next copy; -1 elsewhere.
+        size: (N,) int64 for a lowest row the number of rows with its bytes; 1 elsewhere.
         partner: (N,) bool usable rows that are candidates of every target.
     """
 
@@ -29,18 +29,18 @@ class Copies:
     partner: np.ndarray
 
     def stands(self, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """(T, K) bool: which `others` (T, K), from 0, are candidates of the targets (T,)."""
+        """(T, K) bool: which of `others` (T, K), none negative, are candidates of the targets (T,)."""
         return self.partner[others] | (others == self.second[targets][:, None])
 
     def left_out(self, targets: np.ndarray, partners: np.ndarray) -> int:
-        """How many copies of their partners (T, K), -1 for none, the targets (T,) have not got."""
+        """Number of copies of the `partners` (T, K), -1 for none, that the targets (T,) were not given."""
         first = self.first[np.maximum(partners, 0)]
         copies = self.size[first] - 1 - (first == self.first[targets][:, None])
         return int(copies[partners >= 0].sum())
 
 
 def pair_ids(image_group: np.ndarray, text_group: np.ndarray) -> np.ndarray:
-    """(N,) int64 numbers that are equal where both groups are; -1 where one is negative."""
+    """(N,) int64 numbers that are equal where both groups are equal; -1 where a group is negative."""
     order = np.lexsort((text_group, image_group))
     image, text = image_group[order], text_group[order]
     ids = np.zeros(len(order), np.int64)
@@ -50,7 +50,7 @@ def pair_ids(image_group: np.ndarray, text_group: np.ndarray) -> np.ndarray:
 
 
 def copies_of(pair_group: np.ndarray, valid: np.ndarray) -> Copies | None:
-    """None where no two usable rows are the same.
+    """The copies among rows; None if there are none.
 
     Args:
         pair_group: (N,) int64, equal for rows of the same bytes; negative: no copies.

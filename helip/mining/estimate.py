@@ -1,15 +1,14 @@
 """What a search will cost, from measured rates of this machine, and the backend that `auto` chooses by it."""
 
-import time
 from math import floor, log2
 
 import torch
 
-from helip.mining.exact import fast_dtype, full_sums
+from helip.mining.exact import fast_dtype, product_seconds
 from helip.mining.settings import SearchSettings
 
-ASSUMED_WIDTH = 1152  # d_I + d_T of DINOv2 ViT-S and mpnet, before the encoders are loaded; the line says "about"
-SHARE = 0.6  # of bare products that a search reaches: 0.59 of 37,490 pairs on two cores; on a GPU not timed
+ASSUMED_WIDTH = 1152  # d_I + d_T of DINOv2 ViT-S and mpnet, until the encoders are loaded
+SHARE = 0.6  # of the rate of bare products that a search reaches: 0.59 for 37,490 pairs on two cores; GPUs not timed
 EXACT_ON_CPU = 2e15  # floating point operations: about 20 minutes to an hour on two to four server cores with bfloat16
 GPU_SECONDS = 1200
 
@@ -20,10 +19,10 @@ def describe_cost(
     """Rows, operations (2 N^2 (d_I + d_T)), bytes and the time of an exact search on this device.
 
     Args:
-        rows: rows that are searched.
-        total_rows: rows of the dataset, which the files have.
+        rows: number of rows that are searched.
+        total_rows: number of rows of the dataset, and of the files.
         depth: hard pairs stored per row.
-        device, world_size: of the search.
+        device, world_size: where the search runs, and on how many ranks.
         width: d_I + d_T.
     """
     operations = 2.0 * rows**2 * width
@@ -37,16 +36,9 @@ def describe_cost(
 
 
 def gemm_rate(device: torch.device) -> float:
-    """Floating point operations per second of bare products in the precision of the search, measured for a moment."""
-    size, dtype = 8192 if device.type == "cuda" else 1024, fast_dtype(device)
-    full_sums(device)
-    matrix = torch.ones(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
-        (matrix @ matrix)[0, 0].item()
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
+    """Floating point operations per second of bare products in the precision of the search, by a short trial."""
+    size = 8192 if device.type == "cuda" else 1024
+    return 2 * size**3 / product_seconds(fast_dtype(device), device, size)
 
 
 def duration(seconds: float) -> str:
@@ -60,11 +52,12 @@ def duration(seconds: float) -> str:
 def choose(settings: SearchSettings, count: int, width: int, rate: float | None) -> tuple[str, str]:
     """Backend and the reason for it.
 
-    `auto` goes by the number of operations on a CPU, so that equal settings give one index. Rates of GPUs differ
-    thirtyfold, so there it goes by what this card does in 20 minutes, in powers of two.
+    On a CPU `auto` compares the number of operations with a constant, so that equal settings give one index. Rates of
+    GPUs differ thirtyfold, so there the limit is what this card does in 20 minutes, its rate rounded down to a
+    power of two.
 
     Args:
-        settings: `backend` other than "auto" is taken as it is.
+        settings: a `backend` other than "auto" is used as it is.
         count: valid rows.
         width: d_I + d_T.
         rate: floating point operations per second of bare products on a GPU, see `gemm_rate`; None on a CPU.

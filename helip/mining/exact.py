@@ -3,7 +3,7 @@
 
 The first pass gives an upper bound of every score (see bounds). Each target keeps a running threshold, the K-th largest
 *lower* bound so far. A candidate whose upper bound is below the threshold cannot be among the best K and is dropped.
-`rescore` computes the others, about 1.5 K a target, in float64; only these values decide. Memory is bounded by the
+`rescore` computes the others, about 1.5 K per target, in float64; only these values decide. Memory is bounded by the
 block, not by N.
 
 Legend: N rows, T targets.
@@ -18,13 +18,14 @@ import numpy as np
 import torch
 
 from helip.mining.bounds import RowSource
+from helip.mining.flat import Block
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import FEEDERS, Block, Tick, cuts, full_sums, settle, shape_on, sweep
+from helip.mining.sweep import Sweep, Tick, cuts, full_sums, shape_on
 from helip.mining.vectors import Pairs, on_device
 from helip.mining.workers import Workers, feeding
 
-EMULATED = 5  # times slower in a small product, where dispatch evens out what is native (measured: 0.5 to 2, and 24)
+EMULATED = 5  # times slower than the fastest in a small product (measured: native types 0.5 to 2, emulated ones 24)
 
 
 class ExactSearch:
@@ -36,7 +37,7 @@ class ExactSearch:
         dtype: precision of the bulk pass; None: bfloat16 where that is fast, else float32.
         device: where the bulk pass runs.
         scratch: folder for what does not fit in memory.
-        source: rounded rows in any order, if they exist already.
+        source: rounded rows in any order, if they exist already; made here if None.
     """
 
     name = "exact"
@@ -56,14 +57,14 @@ class ExactSearch:
         if source is None:
             source = RowSource(pairs, dtype or fast_dtype(self.device), settings.memory, self.device, scratch=scratch)
         self.source = source
-        self.place = np.arange(len(pairs))  # of each row in the source, which may lack rows that are not valid
+        self.place = np.arange(len(pairs))  # place of each row in the source, which may lack rows that are not valid
         if source.order is not None:
             self.place[source.order] = np.arange(source.count)
         self.shape = shape_on(self.device)
         self._order = None if source.order is None else torch.from_numpy(source.order).to(self.device)
         resident = pairs.resident if source.order is None else None  # bits are in the order of rows
         self._words = None if resident is None else resident.words
-        self.workers = Workers(None if self.device.type == "cpu" else FEEDERS)
+        self.workers = Workers.on(self.device)
 
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
         """The hard pairs of consecutive rows.
@@ -80,7 +81,7 @@ class ExactSearch:
         return Ranked.join(self.workers.map(lambda piece: self._search(piece, tick), pieces))
 
     def edges(self, unit: int) -> list[int]:
-        """Ends of units of work of `unit` targets."""
+        """Bounds of units of work of `unit` targets."""
         return [*range(0, len(self.pairs), unit), len(self.pairs)]
 
     def cost(self, places: range) -> int:
@@ -88,15 +89,10 @@ class ExactSearch:
         return len(places) * len(self.pairs)
 
     def _search(self, targets: np.ndarray, tick: Tick) -> Ranked:
-        def count(done: int) -> None:
-            self.workers.check()
-            tick(done)
-
-        places = self.place[targets]
+        places, everyone = self.place[targets], np.arange(len(self.pairs))
         with feeding(self.device):
-            own, blocks = self.source.rows(places), self._blocks(places)
-            found = sweep(self.pairs, targets, own, blocks, self.settings, count, self.shape)
-            return settle(self.pairs, targets, *found, np.arange(len(self.pairs)), self.settings)
+            work = Sweep(self.pairs, targets, self.source.rows(places), self.settings, self.shape)
+            return work.ranked(self._blocks(places), everyone, self.workers.checked(tick))
 
     def _blocks(self, places: np.ndarray) -> Iterator[Block]:
         own = torch.from_numpy(places).to(self.device)
@@ -109,21 +105,21 @@ class ExactSearch:
 
 @cache
 def fast_dtype(device: torch.device, size: int = 1024) -> torch.dtype:
-    """What this machine multiplies fastest, by a short trial; float16, which is more exact, if about as fast.
+    """The type that this machine multiplies fastest, by a short trial; float16, the most exact half, if about as fast.
 
-    A type that the processor lacks is emulated, 60 times slower than float32 at full size (float16 on AMD's, measured),
-    and left out by a small product.
+    A type that the processor lacks is emulated, 60 times slower than float32 at full size (float16 on an AMD processor,
+    measured). A small product detects it, so that it is not tried at full size.
     """
-    full_sums(device)
-    glance = {dtype: _seconds(dtype, device, size // 8) for dtype in (torch.float16, torch.bfloat16, torch.float32)}
+    glance = {dt: product_seconds(dt, device, size // 8) for dt in (torch.float16, torch.bfloat16, torch.float32)}
     native = [dtype for dtype, time in glance.items() if time <= EMULATED * min(glance.values())]
-    seconds = {dtype: _seconds(dtype, device, size) for dtype in native}
+    seconds = {dtype: product_seconds(dtype, device, size) for dtype in native}
     fastest = min(seconds.values())
     return next(dtype for dtype, time in seconds.items() if time <= (1.3 if dtype == torch.float16 else 1) * fastest)
 
 
-def _seconds(dtype: torch.dtype, device: torch.device, size: int) -> float:
-    """The least of four products of (size, size) matrices."""
+def product_seconds(dtype: torch.dtype, device: torch.device, size: int) -> float:
+    """Seconds of a product of two (size, size) matrices: the least of four."""
+    full_sums(device)
     matrix = torch.ones(size, size, dtype=dtype, device=device)
     trials: list[float] = []
     for _ in range(4):

@@ -1,11 +1,12 @@
 # pyright: basic, reportGeneralTypeIssues=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
-"""The fused CUDA pass (Triton): both cosines, the rules and the threshold in one kernel; a bit a pair reaches memory.
+"""The fused CUDA pass (Triton): both cosines, the rules and the threshold in one kernel, which writes one bit a pair.
 
-`mark` owns a tile of BM targets by BN candidates. It accumulates the image and the text product in registers, forms the
-upper bound of the score (see bounds), and writes one bit for each pair: whether it may be among the best of its target.
-The S x C score matrices are never written: TPU-KNN (Chern et al., 2022) shows that this, not arithmetic, keeps search
-from peak. No atomics: `count` adds up the bits of a target, `list_bits` turns them into columns, and `bounds`
-multiplies the few pairs that are left once more, because their bounds are wanted too.
+A program of `mark` has a tile of BM targets by BN candidates. It accumulates the image and the text product in
+registers, forms the upper bound of the score (see bounds), and writes one bit for each pair: whether it may be among
+the best of its target. The S x C score matrices are never written: TPU-KNN (Chern et al., 2022) shows that writing
+them, and not arithmetic, keeps a search below peak speed. There are no atomics: `count` adds up the bits of a target,
+`list_bits` turns them into columns, and `bounds` multiplies the few pairs that are left again, because their bounds are
+needed too.
 
 Operations and traffic of `mark` for S targets, C candidates, D = D_I + D_T columns of 2 bytes:
 - operations: 2 S C D.
@@ -18,8 +19,8 @@ Operations and traffic of `mark` for S targets, C candidates, D = D_I + D_T colu
 A pass that writes both score matrices moves 4 S C bytes more and reads them again: at D = 1,152 that is 8 bytes for
 every 2,304 operations, 2.6 TB/s at 750 TFLOP/s, three quarters of the card's bandwidth.
 
-Written without a GPU at hand: compiled ahead of time for each card (`python -m benchmarks.gpu compile`) and correct
-under TRITON_INTERPRET=1 (tests/mining/test_kernels.py); not timed, so that tile sizes follow from registers alone.
+The kernels are compiled ahead of time for each card (`python -m benchmarks.gpu compile`) and tested under
+TRITON_INTERPRET=1 (tests/mining/test_kernels.py). They were not timed, so tile sizes follow from registers alone.
 
 Legend: S targets, C candidates, D_I and D_T widths, F pairs in a flat list.
 """
@@ -33,7 +34,7 @@ def _dots(
     a, b, row, column, rows, columns, S, C,
     WIDTH: tl.constexpr, STRIDE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """(BM, BN) float32 products of rows of `a` and of `b`, over WIDTH columns, a multiple of BK."""
+    """(BM, BN) float32 products of rows of `a` and rows of `b` over WIDTH columns, a multiple of BK."""
     total = tl.zeros((BM, BN), dtype=tl.float32)
     if TMA:
         for k in tl.range(0, WIDTH, BK):
@@ -51,7 +52,7 @@ def _dots(
 
 @triton.jit
 def _halved(x, PACK: tl.constexpr):
-    """Float16 numbers that are not below positive `x`; PACK 1: two to a register, which an interpreter cannot do."""
+    """Float16 numbers that are not below positive `x`; PACK 1: two in a register, which the interpreter cannot do."""
     half = (x * (1 + 2.0**-10) + 2.0**-24).to(tl.float16)
     if PACK == 1:
         half = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [half], dtype=tl.float16, is_pure=False, pack=2)
@@ -65,13 +66,13 @@ def mark(
     WIDTH_TEXT: tl.constexpr, STRIDE_IMAGE: tl.constexpr, STRIDE_TEXT: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, TMA: tl.constexpr, PACK: tl.constexpr,
 ):  # fmt: skip
-    """Bits (S, C / 32) of the pairs that may be hard pairs, bit n % 32 of word n / 32; those beyond C are undefined.
+    """Bits (S, C / 32) of the pairs that may be hard pairs, bit n % 32 of word n / 32; bits from C on are undefined.
 
-    `limits` (5, S): threshold of the score, what is added to the products of image and of text, and the bounds of both
-    above which a pair is surely a near-duplicate. SIDES: 1 image, 2 text, 3 both. CROWD: near-duplicates and pairs
-    whose numbers in `own_groups` (2, S) and `groups` (2, C) are equal and not negative are passed by.
+    `limits` (5, S): threshold of the score, the numbers added to the products of image and of text, and the bounds of
+    both above which a pair is surely a near-duplicate. SIDES: 1 image, 2 text, 3 both. CROWD: leave out near-duplicates
+    and pairs whose numbers in `own_groups` (2, S) and `groups` (2, C) are equal and not negative.
     """
-    # Tiles are numbered so that GROUP rows of them go through the candidates together and share what L2 holds.
+    # Tiles are numbered so that GROUP rows of tiles go through the candidates together and share what L2 holds.
     tile, tiles_s, tiles_c = tl.program_id(0), tl.cdiv(S, BM), tl.cdiv(C, BN)
     group = tile // (GROUP * tiles_c)
     tall = tl.minimum(tiles_s - group * GROUP, GROUP)
@@ -116,7 +117,7 @@ def mark(
 
 @triton.jit
 def _words(bits, row, own, at, C, ok):
-    """Words `at` of rows of bits, without the target itself (column `own`) and what lies beyond C."""
+    """Words `at` of rows of bits, without the target itself (column `own`) and bits from C on."""
     last = tl.cdiv(C, 32)
     words = tl.load(bits + row.to(tl.int64) * last + at, mask=ok & (at < last), other=0).to(tl.uint32)
     beyond = tl.minimum(tl.maximum(at * 32 + 32 - C, 0), 31).to(tl.uint32)
@@ -127,7 +128,7 @@ def _words(bits, row, own, at, C, ok):
 
 @triton.jit
 def _ones(words):
-    """How many bits are set."""
+    """Number of bits that are set in each word."""
     words = words - ((words >> 1) & 0x55555555)
     words = (words & 0x33333333) + ((words >> 2) & 0x33333333)
     words = (words + (words >> 4)) & 0x0F0F0F0F
@@ -136,7 +137,7 @@ def _ones(words):
 
 @triton.jit(do_not_specialize=["S", "C"])
 def count(bits, place, counts, S, C, BR: tl.constexpr, BW: tl.constexpr):
-    """(S,) how many candidates of each target are marked, itself at `place` left out."""
+    """(S,) number of marked candidates of each target, without itself at `place`."""
     rows = tl.program_id(0) * BR + tl.arange(0, BR)
     ok, total = rows < S, tl.zeros((BR,), dtype=tl.int32)
     own = tl.load(place + rows, mask=ok, other=-1)
@@ -148,7 +149,7 @@ def count(bits, place, counts, S, C, BR: tl.constexpr, BW: tl.constexpr):
 
 @triton.jit(do_not_specialize=["C"])
 def list_bits(bits, place, counts, starts, out_target, out_column, C, BW: tl.constexpr):
-    """Targets and columns of the bits, by target and column, from places `starts` (S,) on; a program a target."""
+    """Targets and columns of the bits, by target and column, from places `starts` (S,) on; one program per target."""
     row = tl.program_id(0)
     own, base, left = tl.load(place + row), tl.load(starts + row), tl.load(counts + row)
     if left > 0:
@@ -171,7 +172,7 @@ def bounds(
     own, side, add, target, column, out, F,
     WIDTH: tl.constexpr, STRIDE: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """(F,) products of rows of targets and candidates, over WIDTH columns, with what is added to those of a target."""
+    """(F,) products of rows of targets and candidates over WIDTH columns, plus `add` of the target."""
     pair = tl.program_id(0) * BP + tl.arange(0, BP)
     ok, k = pair < F, tl.arange(0, BK)
     row, place = tl.load(target + pair, mask=ok, other=0), tl.load(column + pair, mask=ok, other=0)

@@ -1,4 +1,4 @@
-"""From embeddings to a HardPairIndex: in memory for a program, or on disk for a data set.
+"""From embeddings to a HardPairIndex, in memory or in a folder.
 
 Legend: N rows, d width of a modality, K partners.
 """
@@ -58,11 +58,11 @@ def mine_hard_pairs(
         more: further fields of SearchSettings.
 
     Returns:
-        A HardPairIndex in memory; `save(folder)` keeps it.
+        A HardPairIndex in memory; `save(folder)` writes it.
 
     Raises:
-        HelipError: embeddings or settings that cannot be searched, by the names of these arguments.
-        TypeError: a name in `more` that SearchSettings does not have.
+        HelipError: embeddings or settings that cannot be used; it names the argument.
+        TypeError: `more` has a name that is no field of SearchSettings.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -77,11 +77,8 @@ def mine_hard_pairs(
         settings = SearchSettings(
             score=score, depth=k, near_duplicate=near_duplicate, min_similarity=min_similarity, backend=backend, **more
         )
-        arrays = as_array(image), as_array(text)
-        usable = None if valid is None else as_array(valid)
-        found = mine(
-            *arrays, Path(folder) / "index", settings, valid=usable, meta=meta, device=device, progress=progress
-        )
+        pairs = open_pairs(as_array(image), as_array(text), valid=None if valid is None else as_array(valid))
+        found = mine(pairs, Path(folder) / "index", settings, meta=meta, device=device, progress=progress)
         return HardPairIndex(**{name: np.array(getattr(found, name)) for name in ARRAYS}, meta=found.meta)
 
 
@@ -94,15 +91,10 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def mine(
-    image: np.ndarray,
-    text: np.ndarray,
+    pairs: Pairs,
     folder: Path,
     settings: SearchSettings,
     *,
-    valid: np.ndarray | None = None,
-    image_group: np.ndarray | None = None,
-    text_group: np.ndarray | None = None,
-    pair_group: np.ndarray | None = None,
     meta: dict[str, Any] | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -110,17 +102,14 @@ def mine(
     device: str = "cpu",
     progress: bool = True,
 ) -> HardPairIndex:
-    """Mine into a folder, resuming what an earlier, killed call of the same search left beside it.
+    """Mine into a folder, and resume what an earlier, killed call of the same search left beside it.
 
     rows.npy and the scores are the same bytes for any number of ranks, any `block_rows` and any interruptions.
 
     Args:
-        image, text: (N, d) embeddings.
-        folder: of the index; `folder`.partial-* holds finished blocks until all are there.
+        pairs: the embeddings, with the rows and groups that take part.
+        folder: of the index; `folder`.partial-* holds the finished blocks until all are there.
         settings: rules, depth, backend.
-        valid: (N,) bool, rows that take part.
-        image_group, text_group: (N,) integers, equal for byte-identical images or captions, negative for none.
-        pair_group: (N,) integers, equal for byte-identical pairs, of which a target gets the lowest row alone.
         meta: stored in the index; its `fingerprint` and `content` tell searches over other data apart.
         rank, world_size: this process among those that share the work and the disk.
         barrier: waits for all ranks.
@@ -128,10 +117,8 @@ def mine(
         progress: show a bar on stderr.
 
     Raises:
-        HelipError: embeddings or settings that cannot be searched; blocks missing because another rank failed.
+        HelipError: a depth that the rows do not allow; blocks missing because another rank failed.
     """
-    groups = {"image_group": image_group, "text_group": text_group, "pair_group": pair_group}
-    pairs = open_pairs(image, text, valid=valid, **groups)
     if not 0 < settings.depth < len(pairs):
         raise HelipError(
             f"search.depth={settings.depth} partners per row are asked for, but {len(pairs)} rows allow 1 to "
@@ -146,7 +133,7 @@ def mine(
     store.edges = search.edges(settings.unit(device))
     _search_blocks(pairs, store, search, rank, world_size, progress)
     order = search.order
-    del search, source  # the rounded rows, before the index is put together
+    del search, source  # frees the rounded rows before the index is joined
     barrier()
     if rank == 0:
         known: dict[str, Any] = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
@@ -157,7 +144,7 @@ def mine(
 
 
 def _store(pairs: Pairs, folder: Path, settings: SearchSettings, device: str, meta: dict[str, Any]) -> BlockStore:
-    """Where the blocks of this search lie; another search, or one of other rows, has another place."""
+    """The folder of this search's blocks; another search, or one of other rows, has another folder."""
     known = {name: meta[name] for name in ("fingerprint", "hash", "content") if name in meta}
     identity = [settings.identity(), settings.unit(device), len(pairs), _sample(pairs), known]
     return BlockStore(Path(folder), digest(identity), len(pairs), settings.depth)
@@ -174,7 +161,7 @@ def _search_blocks(pairs: Pairs, store: BlockStore, search: Search, rank: int, w
             found = search.search(store.places(block), tick)
             if writing is not None:
                 writing.result()
-            writing = writer.submit(store.write, block, found)  # while the next one is searched
+            writing = writer.submit(store.write, block, found)  # while the next block is searched
         if writing is not None:
             writing.result()
 
@@ -188,7 +175,7 @@ def _statistics(pairs: Pairs, settings: SearchSettings, folder: Path, plan: Plan
 
 
 def _sample(pairs: Pairs) -> str:
-    """A digest of 64 embeddings, all valid rows and groups, by which other embeddings in the same place are noticed."""
+    """A digest of 64 embeddings and of all valid rows and groups, which tells apart different data of the same size."""
     rows = np.linspace(0, len(pairs) - 1, min(len(pairs), 64)).astype(np.int64)
     hashed = hashlib.sha256()
     for array in (*(v.array[rows] for v in pairs.modalities), pairs.valid, *pairs.groups, pairs.pair_group):

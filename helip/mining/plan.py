@@ -1,4 +1,7 @@
-"""The decisions that all ranks and restarts share: the backend, its cells, and how many of them a target meets."""
+"""The decisions that all ranks and restarts share: the backend, its cells, and how many cells a target is searched in.
+
+They lie in plan.json and the .npz files beside it, in the folder of the finished blocks.
+"""
 
 import json
 from collections.abc import Callable
@@ -9,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from helip.artifacts.arrays import read_archive
-from helip.artifacts.atomic import atomic_file, write_json
+from helip.artifacts.arrays import read_archive, write_archive
+from helip.artifacts.atomic import write_json
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.mining.approximate import MOST, ApproximateSearch, Work, choose_work
@@ -25,25 +28,25 @@ from helip.mining.settings import BACKENDS, SearchSettings
 from helip.mining.sweep import Tick
 from helip.mining.vectors import Pairs
 
-# The cells should be about as many as the clusters of the data, whose number is unknown. For recall 0.99 on 200,000
-# pairs in 2,000 clusters a search looked at 73 % of all pairs with sqrt(N) cells and at 0.1 % with 4 sqrt(N); in 500
-# clusters at 0.3 % with both. Fewer cells give larger matrix products and take less clustering.
+# The best number of cells is about the number of clusters in the data, which is unknown. For recall 0.99 on 200,000
+# pairs in 2,000 clusters a search looked at 73 % of all pairs with sqrt(N) cells and at 0.1 % with 4 sqrt(N); with 500
+# clusters at 0.3 % for both. Fewer cells give larger matrix products and take less time to cluster.
 SIZES = (1, 4)  # numbers of cells that are tried, in sqrt(N)
-ENOUGH = 0.03  # share of all pairs with which the first is good enough
+ENOUGH = 0.03  # share of all pairs at which no further number is tried
 Plan = dict[str, Any]
 
 
 class Search(Protocol):
-    """What finds hard pairs."""
+    """A search backend."""
 
     @property
     def name(self) -> str:
-        """Of the backend."""
+        """Name of the backend."""
         ...
 
     @property
     def order(self) -> np.ndarray | None:
-        """(N,) row at each place; None: a place is a row."""
+        """(N,) row at each place of the search; None: the places are the rows."""
         ...
 
     def search(self, places: range, tick: Tick) -> Ranked:
@@ -60,10 +63,10 @@ class Search(Protocol):
 
 
 def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str) -> RowSource | None:
-    """Write plan.json, and the files that a shortcut needs, into the folder of partial results, unless it is there.
+    """Write plan.json and the files of an inexact search into the folder of finished blocks, unless it is there.
 
     Returns:
-        The rounded rows, if the plan made them: the search can use them again.
+        The rounded rows, if the plan needed them, for the search to use again.
     """
     path = folder / "plan.json"
     if path.is_file():
@@ -77,22 +80,22 @@ def make_plan(pairs: Pairs, folder: Path, settings: SearchSettings, device: str)
         source = _plan_cells(pairs, folder, settings, device, plan)
     if settings.own_backend:
         own_search(backend)  # a mistyped name is an error now, not after the probe
+    if settings.own_backend or backend == "pool":
         _probe(pairs, folder, settings, device, None)
     if backend == "pool":
-        _probe(pairs, folder, settings, device, None)
         plan["expected_recall"] = min(1.0, settings.pool_size / count)
     write_json(path, plan)
     return source
 
 
 def _plan_cells(pairs: Pairs, folder: Path, settings: SearchSettings, device: str, plan: Plan) -> RowSource | None:
-    """Cells, the work they take and the probed rows, into the folder; what was decided into the plan."""
+    """Write cells and probed rows into the folder, and add the decisions to the plan; returns the rounded rows."""
     plan["dtype"] = str(fast_dtype(torch.device(device))).removeprefix("torch.")
     probed = source = None
     tried: list[tuple[Work, Cells]] = []
     for size in SIZES:
         cells = build_cells(pairs, settings, size, device)
-        del source  # one at a time in memory
+        del source  # only one is in memory
         source = _rounded(pairs, settings, cells, device, folder, plan)
         probed = probed or _probe(pairs, folder, settings, device, source)
         tried.append((choose_work(pairs, settings, cells, *probed), cells))
@@ -107,23 +110,18 @@ def _plan_cells(pairs: Pairs, folder: Path, settings: SearchSettings, device: st
         )
     plan |= {"cells": len(cells.starts) - 1, "probes": work.probes, "strays": work.strays}
     plan["share_of_pairs"] = round(work.share, 4)
-    _save(folder / "cells.npz", **vars(cells.with_strays(work.strays)))
+    write_archive(folder / "cells.npz", **vars(cells.with_strays(work.strays)))
     return source if cells is tried[-1][1] else None
 
 
 def _probe(
     pairs: Pairs, folder: Path, settings: SearchSettings, device: str, source: RowSource | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some rows and their true hard pairs, (R,) and (R, K); kept for the measurement of the finished index."""
+    """Some rows and their true hard pairs, (R,) and (R, K); stored to measure the recall of the finished index."""
     rows = probe_rows(pairs, settings)
     truth = ExactSearch(pairs, settings, device=device, scratch=folder, source=source).search_rows(rows).rows
-    _save(folder / "probe.npz", rows=rows, truth=truth)
+    write_archive(folder / "probe.npz", rows=rows, truth=truth)
     return rows, truth
-
-
-def _save(path: Path, **arrays: np.ndarray) -> None:
-    with atomic_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _rounded(pairs: Pairs, settings: SearchSettings, cells: Cells, device: str, folder: Path, plan: Plan) -> RowSource:
@@ -163,7 +161,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 def open_search(
     pairs: Pairs, folder: Path, settings: SearchSettings, plan: Plan, device: str, source: RowSource | None
 ) -> Search:
-    """The search that a plan describes; `source` as `make_plan` returned it."""
+    """The search that a plan describes; `source` is the return value of `make_plan`."""
     if plan["backend"] == "exact":
         return ExactSearch(pairs, settings, device=device, scratch=folder)
     if plan["backend"] == "pool":
@@ -188,7 +186,7 @@ def own_search(name: str) -> Callable[[Pairs, SearchSettings, str, Path], Search
 
 
 def measured(folder: Path, index: HardPairIndex, plan: Plan) -> dict[str, Any]:
-    """`recall` of a finished index that is not exact by construction, on rows whose true hard pairs are known."""
+    """Recall of a finished index of an inexact backend, measured on the probed rows."""
     if plan["backend"] == "exact":
         return {}
     probe = _read(folder / "probe.npz")

@@ -1,7 +1,7 @@
 # pyright: strict, reportUnknownMemberType=false
 """FastHPM (arXiv 2305.05208): candidates are a uniform random pool of m rows instead of all N, at m / N of the cost.
 
-The pool holds only about m / N of the true hard pairs. It is the cheapest way to *some* hard pairs.
+The pool holds only about m / N of the true hard pairs.
 
 Legend: N rows, m rows of a pool, T targets.
 """
@@ -15,15 +15,16 @@ import torch
 
 from helip.mining.bounds import RowSource
 from helip.mining.exact import fast_dtype
+from helip.mining.flat import Block
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
-from helip.mining.sweep import FEEDERS, Block, Shape, Tick, cuts, settle, shape_on, sweep
+from helip.mining.sweep import Shape, Sweep, Tick, cuts, shape_on
 from helip.mining.vectors import Pairs, on_device
 from helip.mining.workers import Workers, feeding
 
 
 class PoolSearch:
-    """Finds the best of a random pool.
+    """Finds the best partners in a random pool.
 
     Args:
         pairs: the embeddings.
@@ -42,11 +43,11 @@ class PoolSearch:
         self.pairs = on_device(pairs, self.device)
         self.scratch = scratch
         self.dtype = fast_dtype(self.device)
-        self.workers = Workers(None if self.device.type == "cpu" else FEEDERS)
+        self.workers = Workers.on(self.device)
         self._pool: tuple[int, np.ndarray, RowSource] | None = None
 
     def search(self, places: range, tick: Tick = lambda pairs: None) -> Ranked:
-        """The best partners that consecutive rows find in their pool."""
+        """The best partners of consecutive rows in their pool."""
         every = self.settings.pool_redraw or len(self.pairs)
         parts: list[Ranked] = []
         for number in range(places.start // every, (places.stop - 1) // every + 1):
@@ -58,7 +59,7 @@ class PoolSearch:
         return Ranked.join(parts)
 
     def edges(self, unit: int) -> list[int]:
-        """Ends of units of work of `unit` targets."""
+        """Bounds of units of work of `unit` targets."""
         return [*range(0, len(self.pairs), unit), len(self.pairs)]
 
     def cost(self, places: range) -> int:
@@ -66,7 +67,7 @@ class PoolSearch:
         return len(places) * min(self.settings.pool_size, int(self.pairs.partner.sum()))
 
     def _drawn(self, number: int) -> tuple[np.ndarray, RowSource]:
-        """The rows of a pool, rising, and their rounded vectors; the last pool is kept."""
+        """The rows of a pool in rising order, and their rounded vectors; the last pool is cached."""
         if self._pool is None or self._pool[0] != number:
             rows = draw_pool(self.pairs, self.settings, number)
             source = RowSource(self.pairs, self.dtype, self.settings.memory, self.device, rows, scratch=self.scratch)
@@ -74,19 +75,15 @@ class PoolSearch:
         return self._pool[1], self._pool[2]
 
     def _search(self, targets: np.ndarray, pool: np.ndarray, source: RowSource, shape: Shape, tick: Tick) -> Ranked:
-        def count(done: int) -> None:
-            self.workers.check()
-            tick(done)
-
         own = RowSource(self.pairs, self.dtype, self.settings.memory, self.device, targets).rows(slice(None))
         with feeding(self.device):
             blocks = _blocks(targets, pool, source, self.settings, shape)
-            found = sweep(self.pairs, targets, own, blocks, self.settings, count, shape)
-            return settle(self.pairs, targets, *found, pool, self.settings)
+            work = Sweep(self.pairs, targets, own, self.settings, shape)
+            return work.ranked(blocks, pool, self.workers.checked(tick))
 
 
 def draw_pool(pairs: Pairs, settings: SearchSettings, number: int) -> np.ndarray:
-    """(m,) int64 rows that may be partners, rising: the `number`-th pool of the seed, uniform without replacement."""
+    """(m,) int64 rows in rising order: pool `number` of the seed, drawn uniformly without replacement."""
     valid = np.flatnonzero(pairs.partner)
     rng = np.random.default_rng((settings.seed, 0xF457, number))
     return np.sort(rng.choice(valid, min(settings.pool_size, len(valid)), replace=False))

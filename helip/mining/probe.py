@@ -1,4 +1,4 @@
-"""How much of the truth a shortcut finds, with a confidence interval.
+"""Recall of an inexact search on probed rows, with a confidence interval.
 
 Legend: R probed rows, K partners.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs
 
-PROBES = 768  # rows; a draw of fewer can miss the few bad rows: 512 once gave 0.998 where the recall was 0.994
+PROBES = 768  # rows; fewer can miss the few bad rows: 512 once gave 0.998 where the recall was 0.994
 Z = 1.96  # 95 %
 
 
@@ -20,9 +20,9 @@ class Recall:
     """Share of the true hard pairs that were found.
 
     Attributes:
-        value: the mean over probed rows.
-        low, high: 95 % confidence interval of it over all rows.
-        rows: probed rows.
+        value: mean over the probed rows.
+        low, high: 95 % confidence interval of the mean over all rows.
+        rows: number of probed rows.
     """
 
     value: float
@@ -48,12 +48,12 @@ def interval(found: np.ndarray, true: np.ndarray) -> Recall:
     """Wilson's interval, widened because the partners of a row are found or missed together.
 
     Args:
-        found: (R,) how many of a row's true partners were found.
-        true: (R,) how many it has; rows without any say nothing.
+        found: (R,) number of true partners of a row that were found.
+        true: (R,) number of true partners of a row; rows without any are left out.
 
     Returns:
-        The mean of found / true with its 95 % interval: Wilson's for as many independent draws as the rows' own
-        variance leaves, so that it does not shrink to nothing where every probed row was found whole.
+        The mean of found / true with its 95 % interval: Wilson's, for the number of independent draws that the variance
+        between rows implies. Its width is not 0 where all partners of all probed rows were found.
     """
     share = found[true > 0] / true[true > 0]
     if not len(share):
@@ -67,5 +67,5 @@ def interval(found: np.ndarray, true: np.ndarray) -> Recall:
 
 
 def overlap(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """(R,) how many of each row's true partners are among the found; both (R, K) rows, -1 padded."""
+    """(R,) number of each row's true partners among the found ones; both (R, K) rows, -1 padded."""
     return np.array([len(np.intersect1d(f[f >= 0], t[t >= 0])) for f, t in zip(found, true, strict=True)])

@@ -1,4 +1,4 @@
-"""How fast a search runs, and how long it still will."""
+"""A progress bar for a search, with its speed and the time left."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from rich.text import Text
 
 
 class Speed(ProgressColumn):
-    """Pairs per second and the arithmetic they stand for.
+    """Pairs and floating point operations per second.
 
     Args:
         operations: floating point operations of one pair's score: 2 (d_I + d_T).
@@ -20,7 +20,7 @@ class Speed(ProgressColumn):
         self.operations = operations
 
     def render(self, task: Task) -> Text:
-        """Of the last seconds."""
+        """Speed of the last seconds; of all of it once finished."""
         speed = task.finished_speed or task.speed
         if not speed:
             return Text("")
@@ -29,10 +29,10 @@ class Speed(ProgressColumn):
 
 @contextmanager
 def search_progress(label: str, pairs: float, operations: int, show: bool) -> Generator[Callable[[int], None]]:
-    """A bar over the pairs that are to be scored.
+    """A bar over the pairs to score, if `show`.
 
     Yields:
-        A function to be told how many more pairs are done.
+        A function of the number of pairs just done.
     """
     if not show:
         yield lambda done: None

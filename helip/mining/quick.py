@@ -3,8 +3,8 @@
 
 `stable_dot.dots` decides what is stored, and takes seven passes over its data. A float64 sum in the order that torch
 chooses takes one pass and differs from it by less than 2 (d + 8) 2^-53. The stored numbers are the same unless a
-threshold, a float32 rounding or a neighbour in the ranking lies that close. Only those in doubt are computed again:
-exact ties, and about 1 in 10,000 others.
+threshold, a float32 rounding or a neighbour in the ranking is that close. Only such cosines are computed again: exact
+ties, and about 1 in 10,000 others.
 
 Legend: B targets, C candidates of each, P (target, candidate) pairs in a flat list, d width.
 """
@@ -21,23 +21,23 @@ from helip.mining.settings import SearchSettings
 from helip.mining.stable_dot import double
 from helip.mining.vectors import Pairs
 
-BLOCK = 1 << 20  # float64 numbers of candidates held at once: 8 MB, of 2,048 targets 20 MB
+BLOCK = 1 << 20  # float64 numbers of candidates held at once: 8 MB; those of 2,048 targets take 20 MB
 ULP_FLOAT64 = 2.0**-53
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
 def quick_cosines(pairs: Pairs, targets: np.ndarray, where: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
-    """Float64 cosines, each within `tolerance` of the one that `rescore.cosines` gives.
+    """Float64 cosines of pairs, each within `tolerance` of the one that `rescore.cosines` gives.
 
-    Every candidate row is read and widened once for all targets, and met only by the targets that ask for it
+    Every candidate row is read and widened once for all targets, and multiplied only with the targets of its pairs
     (torch.sparse.sampled_addmm).
 
     Args:
         pairs: the embeddings.
         targets: (B,) rows.
         where: (P,) positions among the targets, rising.
-        right: (P,) rows.
+        right: (P,) candidate rows.
 
     Returns:
         Image and text, (P,) each, clipped to [-1, 1].
@@ -57,7 +57,7 @@ def quick_cosines(pairs: Pairs, targets: np.ndarray, where: np.ndarray, right: n
 
 
 def _distinct(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """numpy.unique with inverse for rows below `count`, without sorting."""
+    """numpy.unique with inverse, for rows below `count`, without sorting."""
     present = np.zeros(count, bool)
     present[rows] = True
     distinct = np.flatnonzero(present)
@@ -67,7 +67,7 @@ def _distinct(rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_blocks(place: np.ndarray, count: int, size: int) -> Iterator[tuple[int, np.ndarray | slice]]:
-    """First place of each block of `size` places, and which pairs (rising) fall in it."""
+    """First place of each block of `size` places, and the pairs in it, rising."""
     if count <= size:
         yield 0, slice(None)
         return
@@ -79,7 +79,7 @@ def _in_blocks(place: np.ndarray, count: int, size: int) -> Iterator[tuple[int, 
 
 
 def _asked_dots(own: torch.Tensor, block: torch.Tensor, where: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """(P,) dot products of own[where] and block[column]; `where` rises."""
+    """(P,) dot products of own[where] and block[column]; `where` must rise."""
     ends = np.zeros(len(own) + 1, np.int64)
     np.cumsum(np.bincount(where, minlength=len(own)), out=ends[1:])
     asked = torch.sparse_csr_tensor(
@@ -87,19 +87,19 @@ def _asked_dots(own: torch.Tensor, block: torch.Tensor, where: np.ndarray, colum
         torch.from_numpy(column),
         torch.zeros(len(column), dtype=torch.float64),
         size=(len(own), len(block)),
-        check_invariants=False,  # rows and columns are made here, and checking costs more than the product
+        check_invariants=False,  # the check costs more than the product
     )
     product = cast(torch.Tensor, torch.sparse.sampled_addmm(asked, own, block.T, beta=0.0))
     return product.values().numpy()
 
 
 def tolerance(width: int) -> float:
-    """Bound of the difference of two float64 cosines of `width` products, added in any two orders."""
+    """Bound of the difference between two float64 cosines of `width` products that are added in different orders."""
     return 2 * (width + 8) * ULP_FLOAT64
 
 
 def near_edges(similar: list[np.ndarray], settings: SearchSettings, close: float) -> np.ndarray:
-    """(P,) bool: pairs that a rule may judge otherwise if their (P,) cosines of image and text are off by `close`."""
+    """(P,) bool: pairs with a cosine (image and text, (P,) each) within `close` of a limit."""
     doubt = np.zeros(len(similar[0]), bool)
     for values, low, high in zip(similar, settings.lows, settings.highs, strict=True):
         for edge in {0.0, low, high} - {float("-inf"), 1.0}:
@@ -108,16 +108,16 @@ def near_edges(similar: list[np.ndarray], settings: SearchSettings, close: float
 
 
 def unstable(tables: list[np.ndarray], order: np.ndarray, head: int, close: float) -> np.ndarray:
-    """Which of the first places an error of `close` in the cosines could change, or round to another float32.
+    """Candidates whose order, or whose float32 score, an error of `close` in the cosines could change.
 
     Args:
         tables: score, image and text, (B, C) float64 each.
         order: (B, H) columns by falling score, H = min(C, head).
-        head: one place more than are stored.
+        head: one more than the number of stored places.
         close: from `tolerance`.
 
     Returns:
-        (B, C) bool; a whole row where ties go on beyond the head.
+        (B, C) bool; a whole row where ties extend beyond the head.
     """
     score, image, text = (take_columns(table, order) for table in tables)
     doubt = rounds_two_ways(score, 3 * close)  # a product of two numbers up to 1, each off by `close`, rounded itself
@@ -133,7 +133,7 @@ def unstable(tables: list[np.ndarray], order: np.ndarray, head: int, close: floa
 
 
 def take_columns(table: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """numpy.take_along_axis along rows, five times as fast and without holding the interpreter's lock."""
+    """As numpy.take_along_axis along rows, five times as fast and without holding the interpreter's lock."""
     return np.take(table.ravel(), order + np.arange(len(table))[:, None] * table.shape[1])
 
 

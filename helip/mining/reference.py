@@ -1,10 +1,10 @@
-"""What a hard pair is, in plain float64: the search, `mine.py verify=true` and the tests are held against this file.
+"""The definition of a hard pair in plain float64, with which the tests and `mine.py verify=true` compare the search.
 
-A hard pair of row i is another row j that is similar to it in both modalities: its score is the product of the cosine
-of the images, x, and that of the captions, y (arXiv 2305.05208, equation 1), 0 where one of them is not positive. A
-pair is none if it is too similar (a near-duplicate), too little similar, or a copy of the image or the caption. Of the
-other rows whose image and caption are the same bytes only the lowest is a candidate. The k hard pairs of a row are
-those of the highest score, of equal scores those of the lower row.
+A hard pair of row i is another row j that is similar to it in both modalities. Its score is the product of the cosine
+of the images, x, and that of the captions, y (arXiv 2305.05208, equation 1); it is 0 where one of them is not positive.
+A pair is excluded if it is too similar (a near-duplicate), not similar enough, or a copy of the image or the caption.
+Of several other rows with the same image and caption bytes only the lowest is a candidate. The k hard pairs of a row
+are those with the highest scores; of equal scores the lower row comes first.
 
 Legend: N rows, T targets, R rows looked at together, k partners.
 """
@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 256  # targets whose (T, N) cosines are in memory together
-DECIMALS = 12  # rows that are the same vectors must tie, whatever order BLAS summed them in
+DECIMALS = 12  # rounding makes equal vectors tie, whatever order BLAS summed them in
 
 
 def pair_score(x: NDArray[np.float64], y: NDArray[np.float64], score: str) -> NDArray[np.float64]:
-    """What pairs are ranked by, (T, R): "joint" (the product), or the cosine of the "image" or the "text" alone.
+    """(T, R) ranking scores: "joint", the product of the cosines, or the cosine of the "image" or the "text" alone.
 
     Args:
         x, y: (T, R) cosines of the images and of the captions.
-        score: which.
+        score: "joint", "image" or "text".
     """
     return np.where((x > 0) & (y > 0), x * y, 0.0) if score == "joint" else (x if score == "image" else y)
 
@@ -35,35 +35,35 @@ def may_pair(
     highs: tuple[float, float],
     room: float = 0.0,
 ) -> NDArray[np.bool_]:
-    """Which pairs are neither near-duplicates nor too little similar, (T, R).
+    """(T, R) pairs whose similarities are within the limits.
 
     Args:
         x, y: (T, R) cosines of the images and of the captions, from -1 to 1.
-        lows: least cosine of (image, text); minus infinity where it does not enter the score.
+        lows: lowest cosine of (image, text); minus infinity where it does not enter the score.
         highs: highest cosine of (image, text); 1 is no limit.
-        room: above 0 it forgives what rounding may decide, below 0 it does not.
+        room: tolerance for rounding; above 0 it widens the limits, below 0 it narrows them.
     """
     enough = (x >= lows[0] - room) & (y >= lows[1] - room)
     return enough & (x <= highs[0] + room) & (y <= highs[1] + room)
 
 
 def same_group(group: NDArray[Any], targets: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which pairs are copies of one image, or one caption, (T, R).
+    """(T, R) pairs that are copies of one image, or of one caption.
 
     Args:
-        group: (N,) equal for copies, negative for what has none.
+        group: (N,) equal for copies, negative for rows without a group.
         targets: (T,) rows.
-        others: (T, R) or (1, R) rows, from 0.
+        others: (T, R) or (1, R) rows, none negative.
     """
     own, theirs = np.asarray(group[targets])[:, None], np.asarray(group[others])
     return (own == theirs) & (theirs >= 0)
 
 
 def lowest_copies(pair_group: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
-    """(N, 2) of each row the two lowest rows with its bytes, N where there are none.
+    """(N, 2) the two lowest rows with the bytes of each row, N where there are none.
 
     Args:
-        pair_group: (N,) equal for rows of the same bytes, negative for what has no copies.
+        pair_group: (N,) equal for rows of the same bytes, negative for rows without copies.
         valid: (N,) rows that take part.
     """
     rows = np.flatnonzero(valid & (pair_group >= 0))
@@ -79,16 +79,16 @@ def lowest_copies(pair_group: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray
 
 
 def stands(lowest: NDArray[Any], targets: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which rows are the lowest of their bytes, the target itself left aside, (T, R).
+    """(T, R) rows that are the lowest with their bytes, not counting the target itself.
 
     Args:
         lowest: (N, 2) from `lowest_copies`.
         targets: (T,) rows.
-        others: (T, R) or (1, R) rows, from 0.
+        others: (T, R) or (1, R) rows, none negative.
     """
     one, two = lowest[others, 0], lowest[others, 1]
-    first = np.where(one == targets[:, None], two, one)
-    return np.asarray((one == len(lowest)) | (others == first), np.bool_)
+    own = one == targets[:, None]  # the target is the lowest of its copies
+    return np.asarray((one == len(lowest)) | (others == one) & ~own | (others == two) & own, np.bool_)
 
 
 def hard_pairs(
@@ -130,7 +130,7 @@ def hard_pairs(
     out = (np.full(shape, -1), np.zeros(shape), np.zeros(shape), np.zeros(shape))
     for start in range(0, len(targets), BLOCK):
         some = targets[start : start + BLOCK]
-        # a limit of 1 means no limit, so that rounding must not take a copy's cosine above it
+        # a limit of 1 is no limit, so rounding must not raise a copy's cosine above it
         x, y = np.clip(a[some] @ a.T, -1, 1), np.clip(b[some] @ b.T, -1, 1)
         value = pair_score(x, y, score)
         alive = valid & valid[some][:, None] & (others != some[:, None]) & (value > 0)

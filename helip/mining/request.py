@@ -1,4 +1,4 @@
-"""The settings of one mining run, and the folders of its artefacts, which are named after them."""
+"""The settings of one mining run, and the folders of its artefacts, whose names contain a digest of the settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from helip.embedding.precomputed import Precomputed
 from helip.mining.settings import SearchSettings
 from helip.secrets import without_environment
 
-# In the meta of an index: how many of the wanted rows had an embedding when it was mined, and a digest of their bytes.
+# Keys in the meta of an index: how many of the wanted rows had an embedding, and a digest of their bytes.
 EMBEDDED, CONTENT = "embedded", "content"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What may be mined: the training part of a dataset, or all rows of bare arrays.
+    """The rows to mine: the training part of a dataset, or all rows of bare arrays.
 
     Attributes:
         wanted: (N,) bool, rows that may have and be hard pairs.
@@ -43,15 +43,15 @@ def training_rows(index: ShardIndex, dataset: DatasetSpec) -> Rows:
 
 @dataclass(frozen=True)
 class MiningRequest:
-    """What is mined, and where it goes.
+    """What to mine, and where to store it.
 
     Attributes:
-        embedding: how embeddings are made, or arrays that are there already.
+        embedding: how embeddings are made, or arrays that exist already.
         topk: hard pairs per target that training will use; search.depth are stored.
-        exclude_copies: pairs with the same image or caption bytes are no hard pairs of each other.
-        distinct: of pairs with the same image and caption bytes a target gets the lowest row alone.
         artifacts: the folder that all runs share.
-        index_folder: where the user wants the hard pairs; None names them by what made them.
+        index_folder: folder of the hard pairs; None: a folder in `artifacts` that is named by a digest of the settings.
+        exclude_copies: pairs with the same image or caption bytes are no hard pairs of each other.
+        distinct: of pairs with the same image and caption bytes a target gets only the lowest row.
     """
 
     dataset: DatasetSpec
@@ -64,23 +64,23 @@ class MiningRequest:
     distinct: bool = True
 
     def folder(self, rows: Rows) -> Path:
-        """Of the hard pairs."""
+        """Folder of the hard pairs."""
         name = f"{self.search.score}-{digest(self.settings() | {'fingerprint': rows.fingerprint})}"
         return self.index_folder or self.artifacts / self.dataset.name / "hard_pairs" / name
 
     def embedding_folder(self, index: ShardIndex) -> Path:
-        """Of the embeddings of the shards; not for arrays that the user brings."""
+        """Folder of the embeddings of the shards; not for arrays that the user brings."""
         assert isinstance(self.embedding, EmbeddingRequest)
         name = f"{self.embedding.name}-{self.embedding.hash(index)}"
         return self.artifacts / self.dataset.name / "embeddings" / name
 
     def made_of(self, rows: Rows, embedded: int, content: str | None = None) -> dict[str, Any]:
-        """What an index of so many embedded rows, whose bytes have this digest, says of its origin."""
+        """Meta of an index: its origin, the number of embedded rows, and the digest of their bytes."""
         made = {"fingerprint": rows.fingerprint, "dataset": self.dataset.name, "request": self.settings()}
         return without_environment(made | {EMBEDDED: embedded} | ({CONTENT: content} if content else {}))
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the hard pairs, except the shards; JSON-like, for hashes and for naming differences."""
+        """All settings that decide the hard pairs, except the shards; JSON-like, for hashes and comparisons."""
         search = self.search.identity()
         search.pop("depth")
         return {
@@ -95,7 +95,7 @@ class MiningRequest:
 
 @dataclass(frozen=True)
 class Mined:
-    """Hard pairs and what it took; `seconds` is empty when the index was found."""
+    """Hard pairs, and the seconds of each stage; `seconds` is empty when the index existed already."""
 
     index: HardPairIndex
     folder: Path

@@ -1,9 +1,9 @@
 # pyright: strict, reportUnknownMemberType=false
 """The one place where thresholds, order and ties are decided.
 
-All backends send their candidates here, in whatever precision they found them. This module takes float64 cosines of the
-embeddings as given (see stable_dot), applies the rules to these values, and sorts by falling float64 score, then by
-row. The stored scores are float32: partners whose float32 scores are equal keep their float64 order.
+All backends pass their candidates to this module, whatever precision they found them with. It computes float64 cosines
+of the embeddings as given (see stable_dot), applies the rules to these values, and sorts by falling float64 score, then
+by row. The stored scores are float32: partners whose float32 scores are equal keep their float64 order.
 
 Legend: B targets, C candidates of each (-1 padded), P (target, candidate) pairs in a flat list, K partners kept.
 """
@@ -20,10 +20,10 @@ from helip.mining.settings import SearchSettings
 from helip.mining.stable_dot import dots
 from helip.mining.vectors import Pairs, Vectors
 
-CHUNK = 256  # pairs whose products are held at once: 0.7 MB of sums at width 1280, which stay in L2 cache
-DEVICE_CHUNK = 1 << 15  # the same on a GPU, which widens 300 MB of them at once
+CHUNK = 256  # pairs whose products are held at once: 0.7 MB of sums at width 1280, which stay in the L2 cache
+DEVICE_CHUNK = 1 << 15  # likewise on a GPU: 300 MB in float64
 FILTERS = ("min_similarity", "group_image", "group_text", "near_duplicate_image", "near_duplicate_text")
-COUNTED = (*FILTERS[1:], "skip_first")  # a search passes by pairs under min_similarity unseen: statistics samples those
+COUNTED = (*FILTERS[1:], "skip_first")  # not min_similarity: a search never sees most pairs below it (see statistics)
 
 
 @dataclass
@@ -33,10 +33,10 @@ class Ranked:
     Attributes:
         rows: (B, K) int32, -1 padded.
         scores, scores_image, scores_text: (B, K) float32, 0 at padding.
-        removed: for each of `COUNTED`, how many candidates it took out of the first places: those that would have
-            ranked above the last one kept, each counted for the first of `FILTERS` that it fails. Where pairs have
-            copies also `distinct`: copies of the partners kept, which are none.
-        redone: targets that the bulk pass could not settle.
+        removed: for each of `COUNTED`, how many candidates it removed that would have ranked above the last one kept;
+            a candidate counts for the first of `FILTERS` that it fails. Where pairs have copies also `distinct`: the
+            copies of partners that were left out.
+        redone: targets with too many near-ties, which were rescored against all candidates.
     """
 
     rows: np.ndarray
@@ -48,13 +48,13 @@ class Ranked:
 
     @classmethod
     def join(cls, parts: "list[Ranked]") -> "Ranked":
-        """One after another."""
+        """Concatenated."""
         arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS)
         removed = {name: sum(part.removed[name] for part in parts) for name in parts[0].removed}
         return cls(*arrays, removed=removed, redone=sum(part.redone for part in parts))
 
     def replace(self, position: int, other: "Ranked") -> None:
-        """Put the one target of `other` at `position`."""
+        """Replace one target's results by those of `other`, which has one target."""
         for name in ARRAYS:
             getattr(self, name)[position] = getattr(other, name)[0]
         for name, count in other.removed.items():
@@ -63,7 +63,7 @@ class Ranked:
 
 
 def cosines(vectors: Vectors, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(P,) float64 cosines of row pairs left[p], right[p], clipped to [-1, 1]: the ones that decide."""
+    """(P,) float64 cosines of the row pairs left[p], right[p], clipped to [-1, 1]; these decide rules and order."""
     result = np.empty(len(left))
     chunk = CHUNK if vectors.resident is None else DEVICE_CHUNK
     for start in range(0, len(left), chunk):
@@ -85,8 +85,7 @@ def rescore(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings:
     Args:
         pairs: the embeddings.
         targets: (B,) int64 rows.
-        candidates: (B, C) int64 rows, any order, no row twice per target, -1 for none; the target itself may be among
-            them.
+        candidates: (B, C) int64 rows in any order, -1 for none; no row twice per target, the target itself is allowed.
         settings: rules and depth.
 
     Returns:
@@ -99,14 +98,14 @@ def rescore(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings:
 
 
 def _alive(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, C) candidates, rising, and which of them may be partners before any rule of similarity."""
-    if pairs.copies is not None:  # the one copy that a search leaves out although it is a candidate
+    """(B, C) candidates in rising order, and which of them may be partners, similarity and groups aside."""
+    if pairs.copies is not None:  # a search leaves out the target's second copy, which is a candidate for it alone
         candidates = np.concatenate([candidates, pairs.copies.second[targets][:, None]], axis=1)
     candidates = np.sort(candidates, axis=1)  # a stable sort by score then leaves ties in the order of rows
     alive = (candidates >= 0) & (candidates != targets[:, None]) & pairs.valid[targets][:, None]
     if pairs.copies is None:
         return candidates, alive & pairs.valid[candidates]
-    alive[:, 1:] &= candidates[:, 1:] != candidates[:, :-1]  # the search may have had it too
+    alive[:, 1:] &= candidates[:, 1:] != candidates[:, :-1]  # once, if the search proposed it too
     return candidates, alive & pairs.copies.stands(targets, candidates)
 
 
@@ -137,13 +136,13 @@ def _ranked(pairs: Pairs, targets: np.ndarray, candidates: np.ndarray, settings:
 
 
 class _Scored:
-    """A flat list of P pairs under the rules.
+    """The scores of P pairs in a flat list.
 
     Attributes:
         similar: image and text, (P,) float64 cosines.
         raw: (P,) float64 unfiltered score.
         failed: (P,) int8, see `failures`.
-        score: (P,) float64, 0 where a rule is broken.
+        score: (P,) float64, 0 where the pair breaks a rule.
     """
 
     def __init__(
@@ -155,19 +154,19 @@ class _Scored:
 
     @staticmethod
     def table(values: np.ndarray, at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Laid out as (B, C), 0 where there is no pair."""
+        """`values` (P,) as a (B, C) table, 0 where there is no pair."""
         table = np.zeros(shape, values.dtype)
         table.ravel()[at] = values
         return table
 
 
 def _order(score: np.ndarray, head: int, kind: Literal["stable", "quicksort"] = "stable") -> np.ndarray:
-    """(B, min(C, head)) columns by falling score; "stable": equal ones from left to right."""
+    """(B, min(C, head)) columns by falling score; "stable" keeps equal scores from left to right."""
     return np.argsort(-score, axis=1, kind=kind)[:, :head]
 
 
 def unfiltered(image: np.ndarray, text: np.ndarray, arm: str) -> np.ndarray:
-    """Unfiltered ranking score; 0 where a similarity that enters it is not positive."""
+    """Ranking score before the rules; 0 where a similarity that enters it is not positive."""
     if arm == "joint":
         return np.where((image > 0) & (text > 0), image * text, 0.0)
     return np.maximum(image if arm == "image" else text, 0.0)
@@ -176,7 +175,7 @@ def unfiltered(image: np.ndarray, text: np.ndarray, arm: str) -> np.ndarray:
 def failures(
     pairs: Pairs, left: np.ndarray, right: np.ndarray, similar: list[np.ndarray], settings: SearchSettings
 ) -> np.ndarray:
-    """(P,) int8 position in FILTERS of the first rule that pairs of rows break, -1 if none."""
+    """(P,) int8 position in FILTERS of the first rule that a pair (left[p], right[p]) breaks, -1 if none."""
     failed = np.full(len(left), -1, np.int8)
     rules = [(0, similar[m] < settings.lows[m]) for m in (0, 1)]
     for modality, group in enumerate(pairs.groups):

@@ -1,7 +1,7 @@
-"""Applies stricter rules to an index that exists; only rows whose stored lists are too short are searched again.
+"""Applies stricter rules to an existing index; only rows whose stored lists become too short are searched again.
 
 A stored list is the head of a row's ranking. Without the pairs that a stricter rule forbids it is the head of the
-stricter ranking. So a row needs a search only if its stored list was full and fewer than K pairs are left. A looser
+stricter ranking. So a row is searched again only if its stored list was full and fewer than K pairs are left. A looser
 rule would admit pairs that were never stored, so it is refused.
 
 Legend: N rows, K stored partners of each, R rows looked at together.
@@ -22,23 +22,18 @@ from helip.mining.progress import search_progress
 from helip.mining.rescore import cosines
 from helip.mining.settings import SearchSettings
 from helip.mining.statistics import describe
-from helip.mining.vectors import Pairs, open_pairs
+from helip.mining.vectors import Pairs
 
 BLOCK = 1 << 16  # R
-CLOSE = 1e-6  # a stored float32 similarity this near to a limit is taken again in float64, in which limits are decided
+CLOSE = 1e-6  # a stored float32 similarity this close to a limit is computed again in float64, which decides
 
 
 def reuse(
     index: HardPairIndex,
-    image: np.ndarray,
-    text: np.ndarray,
+    pairs: Pairs,
     folder: Path,
     settings: SearchSettings,
     *,
-    valid: np.ndarray | None = None,
-    image_group: np.ndarray | None = None,
-    text_group: np.ndarray | None = None,
-    pair_group: np.ndarray | None = None,
     meta: dict[str, Any] | None = None,
     device: str = "cpu",
     progress: bool = True,
@@ -46,24 +41,21 @@ def reuse(
     """Write the index that `mine` would give under stricter rules.
 
     Args:
-        index: of the same embeddings, by the exact or the approximate backend.
-        image, text: (N, d) embeddings.
+        index: of the same embeddings and valid rows, by the exact or the approximate backend.
+        pairs: the embeddings, with the rows and groups that take part.
         folder: of the new index.
         settings: rules at least as strict as those of `index`, and a depth of at most its own.
-        valid, image_group, text_group, pair_group, meta: as for `mine`; the same rows must be valid.
+        meta: stored in the new index.
         device: for the search of short rows.
-        progress: show a bar on stderr while they are searched.
+        progress: show a bar on stderr during that search.
 
     Returns:
         The new index. Its statistics give the pairs that each rule removed from the stored lists
-        (`removed_from_stored`) and the rows that were searched again because their full list ran short
-        (`rows_searched`).
+        (`removed_from_stored`) and the number of rows that were searched again (`rows_searched`).
 
     Raises:
         HelipError: a rule is looser than the index's, with the reason, or the index is of other rows.
     """
-    groups = {"image_group": image_group, "text_group": text_group, "pair_group": pair_group}
-    pairs = open_pairs(image, text, valid=valid, **groups)
     if len(index) != len(pairs):
         raise HelipError(f"the index to reuse has {len(index)} rows, the embeddings {len(pairs)}: mine again.")
     if refusal := looser_than(index, pairs, settings):
@@ -89,7 +81,7 @@ def reuse(
 
 
 def looser_than(index: HardPairIndex, pairs: Pairs, settings: SearchSettings) -> str | None:
-    """Why an index cannot answer for `settings`; None if it can."""
+    """Why `reuse` refuses an index for `settings`; None if it does not."""
     old = index.meta["settings"]
     if index.meta.get("search", {}).get("backend") == "pool":
         return "an index of a random pool is not the head of a ranking of all rows"
@@ -122,7 +114,7 @@ def _filter(
     arrays: dict[str, np.ndarray],
     removed: dict[str, int],
 ) -> np.ndarray:
-    """Write what is left of some stored lists; returns the rows that must be searched."""
+    """Write what is left of some stored lists; returns the rows that must be searched again."""
     rows = np.asarray(index.rows[part])
     first = int(part.start)
     live = rows >= 0
@@ -144,7 +136,7 @@ def _filter(
 def _broken(
     index: HardPairIndex, pairs: Pairs, settings: SearchSettings, part: slice, rows: np.ndarray, targets: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """By rule, (R, K) bool: stored partners that it forbids."""
+    """Rule -> (R, K) bool: the stored partners that it forbids."""
     left = np.broadcast_to(targets[:, None], rows.shape)
     broken = {
         name: (group[rows] == group[left]) & (group[rows] >= 0)

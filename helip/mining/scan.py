@@ -1,5 +1,5 @@
 # pyright: strict, reportUnknownMemberType=false
-"""Three inner loops of the bulk pass, each with the fastest form that was found for the CPU.
+"""The inner loops of the bulk pass, each in the fastest form that was found for the CPU.
 
 Measured per 1e9 elements on two cores of a Sapphire Rapids (S = 1024, C = 2048, one element in 5,000 above): torch.gt
 and nonzero on bfloat16 0.85 s; integer comparison in numpy and nonzero over 8 flags at a time 0.18 s.
@@ -8,12 +8,12 @@ and nonzero on bfloat16 0.85 s; integer comparison in numpy and nonzero over 8 f
 import numpy as np
 import torch
 
-PARTITIONED = 512  # numbers of 32 bits; of longer rows numpy's partition takes 10 times as long as its sort
+PARTITIONED = 512  # 32-bit numbers in a row; for longer rows numpy's partition takes 10 times as long as its sort
 INTEGER = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
 
 
 def above(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where a matrix is positive and at least a limit per row.
+    """Where a matrix is positive and at least the limit of its row.
 
     Args:
         values: (S, C) bfloat16 or float32.
@@ -22,14 +22,13 @@ def above(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torc
     Returns:
         (F,) int64 row and (F,) int64 column, in row-major order.
     """
-    least = _rounded_up(limit, values.dtype)  # compared in their own type: no float32 copy of them all
+    least = _rounded_up(limit, values.dtype)  # comparison in the type of the values needs no float32 copy of them
     if values.is_cuda or values.shape[1] % 8:
         flags = values >= least[:, None]
         flags &= values > 0
         row, column = flags.nonzero(as_tuple=True)
         return row, column
-    # For numbers that are not negative the order of IEEE floats is the order of their bits; negative ones are negative
-    # integers.
+    # Nonnegative IEEE floats have the order of their bits; negative floats are negative integers.
     bits = INTEGER[values.dtype]
     floor = np.maximum(least.view(bits).numpy(), 1)
     flags = np.greater_equal(values.view(bits).numpy(), floor[:, None])
@@ -39,7 +38,7 @@ def above(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def drop_below(values: torch.Tensor, least: float) -> None:
-    """Set what is not above `least`, in place, to 0; (S, C) bfloat16 or float32."""
+    """Set numbers that are not above `least` to 0, in place; (S, C) bfloat16 or float32."""
     if least == 0 and not values.is_cuda:
         bits = values.view(INTEGER[values.dtype]).numpy()
         np.maximum(bits, 0, out=bits)  # negative floats are negative integers
@@ -48,8 +47,8 @@ def drop_below(values: torch.Tensor, least: float) -> None:
 
 
 def zero_above(values: torch.Tensor, other: torch.Tensor, edge: float) -> None:
-    """Set values to 0 in place where `other`, (S, C) of the same type, exceeds `edge`; in half precision a few more."""
-    floor = _rounded_down(torch.tensor([edge]), values.dtype)  # on the host: `.item()` waits for no device
+    """Set values to 0, in place, where `other` (S, C) exceeds `edge`, and in half precision a few more."""
+    floor = _rounded_down(torch.tensor([edge]), values.dtype)  # on the host, where `.item()` waits for no device
     if values.is_cuda or edge <= 0:
         values.masked_fill_(other > floor.item(), 0)
         return
@@ -59,18 +58,18 @@ def zero_above(values: torch.Tensor, other: torch.Tensor, edge: float) -> None:
 
 
 def _rounded_down(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Never above `limit`, where rounding to the nearest number of `dtype`, as comparisons do, may be."""
+    """A number of `dtype` that is not above `limit`, as the nearest one may be."""
     return limit if dtype == torch.float32 else (limit - limit.abs() * 2.0**-7).to(dtype)
 
 
 def _rounded_up(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The least number of `dtype` that is not below `limit`, which is not negative: no number lies between them."""
+    """The least number of `dtype` that is not below a nonnegative `limit`."""
     near = limit.to(dtype)
     return (near.view(INTEGER[dtype]) + (near.float() < limit)).view(dtype)
 
 
 def kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
-    """(T, C) bfloat16 or float32, none negative -> (T,) the k-th largest of each row, k <= C."""
+    """(T, C) nonnegative bfloat16 or float32 -> (T,) the k-th largest of each row, k <= C."""
     if values.is_cuda:
         return values.topk(k, dim=1, sorted=False).values.amin(dim=1)
     bits, place = values.view(INTEGER[values.dtype]).numpy(), values.shape[1] - k
@@ -80,9 +79,10 @@ def kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def nearly_kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
-    """As `kth_largest`, or on the CPU a little less: the k-th largest of the maxima of a few numbers each.
+    """As `kth_largest`; on the CPU perhaps a little less, never more.
 
-    It is never above that of all numbers. Measured on 1024 x 2048 bfloat16, k = 50: 0.5 ms instead of 7.
+    It is the k-th largest of maxima over a few numbers each. Measured on 1024 x 2048 bfloat16, k = 50: 0.5 ms instead
+    of 7.
     """
     if not values.is_cuda:
         bits = values.view(INTEGER[values.dtype]).numpy()
@@ -93,16 +93,16 @@ def nearly_kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
 
 
 class Room:
-    """Memory of a CPU that is used again; on a GPU torch itself keeps what is freed.
+    """Memory of a CPU that is used again; on a GPU torch itself caches freed memory.
 
-    The operating system maps fresh memory page by page: 2 ms for 1024 x 2048 bfloat16, which a product fills in 0.4 ms.
+    The operating system maps new memory page by page: 2 ms for 1024 x 2048 bfloat16, which a product fills in 0.4 ms.
     """
 
     def __init__(self) -> None:
         self._kept: torch.Tensor | None = None
 
     def like(self, values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-        """Uninitialised, of this shape, and of the dtype and device of `values`."""
+        """An uninitialised tensor of this shape, with the dtype and device of `values`."""
         if values.is_cuda or self._kept is None or self._kept.shape != shape:
             self._kept = None if values.is_cuda else values.new_empty(shape)
         return values.new_empty(shape) if self._kept is None else self._kept

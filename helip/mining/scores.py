@@ -3,6 +3,7 @@
 
 import torch
 
+from helip.mining.bounds import excess
 from helip.mining.scan import drop_below, kth_largest, nearly_kth_largest, zero_above
 from helip.mining.settings import SearchSettings
 
@@ -10,10 +11,15 @@ from helip.mining.settings import SearchSettings
 def upper_scores(
     settings: SearchSettings, ulp: float, image: torch.Tensor, text: torch.Tensor, out: torch.Tensor, signs: bool = True
 ) -> torch.Tensor:
-    """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or under its minimum.
+    """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or below its minimum.
 
-    Without `signs` the product of two negative bounds may stay: where only the few pairs above a threshold are looked
-    at, testing those is cheaper than one more pass over all. A product is written to `out`, of the same shape.
+    Args:
+        settings: rules.
+        ulp: relative rounding of the bounds.
+        image, text: (S, C) upper bounds of the cosines; used up.
+        out: (S, C), for the product.
+        signs: False leaves the product of two negative bounds in place. The caller then tests the few pairs above a
+            threshold, which is cheaper than another pass over all pairs.
     """
     least = [max(low, 0.0) * (1 - 2 * ulp) for low in settings.lows]
     if settings.score != "joint":
@@ -38,14 +44,14 @@ def first_threshold(
     worst: list[float],
     same: torch.Tensor | None,
 ) -> torch.Tensor:
-    """(S,) lower bound of the K-th best score, from upper bounds alone, which is cheaper than from lower ones.
+    """(S,) lower bound of the K-th best score, computed from upper bounds, which is cheaper than from lower bounds.
 
-    With P = x y the product of two upper bounds and g the gap of each to its lower bound, the lower product is at
-    least P - g_y x - g_x y, and for 0 <= x, y <= 1 that is least where one of them is 1 (the sum is convex in x). Three
-    roundings lie between P and what is stored of it.
+    Let P = x y be the product of two upper bounds and g the gap of each to its lower bound. The product of the lower
+    bounds is at least P - g_y x - g_x y. For 0 <= x, y <= 1 this is least where x or y is 1, because the sum is convex
+    in x. Three roundings lie between P and its stored value.
     """
     allowed = score.clone()
-    gaps = [2 * (g * (1 + 2 * ulp) + w * 1.01 * (1 + 8 * ulp)) for g, w in zip(gap, worst, strict=True)]
+    gaps = [excess(g, w, ulp) for g, w in zip(gap, worst, strict=True)]
     for values, g, low, high in zip(upper, gaps, settings.lows, settings.highs, strict=True):
         if high < 1:
             zero_above(allowed, values, high / (1 + 2 * ulp))
@@ -53,7 +59,7 @@ def first_threshold(
             zero_above(allowed, -values, -(low + float(g.max())) / (1 - 2 * ulp))
     if same is not None:
         allowed.masked_fill_(same, 0)
-    if not proven:  # where the order of these scores decides, their rank must be true
+    if not proven:  # the order of these scores decides, so their rank must be exact
         return kth_largest(allowed, keep).float()
     best = nearly_kth_largest(allowed, keep).float()
     if settings.score == "joint":

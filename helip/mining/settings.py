@@ -1,4 +1,4 @@
-"""What a search is asked for, checked once."""
+"""The settings of a search."""
 
 from dataclasses import dataclass, fields
 from typing import Any, cast
@@ -13,11 +13,11 @@ Limit = float | tuple[float, float] | list[float]
 
 @dataclass(frozen=True)
 class Rules:
-    """What a fused pass needs of the settings.
+    """The settings that a fused pass needs.
 
     Attributes:
         score: position in SCORES.
-        low_image, low_text: bounds must be above these for the similarities that enter the score.
+        low_image, low_text: the bound of a similarity that enters the score must be above this.
     """
 
     score: int
@@ -30,23 +30,23 @@ class SearchSettings:
     """The rules of a hard pair and the way to find it.
 
     A similarity below `min_similarity` or above `near_duplicate` makes a pair's score 0, and a pair of score 0 is never
-    stored. The near-duplicate limit holds for both modalities whatever `score` ranks by, because a copy is no hard
-    negative; `min_similarity` holds only for the similarities that enter the score.
+    stored. The near-duplicate limit applies to both modalities whatever `score` is, because a copy is no hard negative;
+    `min_similarity` applies only to the similarities that enter the score.
 
     Attributes:
-        score: "joint" ranks by the product of both cosines, "image" and "text" by that one alone.
+        score: "joint" ranks by the product of both cosines, "image" and "text" by one of them.
         depth: partners stored per row.
         near_duplicate: highest cosine of a hard pair; a pair of numbers means (image, text); 1 switches it off.
         min_similarity: lowest cosine of a hard pair; a pair of numbers means (image, text).
         skip_first: leave out this many of the hardest pairs of each row (a rank window).
-        backend: "auto", or one of "exact", "approximate", "pool", or the dotted name of a class of your own: called
-            with (pairs, settings, device, folder), it makes a helip.mining.plan.Search.
-        min_recall: recall that "approximate" must show by the lower end of its confidence interval.
+        backend: "auto", "exact", "approximate", "pool", or the dotted name of a class that makes a
+            helip.mining.plan.Search when it is called with (pairs, settings, device, folder).
+        min_recall: recall that "approximate" must reach at the lower end of its confidence interval.
         pool_size: rows drawn as candidates by "pool".
-        pool_redraw: targets after which a new pool is drawn; 0 keeps one pool. The released script has 300,000.
+        pool_redraw: targets after which a new pool is drawn; 0 keeps one pool. The released script uses 300,000.
         seed: of every random draw (pools, probes, the training sample of the index).
         block_rows: targets per unit of work and of resuming; 0: 4,096 (on a GPU 32,768). It does not change results.
-        memory: bytes of rounded embeddings kept in memory, the rest goes to disk; results do not depend on it.
+        memory: bytes of rounded embeddings kept in memory, the rest goes to disk. It does not change results.
     """
 
     score: str = result(default="joint", inner=True)
@@ -63,7 +63,7 @@ class SearchSettings:
     memory: int = operation(default=1 << 30, inner=True)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be searched for, naming the setting."""
+        """Raises HelipError, with the name of the setting, for a value that cannot be used."""
         _one_of("helip.score", self.score, SCORES)
         if not self.own_backend:
             _one_of("search.backend", self.backend, BACKENDS, ", or a dotted name")
@@ -92,31 +92,25 @@ class SearchSettings:
     def lows(self) -> tuple[float, float]:
         """min_similarity of (image, text); that of a similarity outside the score is minus infinity."""
         low_image, low_text = cast(tuple[float, float], self.min_similarity)
-        never = float("-inf")
-        return (never if self.score == "text" else low_image, never if self.score == "image" else low_text)
+        none = float("-inf")
+        return (none if self.score == "text" else low_image, none if self.score == "image" else low_text)
 
     @property
     def highs(self) -> tuple[float, float]:
         """near_duplicate of (image, text)."""
-        high_image, high_text = cast(tuple[float, float], self.near_duplicate)
-        return high_image, high_text
+        return cast(tuple[float, float], self.near_duplicate)
 
     def unit(self, device: str) -> int:
         """Targets per unit of work on a device."""
         return self.block_rows or (4096 if device == "cpu" else 32_768)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that the result depends on, JSON-like: what an artefact's hash is taken over."""
+        """The settings that the result depends on, JSON-like; an artefact's hash is computed from them."""
         backends = marked(type(self), "of")
-        values = {one.name: getattr(self, one.name) for one in fields(self) if role_of(one) == "result"}
-        used = {
-            name: value
-            for name, value in values.items()
-            if self.own_backend or self.backend in backends.get(name, BACKENDS)
-        }
-        return {name: list(cast(Any, value)) if isinstance(value, tuple) else value for name, value in used.items()} | {
-            "depth": self.depth
-        }
+        names = [one.name for one in fields(self) if role_of(one) == "result"]
+        used = [name for name in names if self.own_backend or self.backend in backends.get(name, BACKENDS)]
+        values = {name: getattr(self, name) for name in (*used, "depth")}
+        return {name: list(cast(Any, value)) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...], more: str = "") -> None:

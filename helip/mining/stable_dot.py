@@ -1,17 +1,17 @@
 """Dot products whose last bit does not depend on the size of blocks or the number of threads.
 
-BLAS, einsum and sum() choose the order of their additions by shape, alignment and thread count. The last bits of a dot
-product, and the order of near-ties, then differ from batch to batch. Here a sum is a fixed tree of elementwise float64
-additions: the same bits for any block shape, any number of threads and ranks, on CPU and GPU. The products of float16
-and float32 numbers are exact in float64, so that fused multiply-add changes nothing either; for float64 embeddings the
-bits may differ between machines, not between runs.
+BLAS, einsum and sum() choose the order of their additions by shape, alignment and thread count, so the last bits of a
+dot product and the order of near-ties differ from batch to batch. Here a sum is a fixed tree of elementwise float64
+additions: the same bits for any block shape, any number of threads and ranks, on CPU and GPU. Products of float16 and
+float32 numbers are exact in float64, so fused multiply-add changes nothing. For float64 embeddings the bits may differ
+between machines, but not between runs.
 
 Legend: P pairs, d width of a modality.
 """
 
 import torch
 
-PANELS = 4  # columns are added up in this many panels first, so that the running sums stay in cache
+PANELS = 4  # columns are first added in this many panels, so that the running sums stay in cache
 
 
 def dots(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -22,8 +22,8 @@ def dots(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         right: (P, d), any float type, on the same device.
 
     Returns:
-        (P,) float64. Columns c, c + w, c + 2w, c + 3w (w = d / 4 rounded up) are added in this order, then the upper
-        half of the w sums to the lower half, until one is left; the middle one of an odd number waits.
+        (P,) float64. Columns c, c + w, c + 2w, c + 3w (w = d / 4 rounded up) are added in this order. Then the upper
+        half of the w sums is added to the lower half until one is left; the middle sum of an odd number stays.
     """
     width = right.shape[1]
     panel = -(-width // PANELS)
@@ -35,7 +35,7 @@ def dots(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def fold(values: torch.Tensor) -> torch.Tensor:
-    """(P, w) float64 -> (P,) sums over the last axis; `values` is used up."""
+    """(P, w) float64 -> (P,) sums over the last axis; `values` is overwritten."""
     width = values.shape[1]
     while width > 1:
         half = width // 2
@@ -45,5 +45,5 @@ def fold(values: torch.Tensor) -> torch.Tensor:
 
 
 def double(values: torch.Tensor) -> torch.Tensor:
-    """To float64; float16 by way of float32, which is exact and twice as fast on the CPU."""
+    """As float64; float16 is converted through float32, which is exact and twice as fast on the CPU."""
     return (values.float() if values.dtype == torch.float16 else values).double()

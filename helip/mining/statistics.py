@@ -1,4 +1,4 @@
-"""Statistics for the user: how hard the pairs are, what the rules removed, and where limits lie among random pairs.
+"""Statistics for the user: scores of the pairs, pairs that the rules removed, and cosines of random pairs.
 
 Legend: N rows, K stored partners of each, P sampled pairs.
 """
@@ -15,10 +15,10 @@ from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs
 
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-ENOUGH = 2_000_000  # scores for the quartiles; a larger index gives every n-th row
-SAMPLE = (256, 2048)  # targets and candidates of the pairs that filter shares are counted on
-SHARES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
-PAIRS = 20_000  # of which one in a thousand is 20
+ENOUGH = 2_000_000  # scores for the quartiles; of a larger index every n-th row is taken
+SAMPLE = (256, 2048)  # targets and candidates of the sampled pairs for the shares of the rules
+SHARES = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999)  # of the quantiles
+PAIRS = 20_000  # random pairs for the quantiles: 20 of them lie above the last one
 
 
 def describe(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict[str, Any]:
@@ -26,8 +26,8 @@ def describe(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict
 
     Args:
         index: its arrays.
-        removed: by filter, candidates that it took out of the first K places.
-        redone: rows that the bulk pass could not settle.
+        removed: rule -> number of candidates, see `Ranked`.
+        redone: see `Ranked`.
 
     Returns:
         rows, rows_short (fewer than K partners), rows_empty, partners, quartiles (minimum, quartiles and maximum of
@@ -35,18 +35,16 @@ def describe(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict
     """
     step = max(1, index.rows.size // ENOUGH)
     live = np.asarray(index.rows[::step]) >= 0
-    counts = np.zeros(index.depth + 1, np.int64)
-    for start in range(0, len(index), 1 << 18):
-        counts += np.bincount((index.rows[start : start + (1 << 18)] >= 0).sum(axis=1), minlength=index.depth + 1)
+    counts = index.counts()
     quartiles = {}
     for name in ("scores", "scores_image", "scores_text"):
         values = np.asarray(getattr(index, name)[::step])[live]
         quartiles[name] = [round(float(q), 6) for q in np.quantile(values, QUARTILES)] if values.size else []
     return {
         "rows": len(index),
-        "rows_short": int(counts[:-1].sum()),
-        "rows_empty": int(counts[0]),
-        "partners": int((counts * np.arange(len(counts))).sum()),
+        "rows_short": int((counts < index.depth).sum()),
+        "rows_empty": int((counts == 0).sum()),
+        "partners": int(counts.sum()),
         "quartiles": quartiles,
         "removed_from_first": removed,
         "redone": redone,
@@ -54,10 +52,10 @@ def describe(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict
 
 
 def filter_shares(pairs: Pairs, settings: SearchSettings) -> dict[str, float]:
-    """Share of all pairs of positive unfiltered score that each rule removes, from a sample of pairs.
+    """Share of the pairs with a positive unfiltered score that each rule removes, from a sample of pairs.
 
     Returns:
-        For each of FILTERS the share from 0 to 1, each pair counted for the first that it fails, and `sampled_pairs`.
+        For each of FILTERS the share from 0 to 1 (a pair counts for the first rule that it fails), and `sampled_pairs`.
     """
     valid = np.random.default_rng(settings.seed).permutation(np.flatnonzero(pairs.valid))
     targets, others = np.sort(valid[: SAMPLE[0]]), np.sort(valid[-SAMPLE[1] :])
@@ -72,7 +70,7 @@ def filter_shares(pairs: Pairs, settings: SearchSettings) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Of one side: the cosine at each of `SHARES`, and the shares of pairs below the one and above the other limit."""
+    """Cosines of one modality: the quantile at each of `SHARES`, and the shares of pairs below and above the limits."""
 
     side: str
     values: tuple[float, ...]
@@ -82,7 +80,7 @@ class Quantiles:
     above: float
 
     def line(self) -> list[str]:
-        """Cells for a table: side, quantiles, then each limit with its share."""
+        """Cells of a table with these `HEADERS`."""
         limits = [f"{self.low:g}: {self.below:.2%} below", f"{self.high:g}: {self.above:.3%} above"]
         return [self.side, *(f"{value:.3f}" for value in self.values), *limits]
 
@@ -93,12 +91,13 @@ HEADERS = ["side", *(f"{100 * share:g} %" for share in SHARES), "min_similarity"
 def similarity_quantiles(
     image: NDArray[np.floating], text: NDArray[np.floating], usable: NDArray[np.bool_], settings: SearchSettings
 ) -> list[Quantiles]:
-    """Of random pairs of different rows, the same ones each time.
+    """Quantiles of the cosines of random pairs of different rows, the same pairs each time.
 
     Args:
         image: (N, d_I), normalised or not.
         text: (N, d_T).
         usable: (N,) rows that are searched; at least two.
+        settings: limits.
     """
     rows = np.flatnonzero(usable)
     draw = np.random.default_rng(0)
@@ -114,7 +113,7 @@ def similarity_quantiles(
 
 
 def _cosines(array: NDArray[np.floating], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(P,) cosines of row pairs; 0 where a row is all zeros."""
+    """(P,) cosines of row pairs; 0 where a row is zero."""
     found = np.empty(len(left))
     for start in range(0, len(left), 2000):
         part = slice(start, start + 2000)

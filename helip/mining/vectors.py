@@ -26,7 +26,7 @@ class Vectors:
     Attributes:
         array: (N, d) float16, float32 or float64; may be a memmap of a file larger than memory.
         scale: (N,) float64, 1 / |row|; 0 for rows that are not valid.
-        resident: the array on another device, if it was put there.
+        resident: copy of the array on a GPU; None if there is none.
     """
 
     array: np.ndarray
@@ -51,10 +51,10 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Resident:
-    """What the rules of pairs need, on the device of a search.
+    """What the rules of pairs need on a GPU.
 
     Attributes:
-        groups: per modality, (N,) int32 numbers of groups, -1 for none; None where unknown.
+        groups: per modality, (N,) int32 group numbers, -1 for none; None where unknown.
         partner: (N,) bool, rows that may be partners; None if all may.
         words: `partner` as bits, (N / 32) int32, row n in bit n % 32 of word n / 32; None if all may.
     """
@@ -66,15 +66,15 @@ class Resident:
 
 @dataclass(frozen=True)
 class Pairs:
-    """N image-text pairs to be searched among.
+    """N image-text pairs and the rows and groups that a search respects; `open_pairs` makes it.
 
     Attributes:
         image, text: their embeddings.
         valid: (N,) bool; a row that is not valid is neither target nor candidate.
         groups: per modality, (N,) int64 ids of byte-identical images or captions, -1 for none; None where unknown.
         pair_group: (N,) int64 ids of pairs of the same bytes, -1 for none; None: copies of a partner are partners too.
-        copies: of `pair_group`; None where there are none.
-        resident: groups and `partner` on another device, if they were put there.
+        copies: derived from `pair_group`; None where no two rows are copies.
+        resident: groups and `partner` on a GPU; None if they are not there.
     """
 
     image: Vectors
@@ -83,24 +83,24 @@ class Pairs:
     groups: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     pair_group: np.ndarray | None = None
     copies: Copies | None = None
-    resident: "Resident | None" = None
+    resident: Resident | None = None
 
     def __len__(self) -> int:
         return len(self.valid)
 
     @property
     def group_names(self) -> list[str]:
-        """Of the groups that are known."""
+        """Names of the groups that are known."""
         groups = (*self.groups, self.pair_group)
         return [name for name, g in zip(GROUPS, groups, strict=True) if g is not None]
 
     @property
     def partner(self) -> np.ndarray:
-        """(N,) bool, candidates of every target."""
+        """(N,) bool, rows that are candidates of every target."""
         return self.valid if self.copies is None else self.copies.partner
 
     def groups_on(self, device: torch.device) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """(N,) numbers of the groups of image and text, negative for none."""
+        """Group numbers (N,) of image and text, negative for none; None where unknown."""
         if self.resident is not None:
             return self.resident.groups
         image, text = (None if g is None else torch.from_numpy(g).to(device) for g in self.groups)
@@ -119,7 +119,7 @@ class Pairs:
 
 
 def on_device(pairs: Pairs, device: torch.device) -> Pairs:
-    """The pairs with what their rules need on a GPU, and a copy for rescoring if a quarter is free."""
+    """The pairs with their groups on a GPU, and with the embeddings if they fit in a quarter of its free memory."""
     if device.type == "cpu":
         return pairs
     groups = tuple(None if g is None else torch.from_numpy(_numbered(g)).to(device) for g in pairs.groups)
@@ -135,13 +135,13 @@ def on_device(pairs: Pairs, device: torch.device) -> Pairs:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a GPU has left for this process, those included that torch holds and does not use."""
+    """Bytes of a GPU that this process can still use, including those that torch has cached."""
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + held
 
 
 def _numbered(ids: np.ndarray) -> np.ndarray:
-    """(N,) int32 numbers that are equal where ids are, -1 where those are negative."""
+    """(N,) int32 numbers that are equal where the ids are equal, -1 where an id is negative."""
     numbers = np.unique(ids, return_inverse=True)[1].astype(np.int32)
     return np.where(ids < 0, np.int32(-1), numbers)
 
@@ -155,19 +155,20 @@ def open_pairs(
     text_group: np.ndarray | None = None,
     pair_group: np.ndarray | None = None,
 ) -> Pairs:
-    """Check embeddings and measure their lengths.
+    """Check the input of a search and measure the lengths of the embeddings.
 
     Args:
         image: (N, d_I), any float type, normalised or not; a memmap is read block by block.
         text: (N, d_T), likewise.
-        valid: (N,) bool, rows to search among; all if None. The others are not looked at.
+        valid: (N,) bool, rows that take part; all if None. The other rows may hold anything.
         image_group: (N,) integers, equal for byte-identical images; negative: no group.
         text_group: (N,) integers, equal for byte-identical captions; negative: no group.
-        pair_group: (N,) integers, equal for byte-identical pairs; a target gets the lowest; negative: no group.
+        pair_group: (N,) integers, equal for byte-identical pairs, of which a target gets only the lowest row;
+            negative: no group.
 
     Raises:
-        HelipError: shapes that do not match, no float type, too many rows, or a valid row that is NaN, infinite or
-            zero.
+        HelipError: shapes that do not match, no float type, more rows than int32 can count, or a valid row that is
+            NaN, infinite or zero.
     """
     for name, array in (("image", image), ("text", text)):
         if array.ndim != 2 or array.dtype.kind != "f" or array.shape[1] == 0:
@@ -202,7 +203,7 @@ def _group(name: str, ids: np.ndarray | None, count: int) -> np.ndarray | None:
 
 
 def _measured(name: str, array: np.ndarray, valid: np.ndarray) -> Vectors:
-    """Norms by the same ordered float64 sums as `rescore`, so that a row's cosine with itself is 1 to a bit or two."""
+    """Norms by the float64 sums that `rescore` uses, so that a row's cosine with itself is 1 to the last bits."""
     workers, scale = Workers(), np.zeros(len(array))
 
     def measure(start: int) -> None:

@@ -1,7 +1,7 @@
 """Checks an index against the embeddings that it was mined from: the form of all rows, the content of a sample.
 
-The sample is computed again by brute force in float64, from the definition (helip/mining/reference.py), without the
-search's own code.
+The sample is computed again by brute force in float64 from the definition (helip/mining/reference.py), without the code
+of the search.
 
 Legend: N rows, K stored partners, T targets of the sample, R rows looked at together.
 """
@@ -18,13 +18,13 @@ from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, Vectors
 
 BLOCK = 1 << 14  # R
-ROUNDING = 1e-6  # between a stored float32 score and the float64 one
-TIE = 1e-9  # sums in another order decide neither a tie nor a limit
+ROUNDING = 1e-6  # largest difference between a stored float32 score and the float64 one
+TIE = 1e-9  # tolerance at ties and limits: sums in another order give other last bits
 
 
 @dataclass
 class Sampled:
-    """What the sample showed; `recall` is the share of the true hard pairs that the index has."""
+    """Result for a sample; `recall` is the share of the true hard pairs that the index has."""
 
     rows: int
     problems: list[str] = field(default_factory=list[str])
@@ -33,7 +33,7 @@ class Sampled:
 
 
 def check_form(index: HardPairIndex, usable: np.ndarray) -> list[str]:
-    """Sentences about rows that no index may have, one for each kind; `usable` (N,) are the rows that may take part."""
+    """Sentences about rows of a wrong form, one for each kind; `usable` (N,) are the rows that may take part."""
     first: dict[str, int] = {}
     counts: dict[str, int] = {}
     for start in range(0, len(index), BLOCK):
@@ -46,7 +46,7 @@ def check_form(index: HardPairIndex, usable: np.ndarray) -> list[str]:
 
 
 def _wrong_forms(index: HardPairIndex, usable: np.ndarray, part: slice) -> dict[str, Any]:
-    """By kind, (R,) bool."""
+    """Kind of wrong form -> (R,) bool."""
     rows, scores = np.asarray(index.rows[part]).astype(np.int64), np.asarray(index.scores[part])
     first, count = int(part.start), len(index)
     own = np.arange(first, first + len(rows))[:, None]
@@ -69,8 +69,9 @@ def check_sample(index: HardPairIndex, pairs: Pairs, targets: np.ndarray) -> Sam
     """Recompute the hard pairs of `targets` (T,) and compare rows and scores.
 
     Args:
-        index: of the right form (check_form); its meta names the rules.
-        pairs: the embeddings, with the rows and groups that take part.
+        index: an index without problems of `check_form`; its meta names the rules.
+        pairs: the embeddings, valid rows and groups that it was mined from.
+        targets: (T,) rows.
     """
     settings = SearchSettings(**index.meta["settings"])
     exact = index.meta.get("search", {}).get("backend", "exact") == "exact"
@@ -104,7 +105,7 @@ def _named(wrong: np.ndarray, targets: np.ndarray, found: np.ndarray, what: str)
 
 
 def _cosines_of(vectors: Vectors, targets: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """(T, K) float64 of targets and their stored partners."""
+    """(T, K) float64 cosines of targets with their stored partners."""
     result = np.empty(found.shape)
     for t, row in enumerate(targets):
         others = np.maximum(found[t], 0)
@@ -122,11 +123,7 @@ def _allowed(
     y: np.ndarray,
     room: float,
 ) -> np.ndarray:
-    """Which pairs the rules allow, (T, R); `room` above 0 forgives what rounding may decide, below 0 it does not.
-
-    Args:
-        others: (T, R) or (1, R) rows.
-    """
+    """(T, R) pairs that the rules allow; `room` as in `may_pair`, `others` (T, R) or (1, R) rows."""
     inside = np.maximum(others, 0)
     allowed: np.ndarray = pairs.valid[inside] & (others != targets[:, None])
     allowed = allowed & may_pair(x, y, settings.lows, settings.highs, room)
@@ -141,7 +138,7 @@ def _allowed(
 def _missing(
     pairs: Pairs, settings: SearchSettings, targets: np.ndarray, found: np.ndarray, value: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each target the rows, and their scores, that beat its last partner and are not in its list."""
+    """For each target the rows that beat its last partner and are not in its list, and their scores."""
     last = np.where(found[:, -1] >= 0, value[:, -1], 0.0)[:, None]
     rows: list[list[np.ndarray]] = [[np.empty(0, np.int64)] for _ in targets]
     scores: list[list[np.ndarray]] = [[np.empty(0)] for _ in targets]
@@ -158,7 +155,7 @@ def _missing(
 
 
 def _blocks(pairs: Pairs, targets: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """First row of each block with the image and text cosines (T, R), float64."""
+    """First row of each block, and its image and text cosines (T, R) in float64."""
     own = [np.asarray(v.array[targets], np.float64) * v.scale[targets][:, None] for v in pairs.modalities]
     for start in range(0, len(pairs), BLOCK):
         part = slice(start, start + BLOCK)
@@ -172,7 +169,7 @@ def _blocks(pairs: Pairs, targets: np.ndarray) -> Iterator[tuple[int, np.ndarray
 def _unskipped(
     missing: list[tuple[np.ndarray, np.ndarray]], targets: np.ndarray, live: np.ndarray, value: np.ndarray, skip: int
 ) -> list[str]:
-    """Of an exact index, missing rows beyond the `skip` hardest ones that it leaves out."""
+    """A sentence about rows that an exact index lacks, besides the `skip` hardest ones that it leaves out."""
     lacking: list[tuple[Any, Any, Any]] = []
     for t, (rows, scores) in enumerate(missing):
         first = value[t, 0] if live[t, 0] else 0.0
@@ -187,7 +184,7 @@ def _unskipped(
 
 
 def _recall(found: np.ndarray, depth: int, missing: np.ndarray) -> float:
-    """Share of the best `depth` of both lists of scores that is in the first."""
+    """Share of the `depth` best scores of both lists that are in `found`."""
     both = np.concatenate([found, missing])
     order = np.argsort(-both, kind="stable")[:depth]
     return float((order < len(found)).mean()) if len(both) else 1.0

@@ -13,18 +13,18 @@ from typing import TypeVar
 
 import torch
 
+FEEDERS = 4  # threads that keep a GPU busy while others of them rank what it found
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
 
 _own = local()
 
 
 @contextmanager
 def feeding(device: torch.device) -> Generator[None]:
-    """On a GPU: what this thread starts goes to that device, and into a stream of its own.
+    """On a GPU: what this thread starts runs on that device, in a stream of the thread's own.
 
-    A stream is kept with its thread, because torch keeps free memory apart for each of them.
+    Each thread keeps its stream, because torch caches free memory per stream.
     """
     if device.type != "cuda":
         yield
@@ -41,7 +41,7 @@ class Stopped(Exception):
 
 
 class Workers:
-    """A pool of as many threads as torch would use.
+    """A pool of threads.
 
     Args:
         threads: number of them; torch.get_num_threads() if None.
@@ -52,10 +52,24 @@ class Workers:
         self._stop = Event()
         self._pool = ThreadPoolExecutor(self.threads, "helip-mining", initializer=lambda: torch.set_num_threads(1))
 
+    @classmethod
+    def on(cls, device: torch.device) -> "Workers":
+        """One thread for each of torch's on the CPU, `FEEDERS` on a GPU."""
+        return cls(None if device.type == "cpu" else FEEDERS)
+
     def check(self) -> None:
-        """To be called now and then by the work, so that a failure elsewhere ends it soon."""
+        """Raises Stopped after a failure in another thread; the work calls it now and then."""
         if self._stop.is_set():
             raise Stopped
+
+    def checked(self, tick: Callable[[int], None]) -> Callable[[int], None]:
+        """`tick`, preceded by `check` at each call."""
+
+        def both(done: int) -> None:
+            self.check()
+            tick(done)
+
+        return both
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Results in the order of the items; the first exception is raised here after all threads have ended."""

@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,7 +20,7 @@ from helip.mining.miner import mine
 from helip.mining.request import CONTENT, EMBEDDED, Mined, MiningRequest, Rows
 from helip.mining.reuse import reuse
 from helip.mining.statistics import HEADERS, similarity_quantiles
-from helip.mining.vectors import GROUPS
+from helip.mining.vectors import GROUPS, Pairs, open_pairs
 from helip.programs.find import find_hard_pairs, nothing_fits
 from helip.ranks import artefact_lock, barrier
 from helip.report.tables import Table
@@ -116,13 +115,11 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
             clear_stale(folder)
             reuse(
                 index,
-                embedded.image,
-                embedded.text,
+                embedded.pairs(),
                 folder,
                 replace(request.search, depth=min(request.search.depth, index.depth)),
                 meta=request.made_of(rows, count, embedded.content),
                 device=str(trainer.strategy.root_device),
-                **embedded.groups(),
             )
         barrier()
     return Mined(HardPairIndex.load(folder), folder, {"reuse": time.perf_counter() - began})
@@ -143,9 +140,10 @@ class EmbeddedRows:
     pair_group: np.ndarray | None = None
     content: str | None = None
 
-    def groups(self) -> dict[str, Any]:
-        """Keyword arguments of a search besides the embeddings."""
-        return {"valid": self.usable} | {name: getattr(self, name) for name in GROUPS}
+    def pairs(self) -> Pairs:
+        """Checked and measured. Raises HelipError as `open_pairs`."""
+        groups = {name: getattr(self, name) for name in GROUPS}
+        return open_pairs(self.image, self.text, valid=self.usable, **groups)
 
 
 def stored_rows(request: MiningRequest, rows: Rows, store: EmbeddingStore) -> EmbeddedRows:
@@ -190,8 +188,7 @@ def _search(request: MiningRequest, rows: Rows, embedded: EmbeddedRows, trainer:
     check_topk(request.topk, count)
     depth = min(max(request.search.depth, request.topk), count - 1)
     return mine(
-        embedded.image,
-        embedded.text,
+        embedded.pairs(),
         request.folder(rows),
         replace(request.search, depth=depth),
         meta=request.made_of(rows, count, embedded.content),
@@ -199,7 +196,6 @@ def _search(request: MiningRequest, rows: Rows, embedded: EmbeddedRows, trainer:
         world_size=trainer.world_size,
         barrier=barrier,
         device=str(trainer.strategy.root_device),
-        **embedded.groups(),
     )
 
 

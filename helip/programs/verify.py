@@ -20,7 +20,7 @@ from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
 from helip.mining.request import CONTENT, EMBEDDED, MiningRequest, Rows
 from helip.mining.settings import SearchSettings
-from helip.mining.vectors import GROUPS, open_pairs
+from helip.mining.vectors import GROUPS
 from helip.mining.verify import check_form, check_sample
 from helip.models.checkpoints import read_checkpoint
 from helip.programs.find import find_hard_pairs
@@ -190,7 +190,7 @@ def _description(index: HardPairIndex, request: MiningRequest, embedded: Embedde
     """Where the rules, the search and the copies by which an index is judged are not those that were asked for."""
     asked, settings, search = request.search, index.meta.get("settings"), index.meta.get("search")
     backend = search.get("backend") if isinstance(search, dict) else None
-    groups = [name for name in GROUPS if embedded.groups()[name] is not None]
+    groups = [name for name in GROUPS if getattr(embedded, name) is not None]
     problems = []
     if settings != request.settings()["search"] | {"depth": index.depth}:
         problems.append(f"the hard pairs say that their rules were {settings}")
@@ -207,7 +207,7 @@ def _index(index: HardPairIndex, embedded: EmbeddedRows, targets: np.ndarray) ->
     if form:
         return
     try:
-        pairs = open_pairs(embedded.image, embedded.text, **embedded.groups())
+        pairs = embedded.pairs()
     except HelipError as error:  # an embedding that is NaN or zero
         yield "rows by brute force in float64", [str(error).rstrip(".")]
         return

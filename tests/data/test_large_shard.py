@@ -13,6 +13,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.data.loader import hard_pair_loader
 from helip.mining.miner import mine
 from helip.mining.settings import SearchSettings
+from helip.mining.vectors import open_pairs
 from tests.samples import picture, write_tar
 
 COUNT, PICTURES = 100_000, 64
@@ -41,8 +42,7 @@ def test_a_shard_of_100_000_samples(tmp_path: Path) -> None:
     ]
     rng = np.random.default_rng(0)
     pairs = mine(
-        rng.random((COUNT, 8), np.float32),
-        rng.random((COUNT, 8), np.float32),
+        open_pairs(rng.random((COUNT, 8), np.float32), rng.random((COUNT, 8), np.float32)),
         tmp_path / "pairs",
         SearchSettings(backend="pool", depth=4, pool_size=500),
         meta={"fingerprint": index.fingerprint},

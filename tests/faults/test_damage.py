@@ -19,6 +19,7 @@ from helip.errors import HelipError
 from helip.mining.block_store import BlockStore
 from helip.mining.miner import mine
 from helip.mining.settings import SearchSettings
+from helip.mining.vectors import open_pairs
 from tests.faults.injected import in_child
 from tests.samples import sample, write_tar
 
@@ -174,19 +175,19 @@ def test_an_artefact_is_not_to_be_deleted_because_no_file_can_be_opened(tmp_path
 def test_a_damaged_block_of_an_unfinished_search_is_searched_again(tmp_path: Path, damage) -> None:
     """And a damaged plan is named, not followed."""
     generator, settings = np.random.default_rng(0), SearchSettings(depth=3, block_rows=8, backend="exact")
-    arrays = generator.random((24, 6)), generator.random((24, 4))
-    whole = mine(*arrays, tmp_path / "whole", settings, progress=False)
+    pairs = open_pairs(generator.random((24, 6)), generator.random((24, 4)))
+    whole = mine(pairs, tmp_path / "whole", settings, progress=False)
     with mock.patch.object(BlockStore, "assemble", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
-        mine(*arrays, tmp_path / "index", settings, progress=False)
+        mine(pairs, tmp_path / "index", settings, progress=False)
     (partial,) = tmp_path.glob("index.partial-*")
     plan, block = partial / "plan.json", partial / "block-00000001.npz"
     good = plan.read_bytes()
     plan.write_bytes(damage(good))
     with pytest.raises(HelipError, match=r"plan\.json is damaged \(.*: delete .*begins that search again"):
-        mine(*arrays, tmp_path / "index", settings, progress=False)
+        mine(pairs, tmp_path / "index", settings, progress=False)
     plan.write_bytes(good)
     block.write_bytes(damage(block.read_bytes()))
     with pytest.raises(HelipError, match=r"a finished block was removed: .*; the same command searches it again"):
-        mine(*arrays, tmp_path / "index", settings, progress=False)
-    found = mine(*arrays, tmp_path / "index", settings, progress=False)
+        mine(pairs, tmp_path / "index", settings, progress=False)
+    found = mine(pairs, tmp_path / "index", settings, progress=False)
     assert (found.rows == whole.rows).all() and (found.scores == whole.scores).all()

@@ -124,12 +124,9 @@ def same_as_reference(image, text, rules, dtype=torch.float16, valid=None, depth
     """The bytes of the plain search in float32, and the rows of a brute force in float64."""
     pairs, settings = open_pairs(image, text, valid=valid, **groups), SearchSettings(depth=depth, **rules)
     plain = ExactSearch(pairs, settings, dtype=torch.float32).search(range(len(image)))
-    search = ExactSearch(pairs, settings, dtype=dtype)
     if not pairs.partner.all():
-        bits = np.packbits(np.pad(pairs.partner, (0, -len(pairs) % 32)), bitorder="little").view(np.int32)
-        search._words = torch.from_numpy(bits)
-        search.pairs = replace(pairs, resident=resident_on_cpu(pairs, bits))
-    found = search.search(range(len(image)))
+        pairs = replace(pairs, resident=resident_on_cpu(pairs))
+    found = ExactSearch(pairs, settings, dtype=dtype).search(range(len(image)))
     for name in ARRAYS:
         assert np.array_equal(getattr(plain, name), getattr(found, name))
     names = ("score", "near_duplicate", "min_similarity", "skip_first")
@@ -138,7 +135,9 @@ def same_as_reference(image, text, rules, dtype=torch.float16, valid=None, depth
     return found
 
 
-def resident_on_cpu(pairs, bits: np.ndarray) -> Resident:
+def resident_on_cpu(pairs) -> Resident:
+    """As `on_device` makes it on a GPU."""
+    bits = np.packbits(np.pad(pairs.partner, (0, -len(pairs) % 32)), bitorder="little").view(np.int32)
     image, text = (None if g is None else torch.from_numpy(g).int() for g in pairs.groups)
     return Resident((image, text), torch.from_numpy(pairs.partner), torch.from_numpy(bits))
 

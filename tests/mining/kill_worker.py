@@ -10,9 +10,10 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.synthetic import clustered
-from helip.mining import miner
 from helip.mining.block_store import BlockStore
+from helip.mining.miner import mine
 from helip.mining.settings import SearchSettings
+from helip.mining.vectors import open_pairs
 
 RULES = {"depth": 10, "block_rows": 64, "min_recall": 0.9, "pool_size": 500}
 
@@ -30,10 +31,8 @@ def main() -> None:
         write(self, block, ranked)  # type: ignore[arg-type]
 
     BlockStore.write = noted  # type: ignore[method-assign]
-    image, text = clustered(2000, 48, 32, seed=9)
-    miner.mine(
-        image,
-        text,
+    mine(
+        open_pairs(*clustered(2000, 48, 32, seed=9)),
         folder,
         SearchSettings(backend=backend, **RULES),  # type: ignore[arg-type]
         rank=rank,

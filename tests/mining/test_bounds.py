@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.synthetic import clustered
-from helip.mining.bounds import RowSource, as_targets, lower_bound, ulp_of
+from helip.mining.bounds import ULP, RowSource, as_targets, lower_bound
 from helip.mining.candidates import Candidates
 from helip.mining.reference import unit64
 from helip.mining.scan import above, drop_below, kth_largest, order_of, zero_above
@@ -40,7 +40,7 @@ def test_true_cosines_lie_between_the_bounds(dtype, kind):
         own, gap = as_targets(side, vectors.width)
         upper = (own @ side.values.T).double()
         true = torch.from_numpy(unit64(given) @ unit64(given).T)
-        ulp = ulp_of(dtype)
+        ulp = ULP[dtype]
         assert (upper + upper.abs() * ulp >= true).all()
         lower = lower_bound(upper.float(), gap[:, None], float(side.error.max()), ulp)
         assert ((lower <= true) | (upper <= 0)).all()
@@ -55,7 +55,7 @@ def test_first_thresholds_are_below_the_true_kth_score(dtype, score):
     pairs = open_pairs(image, text)
     block = RowSource(pairs, dtype, 1 << 30, torch.device("cpu")).rows(slice(None))
     sides = [as_targets(side, v.width) for side, v in zip(block, pairs.modalities, strict=True)]
-    found = Candidates(np.arange(300), pairs, settings, ulp_of(dtype), torch.device("cpu"))
+    found = Candidates(np.arange(300), pairs, settings, ULP[dtype], torch.device("cpu"))
     upper = [own @ side.values.T for (own, _), side in zip(sides, block, strict=True)]
     worst = [float(side.error.max()) for side in block]
     found.add(slice(0, 300), torch.arange(300), torch.arange(300), upper, [gap for _, gap in sides], worst)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from helip.mining.bounds import ulp_of
+from helip.mining.bounds import ULP
 from helip.mining.candidates import Candidates
 from helip.mining.exact import ExactSearch
 from helip.mining.settings import SearchSettings
@@ -65,7 +65,7 @@ def searched(
     count = C * len(blocks)
     pairs = open_pairs(np.ones((count + 1, 2)), np.ones((count + 1, 2)), **groups)
     settings = SearchSettings(**{"depth": K, "near_duplicate": 1.0} | rules)
-    found = Candidates(np.array([count]), pairs, settings, ulp_of(dtype), torch.device("cpu"), single, slack)
+    found = Candidates(np.array([count]), pairs, settings, ULP[dtype], torch.device("cpu"), single, slack)
     for number, upper in enumerate(blocks):
         columns = torch.arange(C) + C * number
         gap = [torch.tensor([g]) for g in gaps[:2]]
@@ -78,12 +78,12 @@ def searched(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("score", SCORES)
 def test_bounds_are_below_the_lowest_truth_and_not_far_below(dtype, score) -> None:
-    ulp = ulp_of(dtype)
+    ulp = ULP[dtype]
     for gaps, image, text in product(GAPS, (0.375, 0.75, 1.0), (0.40625, 1.0)):
         found = searched(dtype, [given(dtype, image, text)], gaps, score=score)
         (low_image, _), (low_text, _) = ends(image, gaps, 0, ulp), ends(text, gaps, 1, ulp)
         truth, best = score_of(score, low_image, low_text), score_of(score, image, text)
-        first, lower = float(found.threshold[0]), found._parts[-1].lower[:K].double()
+        first, lower = float(found.threshold[0]), found.parts[-1].lower[:K].double()
         assert 0 < first <= truth and (lower <= truth).all()
         of = lost(gaps, 0, ulp), lost(gaps, 1, ulp)
         most = {"joint": max(of[0] + of[1] * best, of[1] + of[0] * best), "image": of[0], "text": of[1]}[score]
@@ -95,7 +95,7 @@ def test_bounds_are_below_the_lowest_truth_and_not_far_below(dtype, score) -> No
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("where", ["same block", "later block", "single"])
 def test_a_pair_at_its_highest_survives_among_pairs_at_their_lowest(dtype, score, where) -> None:
-    ulp = ulp_of(dtype)
+    ulp = ULP[dtype]
     near = [(GAPS[0], n / 64, n / 64) for n in range(33, 64)]  # of some the highest is hardly rounded
     for gaps, image, text in (*product(GAPS, (0.375, 0.75, 1.0), (0.40625, 1.0)), *near):
         (low_image, _), (low_text, _) = ends(image, gaps, 0, ulp), ends(text, gaps, 1, ulp)
@@ -114,21 +114,21 @@ def test_a_pair_at_its_highest_survives_among_pairs_at_their_lowest(dtype, score
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("m", [0, 1])
 def test_what_may_be_a_near_duplicate_makes_no_threshold(dtype, score, m) -> None:
-    ulp, values = ulp_of(dtype), [0.5, 0.5]
+    ulp, values = ULP[dtype], [0.5, 0.5]
     values[m] = 0.8125
     for limit, counts in ((np.nextafter(0.8125 * (1 + ulp), 0), False), (0.8125 * (1 + FAR * ulp), True)):
         rules: dict[str, Any] = {"near_duplicate": (limit, 1.0) if m == 0 else (1.0, limit)}
         found = searched(dtype, [given(dtype, *values)], score=score, **rules)
         others = score_of(score, 0.125, 0.125)  # which the limit lets pass
         assert (float(found.threshold[0]) > others) == counts
-        assert (found._parts[-1].lower[:K] > 0).all() if counts else not found._parts[-1].lower[:K].any()
+        assert (found.parts[-1].lower[:K] > 0).all() if counts else not found.parts[-1].lower[:K].any()
         assert set(range(K)) <= set(found.candidates()[0][0].tolist())
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("score", "m"), [("joint", 0), ("joint", 1), ("image", 0), ("text", 1)])
 def test_the_minimum_of_a_similarity(dtype, score, m) -> None:
-    ulp, values = ulp_of(dtype), [0.5, 0.5]
+    ulp, values = ULP[dtype], [0.5, 0.5]
     values[m] = 0.8125
     low, high = ends(0.8125, GAPS[0], m, ulp)
     for limit, counts, survives in (
@@ -142,7 +142,7 @@ def test_the_minimum_of_a_similarity(dtype, score, m) -> None:
         assert (float(found.threshold[0]) > 0) == counts
         rows = found.candidates()[0][0].tolist()
         assert rows == (list(range(K)) if survives else [-1])
-        lower = found._parts[-1].lower
+        lower = found.parts[-1].lower
         assert (lower > 0).all() if counts else not lower.any()
 
 
@@ -156,11 +156,11 @@ def test_a_shared_group_makes_no_threshold(names) -> None:
         groups: dict[str, Any] = dict.fromkeys(names, alone) | {names[last]: shared}
         found = searched(torch.float32, [block], **groups)
         assert float(found.threshold[0]) < 0.125**2
-        assert not found._parts[-1].lower[: K - 1].any() and found._parts[-1].lower[K - 1] > 0.5
+        assert not found.parts[-1].lower[: K - 1].any() and found.parts[-1].lower[K - 1] > 0.5
     shared[C] = -1  # the target has none
     groups = dict.fromkeys(names, shared)
     found = searched(torch.float32, [block], **groups)
-    assert found.threshold[0] > 0.5 and (found._parts[-1].lower[:K] > 0.5).all()
+    assert found.threshold[0] > 0.5 and (found.parts[-1].lower[:K] > 0.5).all()
 
 
 def test_slack_trusts_upper_bounds_and_keeps_more() -> None:
@@ -181,7 +181,7 @@ def part_by_part(single: bool, monkeypatch, room: int = 1000) -> tuple[np.ndarra
     monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
     monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", room)
     pairs = open_pairs(np.ones((C, 2)), np.ones((C, 2)))
-    found = Candidates(np.arange(4), pairs, SearchSettings(depth=2), ulp_of(torch.float32), torch.device("cpu"), single)
+    found = Candidates(np.arange(4), pairs, SearchSettings(depth=2), ULP[torch.float32], torch.device("cpu"), single)
     for start in (0, 2):
         upper = torch.full((2, C), 0.125)
         upper[:, [0, 5, 9]] = 0.75
@@ -244,4 +244,4 @@ def test_a_hard_pair_whose_products_all_round_down_is_found_among_those_that_rou
 def test_the_largest_error_of_one_rounding(dtype) -> None:
     just_below_a_middle = torch.tensor(1 + torch.finfo(dtype).eps * (0.5 - 1e-6), dtype=torch.float64)
     error = float(1 - just_below_a_middle.to(dtype).double() / just_below_a_middle)
-    assert 0.99 * ulp_of(dtype) < error <= ulp_of(dtype)
+    assert 0.99 * ULP[dtype] < error <= ULP[dtype]

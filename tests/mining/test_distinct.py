@@ -118,8 +118,8 @@ def test_every_backend_into_a_folder(tmp_path, more):
     image, text, image_group, text_group = copied(5)
     ids = pair_ids(image_group, text_group)
     settings = SearchSettings(depth=10, **({"pool_size": 90} if more.get("backend") == "pool" else {}), **more)
-    index = mine(image, text, tmp_path / "index", settings, pair_group=ids, progress=False)
     pairs = open_pairs(image, text, pair_group=ids)
+    index = mine(pairs, tmp_path / "index", settings, progress=False)
     assert check_form(index, pairs.valid) == []
     assert check_sample(index, pairs, np.arange(COUNT)).problems == []
     assert index.meta["groups"] == ["pair_group"] and index.meta["statistics"]["removed_from_first"]["distinct"] > 0
@@ -130,7 +130,7 @@ def test_every_backend_into_a_folder(tmp_path, more):
 
 def test_verify_names_copies(tmp_path):
     image, text, image_group, text_group = copied(5)
-    index = mine(image, text, tmp_path / "index", SearchSettings(depth=10), progress=False)
+    index = mine(open_pairs(image, text), tmp_path / "index", SearchSettings(depth=10), progress=False)
     pairs = open_pairs(image, text, pair_group=pair_ids(image_group, text_group))
     problems = check_sample(index, pairs, np.arange(COUNT)).problems
     assert any("a partner breaks a rule of the index" in one for one in problems)
@@ -139,15 +139,15 @@ def test_verify_names_copies(tmp_path):
 @pytest.mark.parametrize("depth", [20, 8])
 def test_reuse_of_an_index_with_copies_gives_the_bytes_of_mining_afresh(tmp_path, depth):
     image, text, image_group, text_group = copied(7)
-    ids, settings = pair_ids(image_group, text_group), SearchSettings(depth=20)
-    old = mine(image, text, tmp_path / "old", settings, progress=False)
+    pairs = open_pairs(image, text, pair_group=pair_ids(image_group, text_group))
+    old = mine(open_pairs(image, text), tmp_path / "old", SearchSettings(depth=20), progress=False)
     settings = SearchSettings(depth=depth)
-    made = reuse(old, image, text, tmp_path / "reused", settings, pair_group=ids, progress=False)
-    mine(image, text, tmp_path / "fresh", settings, pair_group=ids, progress=False)
+    made = reuse(old, pairs, tmp_path / "reused", settings, progress=False)
+    mine(pairs, tmp_path / "fresh", settings, progress=False)
     assert read_bytes(tmp_path / "reused") == read_bytes(tmp_path / "fresh")
     assert made.meta["statistics"]["removed_from_stored"]["distinct"] > 0
     with pytest.raises(HelipError, match=r"left out copies of a partner \(helip.distinct\), which are wanted now"):
-        reuse(made, image, text, tmp_path / "looser", settings, progress=False)
+        reuse(made, open_pairs(image, text), tmp_path / "looser", settings, progress=False)
 
 
 def test_data_without_copies_are_searched_as_ever():

@@ -155,6 +155,6 @@ def test_a_type_that_is_emulated_is_never_tried_at_full_size(
         sizes.append(size)
         return (full if size == 1024 else small)[str(dtype).removeprefix("torch.")]
 
-    monkeypatch.setattr("helip.mining.exact._seconds", seconds)
+    monkeypatch.setattr("helip.mining.exact.product_seconds", seconds)
     assert fast_dtype.__wrapped__(torch.device("cpu")) == getattr(torch, chosen)
     assert sizes.count(1024) == asked

@@ -57,12 +57,12 @@ def test_spills_are_told_from_those_outside_of_loops():
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
 def test_old_cards_take_plain_products(monkeypatch, capability: tuple[int, int]):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(fused, "_broken", [])
+    monkeypatch.setattr(fused, "broken", [])
     assert fused.can_fuse(torch.device("cuda"), torch.float16) == (capability >= (8, 0))
     assert not fused.can_fuse(torch.device("cuda"), torch.float32) and not fused.can_fuse(
         torch.device("cpu"), torch.float16
     )
-    monkeypatch.setattr(fused, "_broken", ["it failed"])
+    monkeypatch.setattr(fused, "broken", ["it failed"])
     assert not fused.can_fuse(torch.device("cuda"), torch.float16)
 
 
@@ -77,8 +77,8 @@ def test_a_kernel_that_does_not_compile_warns_once_and_gives_the_same_hard_pairs
         tried.append(arguments)
         raise RuntimeError("PassManager::run failed\nand more lines")
 
-    monkeypatch.setattr(fused, "_broken", [])
-    monkeypatch.setattr(sweep, "can_fuse", lambda device, dtype: not fused._broken)
+    monkeypatch.setattr(fused, "broken", [])
+    monkeypatch.setattr(sweep, "can_fuse", lambda device, dtype: not fused.broken)
     monkeypatch.setattr(fused, "mark", broken)
     search = ExactSearch(open_pairs(image, text), settings, torch.bfloat16)
     search.workers.threads = 1

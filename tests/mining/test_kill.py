@@ -12,6 +12,7 @@ import pytest
 from benchmarks.synthetic import clustered
 from helip.mining.miner import mine
 from helip.mining.settings import SearchSettings
+from helip.mining.vectors import open_pairs
 from tests.mining.kill_worker import RULES
 from tests.mining.ranks import read_bytes
 
@@ -64,9 +65,9 @@ def mine_with_kills(folder: Path, backend: str, worlds: list[int], seed: int) ->
 
 
 def check(tmp_path: Path, backend: str, worlds: list[int], seed: int) -> None:
-    image, text = clustered(2000, 48, 32, seed=9)
+    pairs = open_pairs(*clustered(2000, 48, 32, seed=9))
     settings = SearchSettings(backend=backend, **RULES)
-    mine(image, text, tmp_path / "unbroken", settings, progress=False)
+    mine(pairs, tmp_path / "unbroken", settings, progress=False)
     mine_with_kills(tmp_path / "killed", backend, worlds, seed)
     assert read_bytes(tmp_path / "unbroken") == read_bytes(tmp_path / "killed")
     leftovers = {path.name for path in tmp_path.iterdir() if not path.name.startswith("store")}

@@ -11,6 +11,8 @@ from helip.mining.bounds import RowSource
 from helip.mining.exact import ExactSearch
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
+from helip.mining.workers import FEEDERS
+from tests.pretend import pretend_gpu
 
 GPU = torch.device("cuda")
 
@@ -20,7 +22,7 @@ def test_blocks_of_all_feeders_take_half_of_the_free_memory(monkeypatch, gib: in
     monkeypatch.setattr(sweep, "free_memory", lambda device: gib << 30)
     shape = sweep.shape_on(GPU)
     plain, fused = shape.pairs * sweep.PLAIN_BYTES, shape.targets * sweep.FUSED_BYTES
-    assert sweep.FEEDERS * max(plain, fused) <= gib << 29
+    assert FEEDERS * max(plain, fused) <= gib << 29
     assert shape.pairs >= sweep.LEAST_STEP * shape.first and shape.targets >= 512
     if gib == 80:
         assert (shape.targets, shape.candidates) == (sweep.GPU_STEP, sweep.GPU_BLOCK)
@@ -39,7 +41,7 @@ def test_where_memory_is_short_a_block_is_met_in_halves(monkeypatch):
     pairs, settings = open_pairs(image, text), SearchSettings(depth=10)
     plain = ExactSearch(pairs, settings, dtype=torch.float32).search(range(900))
     met: list[int] = []
-    whole = sweep._Sweep._plain
+    whole = sweep.Sweep.by_products
 
     def limited(self, part, block):
         size = (part.stop - part.start) * len(block.rows)
@@ -48,13 +50,13 @@ def test_where_memory_is_short_a_block_is_met_in_halves(monkeypatch):
         met.append(size)
         whole(self, part, block)
 
-    monkeypatch.setattr(sweep._Sweep, "_plain", limited)
+    monkeypatch.setattr(sweep.Sweep, "by_products", limited)
     search = ExactSearch(pairs, settings, dtype=torch.float32)
     found = search.search(range(900))
     assert len(met) > 4 and sum(met) == 900 * 900
     for name in ARRAYS:
         assert np.array_equal(getattr(plain, name), getattr(found, name))
-    monkeypatch.setattr(sweep._Sweep, "_plain", lambda self, part, block: limited(self, part, fail))
+    monkeypatch.setattr(sweep.Sweep, "by_products", lambda self, part, block: limited(self, part, fail))
     with pytest.raises(torch.OutOfMemoryError):
         search.search(range(900))
 
@@ -69,7 +71,6 @@ def test_rows_that_do_not_fit_the_card_are_rounded_once(monkeypatch, tmp_path, h
     image, text = clustered(1100, 64, 70, seed=2)
     pairs = open_pairs(image, text)
     plain = RowSource(pairs, torch.float16, 1 << 30, torch.device("cpu"))
-    monkeypatch.setattr(bounds, "free_memory", lambda device: 0)
     monkeypatch.setattr(bounds, "host_memory", lambda: host)
     pinned: list[bool] = []
     empty = torch.empty
@@ -79,14 +80,13 @@ def test_rows_that_do_not_fit_the_card_are_rounded_once(monkeypatch, tmp_path, h
         return empty(*sizes, **more)
 
     monkeypatch.setattr(torch, "empty", counting)
-    source = RowSource(pairs, torch.float16, 0, torch.device("meta"), scratch=tmp_path)  # "meta" stands for a card
-    source.device = torch.device("cpu")
-    source._error = [torch.from_numpy(error) for error in source._host_error]
-    assert not source.kept and any(pinned) == (host > 0)
-    monkeypatch.setattr(bounds, "round_rows", None)  # never again
-    for places in (slice(100, 700), np.array([5, 3, 999])):
-        for ours, theirs in zip(source.rows(places, 64), plain.rows(places, 64), strict=True):
-            width = min(ours.values.shape[1], theirs.values.shape[1])
-            assert torch.equal(ours.values[:, :width], theirs.values[:, :width])
-            assert torch.equal(ours.error, theirs.error)
-        assert source.worst(places) == [float(e[places].max()) for e in source._host_error]
+    with pretend_gpu(monkeypatch, memory=0):
+        source = RowSource(pairs, torch.float16, 0, torch.device("cuda"), scratch=tmp_path)
+        assert not source.kept and any(pinned) == (host > 0)
+        monkeypatch.setattr(bounds, "round_rows", None)  # never again
+        for places in (slice(100, 700), np.array([5, 3, 999])):
+            for ours, theirs in zip(source.rows(places, 64), plain.rows(places, 64), strict=True):
+                width = min(ours.values.shape[1], theirs.values.shape[1])
+                assert torch.equal(ours.values.cpu()[:, :width], theirs.values[:, :width])
+                assert torch.equal(ours.error.cpu(), theirs.error)
+            assert source.worst(places) == plain.worst(places)

@@ -11,6 +11,7 @@ from helip.errors import HelipError
 from helip.mining.miner import mine, mine_hard_pairs
 from helip.mining.reference import hard_pairs
 from helip.mining.settings import SearchSettings
+from helip.mining.vectors import open_pairs
 from tests.mining.ranks import mine_on_ranks, read_bytes
 
 
@@ -46,18 +47,18 @@ def test_bad_input_is_one_sentence(change, words):
 
 
 def test_same_bytes_on_three_ranks_as_on_one(tmp_path):
-    image, text = clustered(500, 24, 16, seed=2)
-    mine(image, text, tmp_path / "one", SearchSettings(depth=10), progress=False)
+    pairs = open_pairs(*clustered(500, 24, 16, seed=2))
+    mine(pairs, tmp_path / "one", SearchSettings(depth=10), progress=False)
     settings = SearchSettings(depth=10, block_rows=64)
-    mine_on_ranks(3, image, text, tmp_path / "three", settings)
+    mine_on_ranks(3, pairs, tmp_path / "three", settings)
     assert read_bytes(tmp_path / "one") == read_bytes(tmp_path / "three")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "three"]
 
 
 def test_finished_blocks_are_not_computed_again(tmp_path, monkeypatch):
-    image, text = clustered(300, 24, 16, seed=3)
+    pairs = open_pairs(*clustered(300, 24, 16, seed=3))
     settings = SearchSettings(depth=10, block_rows=50)
-    mine(image, text, tmp_path / "whole", settings, progress=False)
+    mine(pairs, tmp_path / "whole", settings, progress=False)
     from helip.mining.exact import ExactSearch
 
     plain, seen = ExactSearch.search, []
@@ -70,8 +71,8 @@ def test_finished_blocks_are_not_computed_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ExactSearch, "search", search)
     with pytest.raises(KeyboardInterrupt):
-        mine(image, text, tmp_path / "cut", settings, progress=False)
-    mine(image, text, tmp_path / "cut", settings, progress=False)
+        mine(pairs, tmp_path / "cut", settings, progress=False)
+    mine(pairs, tmp_path / "cut", settings, progress=False)
     assert seen == [0, 50, 100, 150, 150, 200, 250]
     assert read_bytes(tmp_path / "whole") == read_bytes(tmp_path / "cut")
     assert HardPairIndex.load(tmp_path / "cut").meta["complete"] is True
@@ -79,13 +80,13 @@ def test_finished_blocks_are_not_computed_again(tmp_path, monkeypatch):
 
 def test_partial_results_of_other_data_are_not_used(tmp_path):
     image, text = clustered(300, 24, 16, seed=4)
-    settings = SearchSettings(depth=10, block_rows=100)
+    pairs, settings = open_pairs(image, text), SearchSettings(depth=10, block_rows=100)
     with pytest.raises(HelipError, match="start rank 0 first"):
-        mine(image, text, tmp_path / "index", settings, rank=1, world_size=3, progress=False)
+        mine(pairs, tmp_path / "index", settings, rank=1, world_size=3, progress=False)
     with pytest.raises(HelipError, match="2 of 3 blocks"):
-        mine(image[::-1], text, tmp_path / "index", settings, world_size=3, progress=False)
-    mine(image, text, tmp_path / "index", settings, progress=False)
-    mine(image, text, tmp_path / "plain", settings, progress=False)
+        mine(open_pairs(image[::-1], text), tmp_path / "index", settings, world_size=3, progress=False)
+    mine(pairs, tmp_path / "index", settings, progress=False)
+    mine(pairs, tmp_path / "plain", settings, progress=False)
     assert read_bytes(tmp_path / "index") == read_bytes(tmp_path / "plain")
 
 
@@ -93,7 +94,7 @@ def test_partial_results_under_other_groups_are_not_used(tmp_path):
     image, text = clustered(300, 24, 16, seed=5)
     settings, groups = SearchSettings(depth=10, block_rows=100), np.arange(300) % 7
     with pytest.raises(HelipError, match="2 of 3 blocks"):
-        mine(image, text, tmp_path / "index", settings, world_size=3, progress=False)
-    mine(image, text, tmp_path / "index", settings, text_group=groups, progress=False)
+        mine(open_pairs(image, text), tmp_path / "index", settings, world_size=3, progress=False)
+    mine(open_pairs(image, text, text_group=groups), tmp_path / "index", settings, progress=False)
     rows = np.asarray(HardPairIndex.load(tmp_path / "index").rows)
     assert not (groups[rows] == groups[:, None])[rows >= 0].any()

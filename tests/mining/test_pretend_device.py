@@ -63,13 +63,13 @@ def test_a_block_of_plain_products_waits_once(monkeypatch):
     monkeypatch.setattr("helip.mining.exact.shape_on", lambda device: Shape(256, 256 * 128, 128, 64))
     waits: list[list[str]] = []
     with pretend_gpu(monkeypatch) as device:
-        meet = sweep._Sweep.meet
+        meet = sweep.Sweep.meet
 
         def counted(*arguments: Any) -> None:
             device.waits.clear()
             meet(*arguments)
             waits.append(list(device.waits))
 
-        monkeypatch.setattr(sweep._Sweep, "meet", counted)
+        monkeypatch.setattr(sweep.Sweep, "meet", counted)
         ExactSearch(pairs, settings, torch.bfloat16, "cuda").search(range(COUNT))
     assert len(waits) > 20 and waits == [["aten.nonzero.default"]] * len(waits)

@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic import clustered
+from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.mining.miner import mine
 from helip.mining.reuse import reuse
 from helip.mining.settings import SearchSettings
+from helip.mining.vectors import Pairs, open_pairs
 from tests.mining.ranks import read_bytes
 
 OLD = {"depth": 20, "near_duplicate": (0.95, 0.97), "min_similarity": 0.2}
 
 
 @pytest.fixture(scope="module")
-def mined(tmp_path_factory):
-    image, text = clustered(600, 24, 16, seed=1, copies=0.2)
+def mined(tmp_path_factory) -> tuple[Pairs, HardPairIndex]:
+    pairs = open_pairs(*clustered(600, 24, 16, seed=1, copies=0.2))
     folder = tmp_path_factory.mktemp("mined") / "index"
-    return image, text, mine(image, text, folder, SearchSettings(**OLD), progress=False)
+    return pairs, mine(pairs, folder, SearchSettings(**OLD), progress=False)
 
 
 @pytest.mark.parametrize(
@@ -35,28 +37,29 @@ def mined(tmp_path_factory):
     ids=str,
 )
 def test_stricter_rules_give_the_bytes_of_mining_afresh(mined, tmp_path, change):
-    image, text, index = mined
+    pairs, index = mined
     settings = SearchSettings(**{**OLD, **change})
-    made = reuse(index, image, text, tmp_path / "reused", settings, progress=False)
-    mine(image, text, tmp_path / "fresh", settings, progress=False)
+    made = reuse(index, pairs, tmp_path / "reused", settings, progress=False)
+    mine(pairs, tmp_path / "fresh", settings, progress=False)
     assert read_bytes(tmp_path / "reused") == read_bytes(tmp_path / "fresh")
     assert json.dumps(made.meta)
 
 
 def test_groups_are_a_stricter_rule(mined, tmp_path):
-    image, text, index = mined
+    pairs, index = mined
     groups: dict[str, Any] = {"image_group": np.arange(600) // 4, "text_group": np.arange(600) % 50}
     settings = SearchSettings(**OLD)
-    made = reuse(index, image, text, tmp_path / "reused", settings, progress=False, **groups)
-    mine(image, text, tmp_path / "fresh", settings, progress=False, **groups)
+    grouped = open_pairs(pairs.image.array, pairs.text.array, **groups)
+    made = reuse(index, grouped, tmp_path / "reused", settings, progress=False)
+    mine(grouped, tmp_path / "fresh", settings, progress=False)
     assert read_bytes(tmp_path / "reused") == read_bytes(tmp_path / "fresh")
     assert made.meta["statistics"]["removed_from_stored"]["group_text"] > 0
     with pytest.raises(HelipError, match="kept apart the pairs of an"):
-        reuse(made, image, text, tmp_path / "looser", settings, progress=False)
+        reuse(made, pairs, tmp_path / "looser", settings, progress=False)
 
 
 def test_only_short_rows_are_searched(mined, tmp_path, monkeypatch):
-    image, text, index = mined
+    pairs, index = mined
     full = (np.asarray(index.rows) >= 0).all(axis=1)
     settings = SearchSettings(**{**OLD, "near_duplicate": (0.8, 0.9)})
     left = (np.asarray(index.rows) >= 0) & (index.scores_image <= 0.8) & (index.scores_text <= 0.9)
@@ -67,7 +70,7 @@ def test_only_short_rows_are_searched(mined, tmp_path, monkeypatch):
     monkeypatch.setattr(
         ExactSearch, "search_rows", lambda self, rows, tick: (seen.extend(rows.tolist()), plain(self, rows, tick))[1]
     )
-    reuse(index, image, text, tmp_path / "reused", settings, progress=False)
+    reuse(index, pairs, tmp_path / "reused", settings, progress=False)
     assert seen == np.flatnonzero(full & (left.sum(axis=1) < 20)).tolist() and 0 < len(seen) < 600
 
 
@@ -81,16 +84,16 @@ def test_only_short_rows_are_searched(mined, tmp_path, monkeypatch):
     ],
 )
 def test_looser_rules_are_refused_with_the_reason(mined, tmp_path, change, reason):
-    image, text, index = mined
+    pairs, index = mined
     with pytest.raises(HelipError, match=reason):
-        reuse(index, image, text, tmp_path / "reused", SearchSettings(**{**OLD, **change}), progress=False)
+        reuse(index, pairs, tmp_path / "reused", SearchSettings(**{**OLD, **change}), progress=False)
     assert not (tmp_path / "reused").exists()
 
 
 def test_a_skipped_window_cannot_be_refiltered(mined, tmp_path):
-    image, text, _ = mined
-    skipped = mine(image, text, tmp_path / "skipped", SearchSettings(**OLD, skip_first=2), progress=False)
+    pairs, _ = mined
+    skipped = mine(pairs, tmp_path / "skipped", SearchSettings(**OLD, skip_first=2), progress=False)
     with pytest.raises(HelipError, match="left out the first pairs"):
-        reuse(skipped, image, text, tmp_path / "reused", SearchSettings(**OLD, skip_first=2), progress=False)
+        reuse(skipped, pairs, tmp_path / "reused", SearchSettings(**OLD, skip_first=2), progress=False)
     with pytest.raises(HelipError, match="asks for pairs that the index left out"):
-        reuse(skipped, image, text, tmp_path / "reused", SearchSettings(**OLD), progress=False)
+        reuse(skipped, pairs, tmp_path / "reused", SearchSettings(**OLD), progress=False)

@@ -51,10 +51,10 @@ def test_approximate_says_that_it_cannot():
 
 
 def test_approximate_gives_the_same_bytes_on_one_and_three_ranks(tmp_path):
-    image, text = clustered(2000, 24, 16, seed=3)
+    pairs = open_pairs(*clustered(2000, 24, 16, seed=3))
     rules = {"depth": 10, "backend": "approximate", "min_recall": 0.9}
-    mine(image, text, tmp_path / "one", SearchSettings(**rules), progress=False)
-    mine_on_ranks(3, image, text, tmp_path / "three", SearchSettings(**rules, block_rows=300))
+    mine(pairs, tmp_path / "one", SearchSettings(**rules), progress=False)
+    mine_on_ranks(3, pairs, tmp_path / "three", SearchSettings(**rules, block_rows=300))
     assert read_bytes(tmp_path / "one") == read_bytes(tmp_path / "three")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from helip.mining.bounds import RowSource, as_targets, ulp_of
+from helip.mining.bounds import ULP, RowSource, as_targets
 from helip.mining.candidates import Candidates
 from helip.mining.reference import hard_pairs
 from helip.mining.settings import SearchSettings
@@ -109,7 +109,7 @@ def check(
     place = truth[0] >= 0
     score[np.nonzero(place)[0], truth[0][place]] = truth[1][place]
     for cut, single in ((ROWS, False), (ROWS // 2, False), (ROWS, True)):  # the first block gives thresholds
-        found = Candidates(np.arange(ROWS), pairs, settings, ulp_of(dtype), torch.device("cpu"), single)
+        found = Candidates(np.arange(ROWS), pairs, settings, ULP[dtype], torch.device("cpu"), single)
         for part, upper, gap, worst in blocks(pairs, dtype, [slice(0, cut), slice(cut, ROWS)][: ROWS // cut]):
             own = torch.arange(ROWS) - part.start
             found.add(slice(0, ROWS), torch.arange(part.start, part.stop), own, upper, gap, worst)
@@ -117,7 +117,7 @@ def check(
             assert (found.threshold.double().numpy() <= seen + 1e-12).all(), "a threshold above the K-th best score"
             if single:
                 continue  # no bounds are kept
-            flat = found._parts[-1]
+            flat = found.parts[-1]
             true = score[flat.target.numpy(), flat.column.numpy()]
             assert (flat.lower.double().numpy() <= true + 1e-12).all(), (
                 "a lower bound above a score, or of a forbidden pair"
