@@ -1,8 +1,8 @@
-"""Know before you train: dose, saturation and what hard pairs would add, from a few forward passes of the checkpoint.
+"""Advice before a training: dose, saturation and what hard pairs would add, from a few forward passes.
 
-The price: at most 20 random batches of training rows, 20 batches of the plan, and 20 random batches of a validation
-part, each row embedded once; before a training no more than a tenth of its pairs. Weights, BatchNorm and random states
-stay as they are.
+Cost: at most 20 random batches of training rows, 20 batches of the plan, and 20 random batches of a validation part,
+where each row is embedded once; before a training at most a tenth of its pairs. Weights, BatchNorm and random states do
+not change.
 
 Legend: N rows, B pairs of a batch, n rows that are embedded.
 """
@@ -40,17 +40,17 @@ def print_advice(
     console: Console,
     budget: float = np.inf,
 ) -> dict[str, Any]:
-    """Measure, print, and return what a results file keeps; all ranks call it.
+    """Measure, print, and return the record for a results file; all ranks call it.
 
     Args:
         embed: the checkpoint, with the shards.
         valid: (N,) bool, the usable rows of the training part.
-        plan: that makes batches of mined pairs; None where nothing is mined.
+        plan: makes batches of mined pairs; None if nothing is mined.
         k: helip.topk.
         batch_size: B.
-        seed: of the rows that are looked at.
+        seed: of the rows that are embedded.
         console: for the lines.
-        budget: pairs that may be embedded; where it or the part holds too few, only the dose is printed.
+        budget: pairs that may be embedded; if it or the training part is too small, only the dose is printed.
     """
     rows = int(valid.sum())
     if rows < 2:
@@ -69,38 +69,25 @@ def print_advice(
 
 
 def measure(
-    embed: ClipEmbed,
-    valid: NDArray[np.bool_],
-    plan: BatchPlan | None,
-    k: int,
-    batch_size: int,
-    seed: int,
-    most: int,
+    embed: ClipEmbed, valid: NDArray[np.bool_], plan: BatchPlan | None, k: int, batch_size: int, seed: int, most: int
 ) -> Measured:
-    """Arguments as `print_advice`; `most` rows of a kind, at least a batch, are embedded."""
+    """Arguments as `print_advice`; `most` rows of each kind, at least a batch, are embedded."""
     chosen = np.random.default_rng([seed, TRAINING]).permutation(np.flatnonzero(valid))[:most]
     beside = np.empty((0, batch_size), np.int64)
     if plan is not None:
         beside = np.stack([planned_step(plan, step)[0] for step in range(most // batch_size)])
     pairs, place = embedded(embed, np.union1d(chosen, beside.ravel()), "advice")
-    known = place[chosen][place[chosen] >= 0]  # rows that turned out unreadable are left out
+    known = place[chosen][place[chosen] >= 0]  # without unreadable rows
     training = pairs.saturation(random_batches(known, batch_size, [seed, TRAINING, 1]))
     with_partners = [places for places in place[beside] if (places >= 0).all()]
     held_out, usable = None, validation_rows(embed)
     if usable is not None:
-        others = np.flatnonzero(usable)
-        others = np.random.default_rng([seed, HELD_OUT]).permutation(others)[:most]
+        others = np.random.default_rng([seed, HELD_OUT]).permutation(np.flatnonzero(usable))[:most]
         if len(others) >= batch_size:
             found, where = embedded(embed, np.sort(others), "advice-val")
             held_out = found.saturation(random_batches(where[where >= 0], batch_size, [seed, HELD_OUT, 1]))
-    return Measured(
-        k,
-        batch_size,
-        int(valid.sum()),
-        training,
-        held_out,
-        pairs.saturation(with_partners) if with_partners else None,
-    )
+    mined = pairs.saturation(with_partners) if with_partners else None
+    return Measured(k, batch_size, int(valid.sum()), training, held_out, mined)
 
 
 def validation_part(dataset: DatasetSpec) -> str | None:
@@ -109,7 +96,7 @@ def validation_part(dataset: DatasetSpec) -> str | None:
 
 
 def validation_rows(embed: ClipEmbed) -> NDArray[np.bool_] | None:
-    """(N,) bool, usable rows of the validation part; None where there is none, or these shards hold none of it."""
+    """(N,) bool, usable rows of the validation part; None if there is none, or these shards hold none of it."""
     part = validation_part(embed.dataset)
     if part is None:
         return None
@@ -120,7 +107,7 @@ def validation_rows(embed: ClipEmbed) -> NDArray[np.bool_] | None:
 
 
 def embedded(embed: ClipEmbed, rows: NDArray[np.int64], name: str) -> tuple[Embedded, NDArray[np.int64]]:
-    """Sorted rows (n,) as the model sees them, and (N,) the position of each row, -1 where it has none."""
+    """The embeddings of sorted (n,) rows, and the (N,) position of each row among them, -1 if it has none."""
     image, text, good, content = embed.rows(rows, name)
     place = np.full(len(embed.index or ()), -1, np.int64)
     place[good] = np.arange(len(good))
@@ -138,10 +125,10 @@ def random_batches(places: NDArray[np.int64], batch_size: int, seed: list[int]) 
 
 @contextmanager
 def random_states_kept() -> Iterator[None]:
-    """What draws inside leaves the generators of torch, numpy and Python as they were."""
-    others = np.random.get_state(), random.getstate()
+    """Restore the generators of torch, numpy and Python after the block."""
+    of_numpy, of_python = np.random.get_state(), random.getstate()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
         yield
-    np.random.set_state(others[0])
-    random.setstate(others[1])
+    np.random.set_state(of_numpy)
+    random.setstate(of_python)

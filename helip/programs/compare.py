@@ -1,4 +1,4 @@
-"""Checkpoints side by side: their models and headings, one table, results.json, and clip-benchmark's files."""
+"""Checkpoints side by side: headings, one table, results.json, and the files of clip-benchmark."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ def write_comparison(
     Args:
         measured: heading of a checkpoint -> metrics with their samples.
         specs: heading -> model.
-        evaluators: that measured them.
+        evaluators: their names are those of clip-benchmark's files.
         dataset: name of the data.
         folder: of the run.
         console: for the table.
@@ -45,20 +45,22 @@ def write_comparison(
     if intervals:
         console.print(f"in brackets: {LEVEL:.0%} interval of the difference, {RESAMPLES:,} paired bootstrap resamples")
         about["difference_intervals"] = {"first": first, "level": LEVEL, "resamples": RESAMPLES, "columns": intervals}
+    models, names = {name: spec.name for name, spec in specs.items()}, benchmark_names(evaluators)
+    weights = {name: str(spec.pretrained) for name, spec in specs.items()}
     content = results(
-        columns,
-        dataset=dataset,
-        model=specs[first].name,
-        pretrained={name: str(spec.pretrained) for name, spec in specs.items()},
-        about=about,
-        models={name: spec.name for name, spec in specs.items()},
-        names=benchmark_names(evaluators),
+        columns, dataset=dataset, model=models[first], pretrained=weights, about=about, models=models, names=names
     )
     write_json(folder / "results.json", content)
-    count = 0
-    for name, values in columns.items():
-        count += write_benchmark_files(values, name, specs[name], evaluators, dataset, folder / "clip_benchmark")
-    console.print(f"results: {folder / 'results.json'}" + (f", {count} files in clip_benchmark/" if count else ""))
+    files = {
+        file_name(record, column): record
+        for column, metrics in columns.items()
+        for record in clip_benchmark_records(
+            metrics, dataset=dataset, model=models[column], pretrained=weights[column], names=names
+        )
+    }
+    for name, record in files.items():
+        write_json(folder / "clip_benchmark" / name, record)
+    console.print(f"results: {folder / 'results.json'}" + (f", {len(files)} files in clip_benchmark/" if files else ""))
 
 
 def print_metrics(
@@ -75,29 +77,8 @@ def print_metrics(
     write_text(folder / "metrics.md", table.markdown())
 
 
-def write_benchmark_files(
-    metrics: Mapping[str, float],
-    column: str,
-    spec: ModelSpec,
-    evaluators: Sequence[Evaluator],
-    dataset: str,
-    folder: Path,
-) -> int:
-    """A json file for each data set and task, as `clip_benchmark build FOLDER` reads them; how many."""
-    records = clip_benchmark_records(
-        metrics,
-        dataset=dataset,
-        model=spec.name,
-        pretrained=str(spec.pretrained),
-        names=benchmark_names(evaluators),
-    )
-    for record in records:
-        write_json(folder / file_name(record, column), record)
-    return len(records)
-
-
 def best_column(best: Sequence[BestCheckpoint], history: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """All metrics of the best checkpoint under its heading; nothing where none was kept."""
+    """All metrics of the best checkpoint under its heading; nothing if none was kept."""
     return {
         f"best (step {one.step})": {name: value for name, value in entry.items() if name != "step"}
         for one in best
@@ -107,7 +88,7 @@ def best_column(best: Sequence[BestCheckpoint], history: Sequence[dict[str, floa
 
 
 def benchmark_names(evaluators: Sequence[Evaluator]) -> dict[str, str]:
-    """Name of evaluators -> clip-benchmark's own name of their data, where they have one and agree."""
+    """Name of evaluators -> clip-benchmark's name of their data, if they have one and agree."""
     found: dict[str, set[str | None]] = {}
     for one in evaluators:
         found.setdefault(one.name, set()).add(one.benchmark)

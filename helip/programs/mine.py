@@ -9,7 +9,6 @@ from rich.console import Console
 from helip.artifacts.atomic import digest, write_json
 from helip.embedding.precomputed import Precomputed
 from helip.errors import HelipError
-from helip.evaluation.clip_embed import predict_drive
 from helip.mining.request import Mined, Rows, training_rows
 from helip.models.clip import create_clip
 from helip.programs.advice import print_advice
@@ -62,14 +61,13 @@ def mine(settings: MineSettings, folder: Path) -> None:
 
 
 def _advise(session: Session, settings: MineSettings, rows: Rows, mined: Mined) -> None:
-    """Whether a training on batches of these hard pairs would pay."""
+    """Print whether a training on batches of these hard pairs would help, and write advice.json."""
     if rows.index is None:
-        raise HelipError("advise=true looks at the model on images, which dataset=none has not: name a dataset")
+        raise HelipError("advise=true evaluates the model on images, and dataset=none has none: set another dataset")
     how, batch_size, console = settings.helip.plan(), settings.data.batch_size, session.console
     how.check(batch_size)
     plan = how.bind(plan_data(settings, rows.index, rows, mined.index, console))
-    clip, device = create_clip(settings.model), session.trainer.strategy.root_device
-    embed = session.embed(clip, rows.index, predict_drive(session.trainer), device)
+    embed = session.embed(create_clip(settings.model), rows.index)
     found = print_advice(embed, rows.wanted, plan, settings.helip.topk, batch_size, settings.seed, console)
     if session.rank == 0:
         write_json(session.folder / "advice.json", found)

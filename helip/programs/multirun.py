@@ -1,8 +1,8 @@
 """The jobs of a multirun: which had finished before, how each ended, and one table of all of them.
 
-A job is identified by its settings (helip/tracking/jobs.py), not by its number or folder: the same command in a new
-folder finds the jobs that have finished. `status.json` in a job's folder holds its overrides, how it ended, and the run
-that has its results.
+A job is identified by its settings (helip/programs/continued.py), not by its number or folder: the same command in a
+new folder finds the finished jobs. `status.json` in a job's folder holds its overrides, how it ended, and the run that
+has its results.
 """
 
 import math
@@ -17,7 +17,7 @@ from helip.report.tables import Table
 
 STATUS, RESULTS = "status.json", "results.json"
 UNFINISHED, FINISHED, BEFORE, FAILED = "unfinished", "finished", "finished before", "failed"
-METRICS = 4  # columns that a terminal has room for
+METRICS = 4  # columns that fit into a terminal
 MAIN = ("recall@1", "_top1")  # ends of the names of the metrics that are shown
 IN_RESULTS = {"helip": "helip.score", "model": "model", "dataset": "dataset", "encoders": "encoders"}  # group -> key
 
@@ -32,7 +32,7 @@ def finished_run(settings: str, folder: Path, runs: Path) -> Path | None:
 
 
 def begin_job(folder: Path, overrides: Sequence[str]) -> None:
-    """A job of these overrides runs in `folder`."""
+    """Note that a job with these overrides has begun in `folder`."""
     write_json(folder / STATUS, {"status": UNFINISHED, "overrides": list(overrides)})
 
 
@@ -42,7 +42,7 @@ def note_job(folder: Path, **what: Any) -> None:
 
 
 def end_job(folder: Path, reason: str | None = None) -> None:
-    """A job has ended; `reason` says why it failed."""
+    """Note that a job has ended; `reason` says why it failed."""
     if reason is not None:
         note_job(folder, status=FAILED, reason=reason)
     elif _status(folder)["status"] == UNFINISHED:
@@ -65,7 +65,7 @@ class Job:
 
 
 def read_jobs(sweep: Path) -> list[Job]:
-    """Jobs of a sweep's folder by number; a job that never began is not among them."""
+    """Jobs of a sweep's folder by number, without those that never began."""
     folders = [path.parent for path in sweep.glob(f"*/{STATUS}")]
     return [_read_job(folder) for folder in sorted(folders, key=lambda folder: (len(folder.name), folder.name))]
 
@@ -86,7 +86,7 @@ def varied(jobs: Sequence[Job]) -> list[str]:
 
 
 def sweep_table(jobs: Sequence[Job]) -> Table:
-    """A line for each job: what is its own, its main metrics, and how it ended."""
+    """A line for each job: the overrides in which jobs differ, its main metrics, and how it ended."""
     names = varied(jobs)
     found = dict.fromkeys(name for job in jobs for name in job.metrics if name.endswith(MAIN))
     metrics = sorted(found, key=lambda name: not name.startswith("test/"))[:METRICS]
@@ -131,7 +131,7 @@ def describe_sweep(sweep: Path) -> tuple[Table, list[str], bool]:
         places = "; ".join(f"{', '.join(numbers)} in {folder}" for folder, numbers in before.items())
         lines.append(f"finished before and not repeated (train.skip_finished=false repeats them): jobs {places}")
     if left:
-        lines.append(f"jobs {', '.join(left)} have no result: the same command goes on with them")
+        lines.append(f"jobs {', '.join(left)} have no result: repeat the command to run them")
     if any(job.metrics for job in jobs):
         lines.append(f"table and plot over seeds: {tabulate_command(sweep, jobs)}")
     return sweep_table(jobs), lines, not left

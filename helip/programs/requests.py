@@ -1,4 +1,4 @@
-"""What is asked of a mining and of a batch plan, from the settings of a program."""
+"""The request of a mining and the data of a batch plan, from the settings of a program."""
 
 import os
 from dataclasses import fields, replace
@@ -31,7 +31,7 @@ RULES = {one.name for one in fields(SearchSettings)} & {one.name for one in fiel
 
 
 def mining_request(settings: SharedSettings) -> MiningRequest:
-    """Raises HelipError when helip.score cannot be mined."""
+    """Raises HelipError if helip.score cannot be mined."""
     pairs = settings.helip
     if not pairs.mines:
         raise HelipError(f"helip.score={pairs.score} needs no mining: choose joint, image or text")
@@ -50,7 +50,7 @@ def mining_request(settings: SharedSettings) -> MiningRequest:
 def plan_data(
     settings: SharedSettings, index: ShardIndex, rows: Rows, hard: HardPairIndex | None, console: Console
 ) -> PlanData:
-    """What a batch plan may know."""
+    """The data of a batch plan."""
     return PlanData(
         rows.wanted,
         index.starts,
@@ -90,12 +90,11 @@ def _embedding(settings: SharedSettings) -> EmbeddingRequest | Precomputed:
         "encoders": weights,
         "caption": caption if isinstance(caption, str) else list(caption),
         "precision": settings.trainer.resolved_precision,
-    } | ({"draft": True} if data.embed_draft else {})
+    }
+    identity |= _left_out(data.captions) | ({"draft": True} if data.embed_draft else {})
     return EmbeddingRequest(
         name=encoders.name,
-        identity=without_environment(
-            identity | _left_out(data.captions) | ({"draft": True} if data.embed_draft else {})
-        ),
+        identity=without_environment(identity),
         create=lambda: _encoders(settings),
         caption=data.captions,
         on_error=data.on_error,
@@ -106,21 +105,20 @@ def _embedding(settings: SharedSettings) -> EmbeddingRequest | Precomputed:
 
 
 def _left_out(rule: CaptionRule) -> dict[str, Any]:
-    """Part of an identity; the default is none, so that embeddings of before it are found."""
+    """Part of an identity; empty for the default, so that embeddings of older versions are found."""
     words = sorted({word.lower() for word in rule.left_out})
     return {} if words == [*LEFT_OUT] else {"drop_captions": words}
 
 
 def _encoders(settings: SharedSettings) -> Encoders:
-    """With their weights, which takes seconds."""
+    """The encoders with their weights, which takes seconds."""
     encoders = settings.encoders
     image: Any = encoders.image
     text: Any = encoders.text
     if encoders.name == "clip":
         made = create_clip(typed(ModelSpec, "model", image))
-        found = Encoders(
-            "clip", ClipImageEncoder(made.model, made.eval_transform), ClipTextEncoder(made.model, made.tokenize)
-        )
+        image_encoder = ClipImageEncoder(made.model, made.eval_transform)
+        found = Encoders("clip", image_encoder, ClipTextEncoder(made.model, made.tokenize))
     else:
         found = Encoders(encoders.name, image(), text())
     if encoders.compile:

@@ -1,4 +1,4 @@
-"""What mine, train and evaluate share: rank, console, run folder, evaluators."""
+"""The parts that mine, train and evaluate share: ranks, console, run folder, evaluators."""
 
 import sys
 from functools import cached_property
@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from helip.artifacts.datasets import open_index
 from helip.artifacts.shards import ShardIndex
 from helip.data.captions import look_at_captions
-from helip.evaluation.clip_embed import ClipEmbed, Drive, predict_drive
+from helip.evaluation.clip_embed import ClipEmbed, inside_fit_drive, predict_drive
 from helip.evaluation.embed import Evaluator, Found
 from helip.evaluation.samples import values_of
 from helip.evaluation.suite import check_parts, measure_all
@@ -27,7 +26,7 @@ from helip.typed import flat, kept, plain
 
 
 class Session:
-    """Rank, console, run folder, and the processes started."""
+    """Starts the processes, and has their rank, console and run folder."""
 
     def __init__(self, program: str, settings: SharedSettings, folder: Path) -> None:
         self.settings, self.stream, self.record = settings, settings.stream, plain(settings)
@@ -36,9 +35,9 @@ class Session:
             register(scheme, storage())
         keep_blocks(Path(settings.paths.cache), settings.paths.cache_bytes)
         self.trainer = predict_trainer(settings.trainer)
-        self.folder = Path(self.agreed(str(folder)))  # under torchrun and srun each rank names one by its own clock
+        self.folder = Path(self.agreed(str(folder)))  # under torchrun and srun each rank has a name by its own clock
         self.rank = global_rank()
-        width = None if sys.stdout.isatty() else 140  # a file has room for the names of metrics
+        width = None if sys.stdout.isatty() else 140  # in a file, the names of metrics fit
         log = self.folder / f"{program}.log" if self.rank == 0 else None
         look = {"highlight": False, "markup": False, "soft_wrap": True}
         self.console = KeptConsole(log, quiet=self.rank != 0, width=width, **look)
@@ -65,21 +64,21 @@ class Session:
 
     @cached_property
     def evaluators(self) -> tuple[Evaluator, ...]:
-        """What conf/evaluation and the dataset ask for."""
+        """The evaluators of conf/evaluation and of the dataset."""
         found = self.settings.evaluation.build()
         if self.settings.dataset.path is not None:
             check_parts(found, self.settings.dataset.parts)
         return found
 
-    def embed(self, clip: Clip, index: ShardIndex | None, drive: Drive, device: torch.device) -> ClipEmbed:
-        """The model as evaluators see it."""
+    def embed(self, clip: Clip, index: ShardIndex | None, training: pl.Trainer | None = None) -> ClipEmbed:
+        """The model as evaluators see it: by predict loops, or by plain loops inside the fit of `training`."""
         return ClipEmbed(
             clip,
             self.settings.dataset,
             index,
-            drive,
+            inside_fit_drive(training) if training else predict_drive(self.trainer),
             self.folder / "scratch",
-            device,
+            (training or self.trainer).strategy.root_device,
             self.rank,
             self.stream.captions,
             self.settings.evaluation.batch_size,
@@ -88,16 +87,15 @@ class Session:
         )
 
     def measure(self, clip: Clip, index: ShardIndex | None) -> Found:
-        """All metrics of a model with their samples, by predict loops."""
-        embed = self.embed(clip, index, predict_drive(self.trainer), self.trainer.strategy.root_device)
-        return measure_all(self.evaluators, embed, self.say_once)
+        """All metrics of a model with their samples."""
+        return measure_all(self.evaluators, self.embed(clip, index), self.say_once)
 
     def evaluate(self, clip: Clip, index: ShardIndex | None) -> dict[str, float]:
         """All metrics of a model."""
         return values_of(self.measure(clip, index))
 
     def say_once(self, line: str) -> None:
-        """Print a line once, although it may concern several checkpoints."""
+        """Print a line unless it has been printed, because it may concern several checkpoints."""
         if line not in self.said:
             self.said.add(line)
             self.console.print(line)

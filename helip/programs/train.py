@@ -7,11 +7,12 @@ from typing import Any
 import pytorch_lightning as pl
 
 from helip.artifacts.atomic import write_json
+from helip.data.datamodule import HelipDataModule
 from helip.data.plans.contract import units_per_step
 from helip.errors import HelipError
 from helip.evaluation.best import FILE as BEST
 from helip.evaluation.best import check_choice, check_metric
-from helip.evaluation.clip_embed import predict_drive
+from helip.evaluation.clip_embed import ClipEmbed
 from helip.evaluation.results import results
 from helip.mining.request import Mined, Rows, training_rows
 from helip.models.checkpoints import export_clip, read_checkpoint
@@ -76,27 +77,20 @@ def train(settings: TrainingSettings, folder: Path) -> None:
     plan = how.bind(plan_data(settings, index, rows, hard, session.console))
     clip = create_clip(settings.model)
     data = build_stream(index, clip, plan, stream, settings.seed, steps)
-    length = describe_length(asked, stream, data, clip, rows.usable, session.trainer.world_size)
-    session.console.print(length + settings.helip.margin().note(logit_scale(clip)))
-    embed = session.embed(clip, index, predict_drive(session.trainer), session.trainer.strategy.root_device)
-    budget = asked.advice_budget(steps * stream.batch_size)
-    topk, seed = settings.helip.topk, settings.seed
-    advice = print_advice(
-        embed, rows.wanted, plan if how.mines else None, topk, stream.batch_size, seed, session.console, budget
-    )
+    embed = session.embed(clip, index)
+    advice = _describe(session, settings, asked, rows, data, embed)
     before = session.evaluate(clip, index)
     if asked.best:
         check_metric(asked.best, before)
     start = Start(embed, rows.wanted, None if alpha == 1 else clip.model)
     fixed |= {"hard_pairs": origin(hard) if hard else None}
-    module = build_module(clip, settings.helip, settings.optim, steps, asked, fixed, {"dose": advice["dose"]})
+    module = build_module(clip, asked, settings.optim, steps, fixed, {"dose": advice["dose"]})
     watch = Watch(session, clip, index, rows, asked, before)
     board = session.dashboard("train")
     board.uses(mined)
     board.starts_from(before)
-    log = settings.logger
-    own = make_loggers(log.csv, session.folder, log.tensorboard) if session.rank == 0 else []
-    pl.seed_everything(settings.seed, verbose=False)  # what came before depends on what was found on the disk
+    own = make_loggers(settings.logger.csv, session.folder, settings.logger.tensorboard) if session.rank == 0 else []
+    pl.seed_everything(settings.seed, verbose=False)  # the draws so far depend on the files that were found
     callbacks, loggers = [*watch.callbacks, *callbacks], [*own, *board.loggers()]
     trainer = fit(module, data, settings.trainer, asked, callbacks, loggers, session.folder)
     columns, drift = watch.columns(), start.drifts(embed)
@@ -121,7 +115,7 @@ def train(settings: TrainingSettings, folder: Path) -> None:
 
 
 def _check(session: Session, settings: TrainingSettings) -> None:
-    """What can be refused before hours of mining is refused now."""
+    """Raise before hours of mining what can be known now."""
     if settings.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
     settings.train.loss()
@@ -129,18 +123,35 @@ def _check(session: Session, settings: TrainingSettings) -> None:
         check_choice(settings.train.best, session.evaluators)
     if settings.model.name == TOY and settings.dataset.name != TOY_DATA:
         session.console.print(
-            f"note: {TOY} is a toy that has seen the embedded emoji alone: model=vit_b_32 for real data"
+            f"note: {TOY} is a toy that was trained on the embedded emoji only: set model=vit_b_32 for real data"
         )
 
 
 def _hard_pairs(session: Session, settings: TrainingSettings, rows: Rows, wanted: bool) -> Mined | None:
-    """Found or mined; None where none are wanted."""
+    """Found or mined; None if none are wanted."""
     if not wanted:
         return None
     limit = settings.mine.auto_limit
     mined = ensure_hard_pairs(mining_request(settings), rows, session.trainer, session.console, limit)
     session.console.print(f"hard pairs: {mined.folder}")
     return mined
+
+
+def _describe(
+    session: Session,
+    settings: TrainingSettings,
+    asked: TrainSettings,
+    rows: Rows,
+    data: HelipDataModule,
+    embed: ClipEmbed,
+) -> dict[str, Any]:
+    """Print the length of the training, a note about its margin, and the advice; returns the advice."""
+    console, batch_size, clip = session.console, settings.data.batch_size, embed.clip
+    length = describe_length(asked, session.stream, data, clip, rows.usable, session.trainer.world_size)
+    console.print(length + settings.helip.margin().note(logit_scale(clip)))
+    plan = data.read.plan if settings.helip.plan().mines else None
+    budget = asked.advice_budget(data.steps * batch_size)
+    return print_advice(embed, rows.wanted, plan, settings.helip.topk, batch_size, settings.seed, console, budget)
 
 
 def _finish(

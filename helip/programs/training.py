@@ -1,8 +1,7 @@
-"""Continued training from a request: stream, module, callbacks, and the table of before and after."""
+"""Continued training: the stream of batches, the module, the user's callbacks, and the fit."""
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,11 @@ from helip.data.settings import StreamSettings
 from helip.data.transforms import draft_size
 from helip.data.units import UnitReader
 from helip.errors import HelipError
-from helip.evaluation.callback import EvaluationCallback
-from helip.evaluation.embed import Evaluator
 from helip.models.clip import Clip
 from helip.models.towers import prepare_towers
 from helip.ranks import TrainerSpec
 from helip.training.anchor import Anchor
 from helip.training.checkpoint_callback import Checkpoints
-from helip.training.losses import HelipLoss
 from helip.training.metrics_log import MetricsLog
 from helip.training.module import HelipModule
 from helip.training.monitor import SpeedMonitor
@@ -41,7 +37,7 @@ from helip.training.nan_guard import NanGuard
 from helip.training.optim import OptimSettings
 from helip.training.resume_guard import recorded
 from helip.training.run_files import CHECKPOINTS, run_of, set_aside
-from helip.training.settings import PairSettings, TrainSettings
+from helip.training.settings import TrainSettings
 from helip.typed import Leaf
 
 
@@ -64,7 +60,7 @@ def build_stream(
 
 
 def batch_bytes(read: UnitReader, clip: Clip, pairs: int) -> int:
-    """Size of so many pairs as the workers hand them over; their tokens are next to nothing."""
+    """Bytes of the images of `pairs` pairs between worker and main process; tokens take few bytes."""
     model: Any = clip.model
     size = model.visual.image_size
     height, width = size if isinstance(size, tuple | list) else (size, size)
@@ -74,21 +70,20 @@ def batch_bytes(read: UnitReader, clip: Clip, pairs: int) -> int:
 def describe_length(
     settings: TrainSettings, stream: StreamSettings, data: HelipDataModule, clip: Clip, rows: int, world_size: int
 ) -> str:
-    """Steps, pairs, visits of a target, and the loader. Raises HelipError when the ranks cannot share a batch."""
+    """Steps, pairs, visits of a target, and the loader. Raises HelipError if the ranks cannot share a batch."""
     plan = data.read.plan
     targets = units_per_step(plan, world_size)
     visits = data.steps * targets / plan.length
     length = f"{settings.epochs} epochs of {rows:,} pairs" if settings.max_steps is None else "as asked"
-    notes = ""
-    if targets > plan.length:
-        there = f"{plan.length:,}"
-        notes = f"\nnote: data.batch_size={stream.batch_size} holds more targets than there are ({there}): "
-        notes += "rows repeat, and are masked in the loss"
+    note = (
+        f"\nnote: data.batch_size={stream.batch_size} holds more targets than there are ({plan.length:,}): rows repeat,"
+        " and are masked in the loss"
+    )
     return (
         f"max_steps={data.steps:,} ({length}): {stream.batch_size} pairs a step, of which {targets} are targets; "
         f"each of {plan.length:,} targets is visited {visits:.2f} times\n"
         + describe_loader(data.workers, data.prefetch, batch_bytes(data.read, clip, stream.batch_size))
-        + notes
+        + (note if targets > plan.length else "")
     )
 
 
@@ -98,7 +93,7 @@ def logit_scale(clip: Clip) -> float:
     return float(scale.detach().exp())
 
 
-# Callbacks of Lightning's that would break what a training promises -> why.
+# Callbacks of Lightning that would change the batches or the schedule -> why they are refused.
 REFUSED = {
     GradientAccumulationScheduler: "it averages losses of small batches: raise data.batch_size and train.accum_freq",
     BatchSizeFinder: "it trains on batches of other sizes: set data.batch_size",
@@ -107,7 +102,7 @@ REFUSED = {
 
 
 def own_callbacks(leaves: Mapping[str, Leaf[pl.Callback]]) -> list[pl.Callback]:
-    """The user's callbacks, made. Raises HelipError for one that is none, or would break what a training promises."""
+    """Make the user's callbacks. Raises HelipError for another kind of object, and for those in REFUSED."""
     made = {name: leaf() for name, leaf in leaves.items()}
     for name, one in made.items():
         if not isinstance(one, pl.Callback):
@@ -118,7 +113,7 @@ def own_callbacks(leaves: Mapping[str, Leaf[pl.Callback]]) -> list[pl.Callback]:
 
 
 class StepBar(RichProgressBar):
-    """Counts the steps of the whole training, in a resumed run as well."""
+    """Counts the steps of the whole training, also in a resumed run."""
 
     @property
     def total_train_batches(self) -> int:
@@ -150,7 +145,7 @@ def fit(
     trainer = pl.Trainer(
         **asked,
         max_steps=data.steps,
-        max_epochs=-1 if resume else 1,  # the loader is as long as the training; a finished one may go on for longer
+        max_epochs=-1 if resume else 1,  # the loader has the length of the training, which a resumed run may extend
         logger=list(loggers),
         callbacks=[
             NanGuard(folder / CHECKPOINTS),
@@ -174,12 +169,12 @@ def fit(
         raise HelipError(f"{resume} cannot be read without running code from it: no checkpoint of HELIP") from error
     if trainer.is_global_zero and trainer_spec.profiler is not None:
         profiler: Any = trainer.profiler  # type: ignore[attr-defined]
-        print(profiler.summary(), flush=True)  # Lightning logs it, where nobody is told to look
+        print(profiler.summary(), flush=True)  # Lightning only logs it
     return trainer
 
 
 def take_over(folder: Path, resume: Path | None, loggers: Sequence[Logger]) -> None:
-    """Make a run folder that an earlier training used this training's own, on rank 0."""
+    """Move the files of an earlier training in the run folder aside, and continue the log of a resumed run; rank 0."""
     aside = set_aside(folder, resume)
     if aside is not None:
         print(f"{folder} held files of another training, or of later steps: they are in {aside.name}/ now", flush=True)
@@ -190,7 +185,7 @@ def take_over(folder: Path, resume: Path | None, loggers: Sequence[Logger]) -> N
 
 
 def read_rate(data: HelipDataModule) -> float | None:
-    """Random reads per second that the workers of a rank can do together; None where the plan reads row after row."""
+    """Random reads per second of all workers of a rank; None if the plan reads row after row."""
     plan = data.read.plan
     if not plan.scattered:
         return None
@@ -212,51 +207,26 @@ def make_loggers(csv: bool, folder: Path, tensorboard: bool = False) -> list[Log
     return loggers
 
 
-def evaluation_callback(
-    evaluators: Sequence[Evaluator],
-    make_embed: Any,
-    settings: TrainSettings,
-    steps_per_epoch: int,
-    start: dict[str, float],
-    weights: Callable[[pl.LightningModule], AbstractContextManager[None]] = nullcontext,
-    max_drop: float = 0.05,
-) -> EvaluationCallback:
-    """Evaluators after each epoch, every so many steps, or at the end, inside `weights` (an average, for instance)."""
-    every = {"epoch": steps_per_epoch, "end": 0}.get(str(settings.evaluate), settings.evaluate)
-    return EvaluationCallback(evaluators, make_embed, int(every), start, max_drop, weights)
-
-
 def build_module(
     clip: Clip,
-    pairs: PairSettings,
+    settings: TrainSettings,
     optim: OptimSettings,
     steps: int,
-    settings: TrainSettings | None = None,
     fixed: Mapping[str, Any] | None = None,
     constants: Mapping[str, float] | None = None,
 ) -> HelipModule:
-    """The module, its towers prepared.
-
-    Args:
-        steps: of the whole schedule.
-        settings: of the training; None: CLIP's loss on unlocked towers.
-        fixed: settings that a resumed run must share.
-        constants: numbers that are logged beside each step's.
-    """
-    loss = settings.loss() if settings else HelipLoss(margin=pairs.margin(), mask_duplicates=pairs.mask_duplicates)
-    anchor = None
-    if settings:
-        anchor = make_anchor(clip, settings.anchor)
-        prepare_towers(clip.model, settings.towers)
+    """The module, with prepared towers; arguments as those of HelipModule."""
+    anchor = make_anchor(clip, settings.anchor)
+    prepare_towers(clip.model, settings.towers)
     return HelipModule(
         clip.model,
-        loss,
+        settings.loss(),
         optim,
         steps,
         clip.description,
         fixed,
-        settings.allow_change if settings else False,
-        settings.accum_freq if settings else 1,
+        settings.allow_change,
+        settings.accum_freq,
         anchor,
         constants,
     )
@@ -267,5 +237,5 @@ def make_anchor(clip: Clip, weight: float | None) -> Anchor | None:
     if weight is None:
         return None
     if clip.spec.random:
-        raise HelipError(f"train.anchor={weight} would hold the model to random weights: name model.pretrained")
+        raise HelipError(f"train.anchor={weight} would hold the model to random weights: set model.pretrained")
     return Anchor(clip.model, weight)

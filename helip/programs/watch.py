@@ -1,4 +1,4 @@
-"""HELIP's own callbacks of a training: evaluators, best checkpoint, average of the weights, rows seen, log."""
+"""HELIP's own callbacks of a training: evaluators, best checkpoint, averaged weights, counted rows, log."""
 
 import math
 from contextlib import nullcontext
@@ -7,12 +7,12 @@ import pytorch_lightning as pl
 
 from helip.artifacts.shards import ShardIndex
 from helip.evaluation.best import BestCheckpoint
-from helip.evaluation.clip_embed import ClipEmbed, inside_fit_drive
+from helip.evaluation.callback import EvaluationCallback
+from helip.evaluation.clip_embed import ClipEmbed
 from helip.mining.request import Rows
 from helip.models.clip import Clip
 from helip.programs.compare import best_column
 from helip.programs.session import Session
-from helip.programs.training import evaluation_callback
 from helip.tracking.log import StepLog
 from helip.training.ema import Ema
 from helip.training.row_coverage import RowCoverage
@@ -20,16 +20,7 @@ from helip.training.settings import TrainSettings
 
 
 class Watch:
-    """The callbacks, and the metrics that they collect.
-
-    Args:
-        session: of the program.
-        clip: the model that is trained.
-        index: the shards.
-        rows: of the training part.
-        asked: settings of the training.
-        before: metrics of the starting model.
-    """
+    """The callbacks, and the metrics that they collect; `rows` of the training part, metrics `before` the training."""
 
     def __init__(
         self,
@@ -41,25 +32,24 @@ class Watch:
         before: dict[str, float],
     ) -> None:
         def make_embed(trainer: pl.Trainer, _: pl.LightningModule) -> ClipEmbed:
-            return session.embed(clip, index, inside_fit_drive(trainer), trainer.strategy.root_device)
+            return session.embed(clip, index, trainer)
 
         self.before = before
         self.ema = [Ema(decay=asked.ema)] if asked.ema is not None else []
-        per_epoch = max(1, math.ceil(rows.usable / session.stream.batch_size))
+        epoch = max(1, math.ceil(rows.usable / session.stream.batch_size))
+        every = int({"epoch": epoch, "end": 0}.get(str(asked.evaluate), asked.evaluate))
         averaged, max_drop = self.ema[0].averaged if self.ema else nullcontext, session.settings.evaluation.max_drop
-        self.evaluation = evaluation_callback(
-            session.evaluators, make_embed, asked, per_epoch, before, averaged, max_drop
-        )
+        self.evaluation = EvaluationCallback(session.evaluators, make_embed, every, before, max_drop, averaged)
         self.best = [BestCheckpoint(session.folder / "checkpoints", asked.best)] if asked.best else []
         self.seen, self.log = RowCoverage(len(rows.wanted)), StepLog(session.console.print)
 
     @property
     def callbacks(self) -> list[pl.Callback]:
-        """In the order in which they are called: the average is taken before it is evaluated."""
+        """In the order of their calls: the average must be taken before it is evaluated."""
         return [self.log, *self.ema, self.seen, self.evaluation, *self.best]
 
     def columns(self) -> dict[str, dict[str, float]]:
-        """Metrics by the model that has them: before, the best checkpoint if one is asked for, after."""
+        """Metrics before the training, of the best checkpoint if one is kept, and after the training."""
         return {
             "before": self.before,
             **best_column(self.best, self.evaluation.history),

@@ -10,8 +10,8 @@ import open_clip
 import pytest
 import torch
 
+from helip.programs.continued import decisive
 from helip.programs.train import TrainingSettings
-from helip.tracking.jobs import decisive
 from helip.training.resume import auto_checkpoint, find_checkpoint
 from helip.training.resume_guard import OURS
 from tests.programs.conftest import MODEL, Result, World

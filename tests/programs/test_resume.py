@@ -55,7 +55,7 @@ def train(index, hard, weights: Path, folder: Path, resume: Path | None = None, 
     clip, stream = create_clip(asked.model), asked.stream
     known = PlanData(index.valid, index.starts, stream.batch_size, 0, stream.window, hard=hard)
     data = build_stream(index, clip, asked.helip.plan().bind(known), stream, 0, 20)
-    module = build_module(clip, asked.helip, asked.optim, 20)
+    module = build_module(clip, asked.train, asked.optim, 20)
     fit(module, data, asked.trainer, asked.train, [], [], folder)
     return {name: value.clone() for name, value in module.state_dict().items()}
 

@@ -7,7 +7,7 @@ import pytest
 
 from helip.config import TREES
 from helip.errors import HelipError
-from helip.tracking.jobs import decisive
+from helip.programs.continued import decisive
 from helip.training.resume_guard import FIRM, changes, refusal
 from helip.training.settings import TrainSettings
 from helip.typed import operation, plain, result, role_of, settings_of

@@ -109,7 +109,7 @@ def test_an_interrupted_sweep_goes_on(world: World, first: tuple[Result, Path], 
     begun, broken = sweep(world, "broken", "optim.lr=1e-3")
     monkeypatch.undo()
     assert begun.status != 0 and calls == [2, 4, 2] and statuses(broken) == ["finished", "unfinished"]
-    assert "jobs 1 have no result: the same command goes on with them" in begun.out
+    assert "jobs 1 have no result: repeat the command" in begun.out
     result, folder = sweep(world, "mended", "optim.lr=1e-3")
     assert result.status == 0, result.err
     assert statuses(folder) == ["finished before", "finished"]
@@ -187,7 +187,7 @@ def test_a_table_of_what_there_is(tmp_path: Path) -> None:
     assert table.lines == [
         ["1", "off", "-", "unfinished"], ["2", "random", "-", "failed"], ["10", "joint", "50.00", "finished"]
     ]  # fmt: skip
-    assert lines[1] == "jobs 1, 2 have no result: the same command goes on with them" and not complete
+    assert lines[1] == "jobs 1, 2 have no result: repeat the command to run them" and not complete
     assert lines[2].endswith(f"tabulate.py {tmp_path} --by helip.score --out {tmp_path}/table")
 
 
