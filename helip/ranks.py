@@ -24,7 +24,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from helip.errors import HelipError, nearest
-from helip.typed import Leaf, operation, result
+from helip.typed import Leaf, marked, operation, result
 
 PATIENCE = timedelta(days=7)  # waiting time of ranks for other jobs, or for the work of rank 0
 SRUN = "; start as many tasks by srun as trainer.devices={} says, or one without srun"
@@ -80,7 +80,7 @@ class TrainerSpec:
 
     def training_arguments(self) -> dict[str, Any]:
         """`arguments`, and all other given arguments of pl.Trainer, with leaves made."""
-        own = ("profiler", "benchmark", "detect_anomaly", "enable_progress_bar", "enable_model_summary")
+        own = marked(TrainerSpec, "inner")
         given = {name: value for name in own if (value := getattr(self, name)) is not None} | self.more
         return self.arguments() | {n: value() if isinstance(value, Leaf) else value for n, value in given.items()}
 

@@ -24,12 +24,12 @@ class Partners(Protocol):
     def draw(self, row: int, visit: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
         """At most p distinct rows that count as hard pairs of `row`; a higher attempt asks for replacements.
 
-        `progress` is the share of the training that is done.
+        `progress` is the completed share of the training.
         """
         ...
 
     def filler(self, row: int, visit: int, attempt: int = 0) -> int:
-        """A row for a slot that no partner takes; `attempt` counts on from those of `draw`."""
+        """A row for a slot without partner; `attempt` continues the count of `draw`."""
         ...
 
     def mined(self, row: int) -> np.ndarray:
@@ -37,43 +37,41 @@ class Partners(Protocol):
         ...
 
 
-class _Uniform:
-    """Uniform draws from the rows of the training part. Raises HelipError if a target has fewer than p others."""
-
-    def __init__(self, rows: np.ndarray, p: int, seed: int) -> None:
-        if len(rows) <= p:
-            raise HelipError(f"helip.p={p} partners of a target need more than the {len(rows)} usable rows of the data")
-        self.rows, self.seed = rows, seed
-
-    def other(self, stream: int, row: int, visit: int, attempt: int, count: int) -> list[int]:
-        """`count` distinct rows, none of them `row`."""
-        generator = np.random.default_rng([self.seed, stream, visit, row, attempt])
-        drawn = generator.choice(len(self.rows), min(count + 1, len(self.rows)), replace=False, shuffle=True)
-        return [int(other) for other in self.rows[drawn] if other != row][:count]
-
-
 class RandomPartners:
     """The control: p uniform partners, redrawn at every visit, without index and mask.
 
     Args:
         valid: (N,) bool, the usable rows of the training part.
+
+    Raises:
+        HelipError: there are at most p usable rows.
     """
 
     def __init__(self, valid: np.ndarray, p: int, seed: int) -> None:
-        self.p, self.eligible = p, valid
-        self._uniform = _Uniform(np.flatnonzero(valid), p, seed)
+        self.valid, self.p, self.seed, self.eligible = valid, p, seed, valid
+        self._usable = np.flatnonzero(valid)
+        if len(self._usable) <= p:
+            raise HelipError(
+                f"helip.p={p} partners of a target need more than the {len(self._usable)} usable rows of the data"
+            )
 
     def draw(self, row: int, visit: int, attempt: int = 0, progress: float = 0.0) -> list[int]:
-        return self._uniform.other(RANDOM, row, visit, attempt, self.p)
+        return self._others(RANDOM, row, visit, attempt, self.p)
 
     def filler(self, row: int, visit: int, attempt: int = 0) -> int:
-        return self._uniform.other(FILLER, row, visit, attempt, 1)[0]
+        return self._others(FILLER, row, visit, attempt, 1)[0]
+
+    def _others(self, stream: int, row: int, visit: int, attempt: int, count: int) -> list[int]:
+        """`count` distinct usable rows, without `row`."""
+        generator = np.random.default_rng([self.seed, stream, visit, row, attempt])
+        drawn = generator.choice(len(self._usable), min(count + 1, len(self._usable)), replace=False, shuffle=True)
+        return [int(other) for other in self._usable[drawn] if other != row][:count]
 
     def mined(self, row: int) -> np.ndarray:
         return np.full(1, -1, np.int64)
 
 
-class MinedPartners:
+class MinedPartners(RandomPartners):
     """p members of a target's mined top k, without replacement, by default uniformly [paper, code].
 
     Args:
@@ -86,7 +84,7 @@ class MinedPartners:
         targets: (N,) bool, the rows among which outliers are counted; None: all valid rows.
 
     Raises:
-        HelipError: more than half of the targets are outliers and would be dropped.
+        HelipError: as RandomPartners, or more than half of the targets are outliers and would be dropped.
     """
 
     def __init__(
@@ -101,11 +99,10 @@ class MinedPartners:
         scores: np.ndarray | None = None,
         targets: np.ndarray | None = None,
     ) -> None:
-        self.rows, self.valid, self.p, self.seed, self.outliers = rows, valid, p, seed, outliers
-        self.schedule, self.scores = schedule, scores if schedule.needs_scores else None
+        super().__init__(valid, p, seed)
+        self.rows, self.schedule, self.scores = rows, schedule, scores if schedule.needs_scores else None
         self.outlier = valid & (live_counts(rows, valid) < min_partners)  # (N,) bool
         self.eligible = valid & ~self.outlier if outliers == "drop" else valid
-        self._uniform = _Uniform(np.flatnonzero(valid), p, seed)
         wanted = valid if targets is None else targets
         share = (self.outlier & wanted).sum() / max(1, wanted.sum())
         if outliers == "drop" and share > 0.5:
@@ -125,7 +122,7 @@ class MinedPartners:
 
     def filler(self, row: int, visit: int, attempt: int = 0) -> int:
         draws = 0 if self.outlier[row] else -(-int(self._alive(row)[1].sum()) // self.p)
-        return self._uniform.other(FILLER, row, visit, max(0, attempt - draws), 1)[0]
+        return super().filler(row, visit, max(0, attempt - draws))
 
     def _alive(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """(k,) mined rows, and which of them may be partners."""

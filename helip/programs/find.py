@@ -12,14 +12,14 @@ from helip.errors import HelipError
 from helip.mining.request import CONTENT, EMBEDDED, MiningRequest, Rows
 from helip.typed import flat
 
-WITHOUT = {"distinct": False}  # what an index of an older version does not say of its making
+WITHOUT = {"distinct": False}  # settings that an index of an older version does not record
 
 
 def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = False) -> HardPairIndex | None:
-    """The index with these settings on these shards, of any depth; None if other rows were embedded then than now.
+    """The index with these settings on these shards, of any depth; None if there is none for the rows embedded now.
 
     Args:
-        any_precision: accept embeddings of another precision; that of a training may differ from that of mine.py.
+        any_precision: accept embeddings of another precision, because a training may have another than mine.py.
 
     Raises:
         HelipError: the index in `paths.index` was built on other shards or settings.
@@ -34,7 +34,7 @@ def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = Fa
             f"{str(found.meta.get('fingerprint'))[:8]}) than dataset {request.dataset.name} has now "
             f"({rows.fingerprint[:8]}): mine again, or name another paths.index"
         )
-    if "imported" in found.meta:  # by helip convert: no settings of ours made it
+    if "imported" in found.meta:  # by helip convert, without settings
         if found.depth < request.topk:
             depth = found.depth
             raise HelipError(f"the imported hard pairs in {folder} are {depth} a row: set helip.topk={depth} or less")
@@ -50,7 +50,7 @@ def find_hard_pairs(request: MiningRequest, rows: Rows, any_precision: bool = Fa
 def _other_rows(request: MiningRequest, rows: Rows, found: HardPairIndex) -> bool:
     """Whether rows were repaired or replaced since the mining.
 
-    False where that is unknown: an index of an older version, or no store of embeddings.
+    False if that is unknown: an index of an older version, or no store of embeddings.
     """
     if rows.index is None or isinstance(request.embedding, Precomputed) or EMBEDDED not in found.meta:
         return False
@@ -64,7 +64,7 @@ def _other_rows(request: MiningRequest, rows: Rows, found: HardPairIndex) -> boo
 
 
 def nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
-    """Name the nearest index, the settings that differ, and the command that makes the right one."""
+    """The message with the nearest index, the settings that differ, and the command that mines."""
     sentence = f"no hard pairs fit these settings, and {rows.usable:,} rows are more than mine.auto_limit={limit:,}"
     candidates = []
     own = request.settings() | {"fingerprint": rows.fingerprint}
@@ -79,7 +79,7 @@ def nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
 
 
 def _meta(path: Path) -> dict[str, Any]:
-    """meta.json of an index; {} where it is damaged."""
+    """meta.json of an index; {} if it is damaged."""
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -32,12 +32,12 @@ def ensure_hard_pairs(
     """The hard pairs of the training part, found or mined.
 
     Args:
-        auto_limit: rows above which nothing is mined (train.py); None mines whatever the size (mine.py).
+        auto_limit: rows above which nothing is mined (train.py); None: no limit (mine.py).
 
     Raises:
-        HelipError: topk does not fit the number of rows, `paths.index` holds files of somebody else or an index of
-            fewer than topk partners, or nothing fits and the dataset is larger than auto_limit; or a row is unreadable
-            and data.on_error is `fail`.
+        HelipError: topk does not fit the number of rows; `paths.index` has foreign files, or an index of less than topk
+            hard pairs; nothing fits and there are more than auto_limit rows; or a row is unreadable and data.on_error
+            is `fail`.
     """
     check_topk(request.topk, rows.usable)
     refuse_foreign(request.folder(rows), FILES)
@@ -54,7 +54,7 @@ def ensure_hard_pairs(
     if found is not None and found.depth >= request.topk:
         return Mined(found, folder, {})
     if found is not None and request.index_folder and auto_limit is not None:
-        found.topk(request.topk)  # says what to run; training does not write into a folder that somebody named
+        found.topk(request.topk)  # raises with the command to run: training does not write into the user's folder
     if auto_limit is not None and rows.usable > auto_limit:
         raise HelipError(nothing_fits(request, rows, auto_limit))
     device, depth = trainer.strategy.root_device, request.search.depth
@@ -64,7 +64,7 @@ def ensure_hard_pairs(
     embedded_rows = _embeddings(request, rows, trainer, console)
     embedded = time.perf_counter()
     with artefact_lock(folder, console):
-        found = find_hard_pairs(request, rows)  # by the job that this one waited for
+        found = find_hard_pairs(request, rows)  # perhaps mined by the job that this one waited for
         barrier()  # every rank has looked before any rank writes
         if found is not None and found.depth >= request.topk:
             return Mined(found, folder, {})
@@ -86,16 +86,18 @@ def _repaired(request: MiningRequest, rows: Rows, found: HardPairIndex, trainer:
 
 
 def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: pl.Trainer, console: Console) -> Mined:
-    """The hard pairs under stricter rules than the index in `source` has: lists filtered, short rows searched again.
+    """Apply stricter rules to the index in `source`: filter its lists, and search short rows again.
 
     Raises:
-        HelipError: the index is of other shards or embeddings, or one of its rules is stricter than the one asked for.
+        HelipError: the index is of other shards or embeddings, or one of its rules is stricter than the requested one.
     """
     index = HardPairIndex.load(source)
     ours, theirs = request.settings(), index.meta.get("request", {})
     same = all(theirs.get(name) == ours[name] for name in ("encoders", "embedding", "part"))
     if not same or index.meta.get("fingerprint") != rows.fingerprint:
-        raise HelipError(f"reuse={source} was mined on other shards or embeddings than these settings name: mine again")
+        raise HelipError(
+            f"reuse={source} was mined on other shards or embeddings than those of the settings: mine again"
+        )
     folder = request.folder(rows)
     refuse_foreign(folder, FILES)
     with artefact_lock(folder, console):
@@ -129,7 +131,7 @@ def reuse_hard_pairs(request: MiningRequest, rows: Rows, source: Path, trainer: 
 class EmbeddedRows:
     """Input of a search: image (N, d_I), text (N, d_T), `usable` rows (N,), and groups (N,) of equal bytes if known.
 
-    `content` is a digest of the bytes that were embedded, if known.
+    `content` is a digest of the embedded bytes, if known.
     """
 
     image: np.ndarray
@@ -156,7 +158,7 @@ def stored_rows(request: MiningRequest, rows: Rows, store: EmbeddingStore) -> Em
 
 
 def bare_arrays(request: MiningRequest, rows: Rows, console: Console) -> EmbeddedRows:
-    """The user's own embeddings. Raises HelipError when they are not one for each row."""
+    """The user's own embeddings. Raises HelipError unless there is one for each row."""
     assert isinstance(request.embedding, Precomputed)
     image, text = request.embedding.load(rows.index, rows.wanted, console)
     if len(image) != len(rows.wanted):

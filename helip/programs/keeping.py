@@ -1,6 +1,6 @@
-"""The starting model beside the trained one: how far the features moved, and which mix of the weights is best on val.
+"""The starting model against the trained one: drift of the features, and the best interpolation of the weights on val.
 
-Legend: n rows that are looked at, D embedding width.
+Legend: n compared rows, D embedding width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ class Start:
     Args:
         embed: the starting model.
         valid: (N,) bool, the usable rows of the training part.
-        model: whose weights are kept as well; None: no weights.
+        model: its weights are copied; None: no weights.
     """
 
     def __init__(self, embed: ClipEmbed, valid: NDArray[np.bool_], model: nn.Module | None = None) -> None:
@@ -54,14 +54,14 @@ class Start:
         }
 
     def drifts(self, embed: ClipEmbed) -> dict[str, dict[str, float]]:
-        """Drift by column of the results: 0 before the training, and its value now."""
+        """Drift by column of the results: 0 before the training, and the current value after it."""
         after = self.drift(embed)
         return {"before": dict.fromkeys(after, 0.0), "after": after}
 
     def mix(
         self, model: nn.Module, embed: ClipEmbed, alpha: float | None, by: Sequence[Evaluator], console: Console
     ) -> float:
-        """Give the model (1 - alpha) * start + alpha * its weights; returns alpha. None: the best, see `best_alpha`."""
+        """Set the weights to (1 - alpha) * start + alpha * weights; returns alpha. None: the one of `best_alpha`."""
         assert self.weights is not None
         end = _copied(model)
         if alpha is None:
@@ -71,7 +71,7 @@ class Start:
 
 
 def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights as they are now."""
+    """A copy of the current weights."""
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
@@ -101,13 +101,12 @@ def best_alpha(
 ) -> float:
     """The alpha among 0, 0.1 .. 1 of the highest recall@1, mean of both directions and of the parts; ties: the larger.
 
-    Eleven passes over the validation parts. All ranks call it and find the same.
+    Makes eleven passes over the validation parts. All ranks call it and find the same.
 
     Args:
-        start: weights of alpha 0; end: of alpha 1.
-        load: puts weights into the model that `embed` embeds with.
-        by: what `choosers` gives.
-        console: for the values.
+        start, end: weights of alpha 0 and 1.
+        load: sets the weights of the model of `embed`.
+        by: from `choosers`.
     """
     found: dict[float, float] = {}
     for alpha in ALPHAS:

@@ -17,7 +17,7 @@ from helip.programs.mining_summary import check_label, print_mining
 from helip.programs.requests import mining_request, plan_data
 from helip.programs.session import Session
 from helip.programs.settings import SharedSettings
-from helip.programs.verify import VerifySettings, verify
+from helip.programs.verify import verify
 from helip.typed import operation, result
 
 
@@ -42,9 +42,9 @@ def mine(settings: MineSettings, folder: Path) -> None:
     else:
         rows = training_rows(session.open_index(), settings.dataset)
     if settings.verify:
-        checked = VerifySettings(settings.verify_rows, settings.verify_checkpoint)
         if session.rank == 0:
-            verify(request, rows, checked, settings.seed, session.console)
+            sample, checkpoint = settings.verify_rows, settings.verify_checkpoint
+            verify(request, rows, sample, checkpoint, settings.seed, session.console)
         return
     check_label(settings.dataset.label, rows)
     board = session.dashboard("mine")

@@ -1,9 +1,10 @@
 """The tables, pictures and report of a mining."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,11 @@ from helip.programs.find import find_hard_pairs
 from helip.report.contact_sheet import contact_sheet
 from helip.report.gallery import FORMAT, gallery, read_gallery, sections
 from helip.report.labels import label_rates
-from helip.report.mining_report import (
-    draw_pictures,
-    mining_report,
-    near_duplicate,
-    report_folder,
-)
+from helip.report.mining_report import draw_pictures, mining_report, near_duplicate, report_folder
 from helip.report.tables import Table, mining_tables, time_table
 
-LOOKED = 1_000  # rows among which a label is looked for before mining
-MANY_ROWS = 200_000  # labels live in the json members; above it reading them all takes longer than the user would wait
+LOOKED = 1_000  # rows that are searched for a label before mining
+MANY_ROWS = 200_000  # above it, no label rates: reading the json members of all rows would take too long
 
 
 def print_mining(
@@ -61,9 +57,8 @@ def print_mining(
     write_json(folder / "mining.json", about | {"statistics": statistics})
     if rows.index is not None:
         reader = SampleReader(rows.index, caption)
-        path = contact_sheet(
-            folder / "hard_pairs.png", index, _image(reader), _caption(reader), subtitle=_subtitle(request, rows)
-        )
+        image, said = partial(_image, reader), partial(_caption, reader)
+        path = contact_sheet(folder / "hard_pairs.png", index, image, said, subtitle=_subtitle(request, rows))
         console.print(f"contact sheet: {path}")
     beside = report_folder(mined.folder)
     place = beside if os.access(beside.parent, os.W_OK) else folder / "report"
@@ -71,7 +66,7 @@ def print_mining(
 
 
 def readable(request: MiningRequest, rows: Rows) -> Rows:
-    """Without the rows that the embedding pass could not read."""
+    """The rows without those that the embedding pass could not read."""
     if rows.index is None or isinstance(request.embedding, Precomputed):
         return rows
     lost = unreadable_rows(request.embedding_folder(rows.index), rows.wanted)
@@ -89,7 +84,7 @@ def write_report(
     tables: Sequence[Table],
     console: Console,
 ) -> Path:
-    """index.html, gallery.json and the PNGs, unless they are there already for this index and the same other arms."""
+    """Write index.html, gallery.json and the PNGs, unless they exist for this index and the same other scores."""
     index, arms = mined.index, _other_arms(request, rows)
     own = [index.meta.get(name) for name in ("hash", EMBEDDED, CONTENT)]
     made_of = [own, rows.fingerprint, request.topk, FORMAT]
@@ -107,13 +102,14 @@ def write_report(
         about["remarks"].append("The rows are bare arrays: there are no pictures to show.")
     else:
         reader = SampleReader(rows.index, caption)
+        image, said = partial(_image, reader), partial(_caption, reader)
         if request.dataset.label and rows.usable <= MANY_ROWS:
             about["remarks"].append(_label_rates(request.dataset.label, top.rows, rows, reader))
             console.print(about["remarks"][-1])
-        parts = sections(top, near_duplicate(index), _caption(reader))
-        content = gallery(parts, _image(reader), _caption(reader))
+        parts = sections(top, near_duplicate(index), said)
+        content = gallery(parts, image, said)
         shown = {part.key: (part.title, part.lines) for part in parts}
-        draw_pictures(folder, shown, _image(reader), _caption(reader), about["subtitle"])
+        draw_pictures(folder, shown, image, said, about["subtitle"])
     content["about"] = about
     write_json(folder / "gallery.json", content)
     mining_report(page, index, request.topk, content, arms, tables, about["subtitle"], about["remarks"])
@@ -128,7 +124,7 @@ def _gallery_there(folder: Path) -> dict[str, Any] | None:
 
 
 def _other_arms(request: MiningRequest, rows: Rows) -> dict[str, HardPairIndex]:
-    """Indexes that differ from this one in what pairs are ranked by, as far as they have been mined."""
+    """The mined indexes of the other scores, with otherwise equal settings."""
     if request.index_folder:
         return {}
     found = {}
@@ -146,11 +142,7 @@ def _subtitle(request: MiningRequest, rows: Rows) -> str:
 
 
 def check_label(label: str | None, rows: Rows) -> None:
-    """Refuse a dataset.label that none of the first LOOKED usable rows has, before anything is mined.
-
-    Raises:
-        HelipError: with the fields that there are.
-    """
+    """Raises HelipError, before anything is mined, if none of the first LOOKED usable rows has the dataset.label."""
     if label is None or rows.index is None or not rows.usable:
         return
     reader, there = SampleReader(rows.index), dict[str, None]()
@@ -181,21 +173,15 @@ def _label_rates(label: str, hard: np.ndarray, rows: Rows, reader: SampleReader)
     )
 
 
-def _image(reader: SampleReader) -> Callable[[int], Image.Image | None]:
-    def image(row: int) -> Image.Image | None:
-        try:
-            return decode_image(reader.image_bytes(row))
-        except Unreadable:
-            return None
-
-    return image
+def _image(reader: SampleReader, row: int) -> Image.Image | None:
+    try:
+        return decode_image(reader.image_bytes(row))
+    except Unreadable:
+        return None
 
 
-def _caption(reader: SampleReader) -> Callable[[int], str]:
-    def caption(row: int) -> str:
-        try:
-            return reader.captions(row)[0]
-        except Unreadable as error:
-            return f"({error})"
-
-    return caption
+def _caption(reader: SampleReader, row: int) -> str:
+    try:
+        return reader.captions(row)[0]
+    except Unreadable as error:
+        return f"({error})"

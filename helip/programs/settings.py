@@ -22,7 +22,7 @@ from helip.typed import Leaf, kept, operation, plain, result, settings_of
 
 @dataclass(frozen=True)
 class PathSettings:
-    """Folders and files. `index`: the user's own hard pairs. `storages`: scheme of an address -> how to read it."""
+    """Folders and files. `index`: the user's own hard pairs. `storages`: by the scheme of an address."""
 
     data: str = operation()
     artifacts: str = operation()
@@ -84,8 +84,8 @@ class SharedSettings:
     def fixed(self, fingerprint: str) -> dict[str, Any]:
         """The settings that a resumed run must share besides its schedule, by their names in the configuration.
 
-        The base is compared by its content, so that weights that were overwritten in place are noticed. Of the parts of
-        a dataset only the training part is compared.
+        The base is compared by its content, because its file may be overwritten. Of the parts of a dataset, only the
+        training part is compared.
         """
         results = kept(type(self), plain(self), ("result",), after=False)
         hints = get_type_hints(type(self))

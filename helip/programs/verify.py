@@ -1,7 +1,6 @@
-"""Is what lies on disk what was made? Sums, the chain shards -> embeddings -> hard pairs -> checkpoint, a sample."""
+"""Checks of artefacts: sums, the chain shards -> embeddings -> hard pairs -> checkpoint, and a sample of rows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,39 +27,29 @@ from helip.programs.hard_pairs import EmbeddedRows, bare_arrays, stored_rows
 from helip.training.resume import find_checkpoint
 from helip.training.resume_guard import FIXED_KEY
 
-UNIT = 1e-3  # assumption: a stored embedding whose length differs more from 1 was not written by an encoder
-
-
-@dataclass(frozen=True)
-class VerifySettings:
-    """How much is checked.
-
-    Attributes:
-        rows: of the sample; as many as the dataset has checks all.
-        checkpoint: a checkpoint or run folder that must have been trained on these shards and hard pairs; None: none.
-    """
-
-    rows: int
-    checkpoint: str | None
-
-    def __post_init__(self) -> None:
-        """Raises HelipError for a value out of range."""
-        if self.rows < 1:
-            raise HelipError(f"verify_rows={self.rows} must be at least 1")
+UNIT = 1e-3  # assumption: no encoder wrote an embedding whose length differs from 1 by more
 
 
 def origin(index: HardPairIndex) -> str:
-    """Names the settings and shards of an index and the rows that it was mined from; equal ones give equal pairs."""
+    """A digest of the settings and shards of an index and of its embedded rows; equal digests mean equal pairs."""
     embedded = {name: index.meta[name] for name in (EMBEDDED, CONTENT) if name in index.meta}
     return digest(index.meta.get("request", {}) | {"fingerprint": index.meta.get("fingerprint")} | embedded)
 
 
-def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: int, console: Console) -> None:
-    """Check everything that the settings name, and print what was checked.
+def verify(
+    request: MiningRequest, rows: Rows, sample: int, checkpoint: str | None, seed: int, console: Console
+) -> None:
+    """Check everything that the settings name, and print the checks.
+
+    Args:
+        sample: number of rows that are searched by brute force; the number of rows of the dataset checks all.
+        checkpoint: a checkpoint or run folder that must have been trained on these shards and hard pairs; None: none.
 
     Raises:
-        HelipError: something is not there, or is not what it was: all of it in one sentence.
+        HelipError: something is missing or has changed; one sentence names all of it.
     """
+    if sample < 1:
+        raise HelipError(f"verify_rows={sample} must be at least 1")
     index = find_hard_pairs(request, rows)
     if index is None:
         raise HelipError(
@@ -73,9 +62,9 @@ def verify(request: MiningRequest, rows: Rows, settings: VerifySettings, seed: i
             "`sha256sum -c SHA256SUMS` in that folder checks its files"
         )
     targets = np.flatnonzero(rows.wanted)
-    if settings.rows < len(targets):
-        targets = np.sort(np.random.default_rng(seed).choice(targets, settings.rows, replace=False))
-    checks = _checks(request, rows, index, targets, settings, console)
+    if sample < len(targets):
+        targets = np.sort(np.random.default_rng(seed).choice(targets, sample, replace=False))
+    checks = _checks(request, rows, index, targets, checkpoint, console)
     problems: list[str] = []
     for what, found in checks:
         problems += found
@@ -92,7 +81,7 @@ def _checks(
     rows: Rows,
     index: HardPairIndex,
     targets: np.ndarray,
-    settings: VerifySettings,
+    checkpoint: str | None,
     console: Console,
 ) -> Iterator[tuple[str, list[str]]]:
     if rows.index is not None:
@@ -117,10 +106,10 @@ def _checks(
     yield f"sums of the hard pairs {folder}", _sums(folder, again)
     said = [f"{problem}: {again}" for problem in _description(index, request, embedded)]
     yield "what the hard pairs say of their making", said
-    if not said:  # what follows believes it
+    if not said:  # the next checks rely on it
         yield from ((what, [f"{one}: {again}" for one in found]) for what, found in _index(index, embedded, targets))
-    if settings.checkpoint:
-        path = find_checkpoint(Path(settings.checkpoint))
+    if checkpoint:
+        path = find_checkpoint(Path(checkpoint))
         yield f"origin of the checkpoint {path}", _checkpoint_chain(path, rows, index)
 
 
@@ -132,7 +121,7 @@ def _sums(folder: Path, again: str) -> list[str]:
 
 
 def _headers(index: ShardIndex, again: str) -> list[str]:
-    """Shards whose members lie elsewhere than the shard index says."""
+    """Shards whose members do not lie where the shard index says."""
     now = ShardIndex.build(index.shards, members=index.members)
     if now.fingerprint == index.fingerprint and np.array_equal(now.offset, index.offset):
         return []
@@ -164,7 +153,7 @@ def _embedding_chain(store: EmbeddingStore, request: EmbeddingRequest, rows: Row
 
 
 def _content(store: EmbeddingStore, reader: SampleReader, targets: np.ndarray) -> list[str]:
-    """Rows whose image or caption bytes are not those that were embedded, or whose embedding is no unit vector."""
+    """Rows whose image or caption bytes changed since they were embedded, or whose embedding is no unit vector."""
     changed, lengths = [], []
     for row in targets[np.asarray(store.state[targets]) == GOOD].tolist():
         stored = np.asarray(store.content[row])
@@ -187,7 +176,7 @@ def _content(store: EmbeddingStore, reader: SampleReader, targets: np.ndarray) -
 
 
 def _description(index: HardPairIndex, request: MiningRequest, embedded: EmbeddedRows) -> list[str]:
-    """Where the rules, the search and the copies by which an index is judged are not those that were asked for."""
+    """Rules, search and copies of an index that are not the requested ones."""
     asked, settings, search = request.search, index.meta.get("settings"), index.meta.get("search")
     backend = search.get("backend") if isinstance(search, dict) else None
     groups = [name for name in GROUPS if getattr(embedded, name) is not None]

@@ -1,8 +1,8 @@
 """W&B: a run of each program, linked by the group of the study, with the hard pairs and the index that training used.
 
-A run never waits for W&B and never asks: without login or network it is kept on disk, and a sentence says how to send
-it later. Nothing of the environment is recorded: no command line, no git remote, no console (wandb's own metadata is
-off), and the configuration without secrets.
+A run never waits for W&B and never asks a question: without login or network it is kept on disk, and a message says how
+to send it later. Nothing of the environment is recorded: no command line, git remote or console (wandb's own metadata
+is off), and no secrets of the configuration.
 """
 
 import netrc
@@ -28,17 +28,17 @@ from helip.tracking.pair_table import pair_table
 from helip.tracking.run import provenance
 from helip.typed import operation
 
-PATIENCE = 5  # seconds for the server to answer at all
-SENDING = 600.0  # seconds to send what is left when a run ends; the rest stays on disk
+PATIENCE = 5  # seconds to wait for an answer of the server
+SENDING = 600.0  # seconds to send the rest at the end of a run; what is not sent stays on disk
 UPLOADED = 256 << 20  # bytes; a larger index is recorded by reference, with its checksums
 STEP = "trainer/global_step"  # Lightning's name of the horizontal axis
-SWEEP = "multirun.yaml"  # what Hydra writes into the folder of a sweep
+SWEEP = "multirun.yaml"  # Hydra's file in the folder of a sweep
 ONLINE = ("online", "shared")
 
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """logger.wandb: where runs go; `name` null lets W&B invent one."""
+    """logger.wandb; `name` null: W&B invents a name."""
 
     project: str = operation()
     entity: str | None = operation(default=None)
@@ -47,10 +47,10 @@ class WandbSettings:
 
 
 class Dashboard:
-    """A W&B run, or none: then every method does nothing. Only W&B's public interface is used."""
+    """A W&B run, or None: then every method does nothing. Uses only W&B's public interface."""
 
     def __init__(self, run: Any = None, folder: Path = Path(), online: bool = False) -> None:
-        """A run of wandb.init, the folder of ours that it lies in, and whether it is sent while it runs."""
+        """A run of wandb.init, the run folder of HELIP that contains it, and whether it is sent while it runs."""
         self.run, self.folder, self.online = run, folder, online
 
     def loggers(self) -> list[Logger]:
@@ -60,8 +60,8 @@ class Dashboard:
     def uses(self, mined: Mined | None) -> None:
         """Record the index as an input of this run: the same files give the same version that mine.py logged.
 
-        The configuration names the artifact, its digest and its folder. Online it is an input of the run's graph as
-        well; offline W&B has no such graph. W&B waits for the upload of the files, the training does not.
+        The configuration names the artifact, its digest and its folder. Online, it is also an input in the graph of the
+        run, which W&B lacks offline. A thread waits for the upload of the files; the training does not.
         """
         if not self.run or mined is None:
             return
@@ -77,7 +77,7 @@ class Dashboard:
             self.run.log({**metrics, STEP: 0})
 
     def trained(self, columns: Mapping[str, Mapping[str, float]]) -> None:
-        """Summary: `before/NAME`, `gain/NAME` and other columns; NAME itself is the last that was logged."""
+        """Summary: `before/NAME`, `gain/NAME` and other columns; NAME itself is the last logged value."""
         if not self.run:
             return
         before, after = columns.get("before", {}), columns.get("after", {})
@@ -88,7 +88,7 @@ class Dashboard:
         self.run.summary.update(found)
 
     def evaluated(self, columns: Mapping[str, Mapping[str, float]]) -> None:
-        """One checkpoint under the names that training logs; several as a table."""
+        """Log one checkpoint under the names that training logs, several as a table."""
         if not self.run:
             return
         import wandb
@@ -124,14 +124,14 @@ class Dashboard:
 
 
 def _use(run: Any, artifact: Any) -> None:
-    """A dashboard that cannot be reached must not end a training."""
+    """Without exceptions, because an unreachable dashboard must not end a training."""
     with suppress(Exception):
         run.use_artifact(artifact)
 
 
 @contextmanager
 def _staged_in(folder: Path) -> Iterator[None]:
-    """Let W&B copy the pictures of its tables into the run folder, so that the folder can be moved as a whole."""
+    """Make W&B copy the pictures of its tables into the run folder, so that the folder can be moved as a whole."""
     own = "WANDB_DATA_DIR" not in os.environ
     if own:
         os.environ["WANDB_DATA_DIR"] = str((folder / "wandb" / "data").absolute())
@@ -174,9 +174,9 @@ def start_dashboard(
         settings: None: no W&B.
         group: of the study; None: the name of the sweep's folder if the run folder lies in one.
         job_type: mine, train or evaluate.
-        folder: of the run; W&B's files go below it.
-        record: settings of the program as plain values, nested as they are; sent without secrets.
-        console: where W&B is said to be off.
+        folder: of the run, for W&B's files.
+        record: settings of the program as nested plain values; sent without secrets.
+        console: for messages.
 
     Raises:
         HelipError: W&B refuses the settings.
@@ -203,7 +203,7 @@ def start_dashboard(
     except (Error, ValueError) as error:
         raise HelipError(f"W&B refuses logger.wandb: {' '.join(str(error).split())}") from error
     if why:
-        console.print(f"{why}: this run is kept on disk, `wandb sync {folder}/wandb/offline-run-*` sends it later")
+        console.print(f"{why}: this run is kept on disk; `wandb sync {folder}/wandb/offline-run-*` sends it later")
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
     return Dashboard(run, folder, mode in ONLINE)
@@ -216,7 +216,7 @@ def sweep_of(folder: Path) -> str | None:
 
 
 def choose_mode() -> tuple[str, str]:
-    """W&B's mode, and why it is not the one that was asked for; never blocks for longer than a lookup and PATIENCE."""
+    """W&B's mode, and why it differs from the requested one; blocks at most for a lookup and PATIENCE."""
     import wandb
 
     shared = wandb.setup().settings
@@ -243,7 +243,7 @@ def _logged_in(address: str, key: str | None) -> bool:
 
 
 def _reachable(address: str) -> bool:
-    """Whether the server accepts a connection; behind a proxy that is left to W&B."""
+    """Whether the server accepts a connection; assumed behind a proxy."""
     if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy")):
         return True
     parts = urlsplit(address)
@@ -255,7 +255,7 @@ def _reachable(address: str) -> bool:
 
 
 def _quiet_settings() -> dict[str, Any]:
-    """What keeps W&B from recording the machine, and from holding a finished run; older versions lack some of it."""
+    """Settings against records of the machine, and against waiting after a run; older versions lack some of them."""
     import wandb
 
     wanted = {

@@ -11,7 +11,7 @@ TABLE = (12, 4)  # lines of each section and partners of each line
 
 
 def pair_table(content: Mapping[str, Any]) -> Any:
-    """A line for each pair of a gallery: section, both pictures and captions, scores, and what is said of it."""
+    """A line for each pair of a gallery: section, both pictures and captions, scores, note and mark."""
     import wandb
 
     pictures: dict[int, Any] = {}

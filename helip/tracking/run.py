@@ -1,4 +1,4 @@
-"""The run folder: what ran, with which versions and settings, and what came out."""
+"""Records of a run folder: versions, commit, machine and settings."""
 
 import platform
 import subprocess
@@ -49,12 +49,11 @@ def commit() -> str:
 
 
 def write_run(folder: Path, record: Mapping[str, Any], operations: Sequence[str] = ()) -> None:
-    """config.json and provenance.json, before anything runs.
+    """Write config.json and provenance.json of a run `folder`.
 
     Args:
-        folder: of the run.
         record: the settings of a program; written without secrets.
-        operations: names of the settings that change no result, which a report of several runs leaves out.
+        operations: names of the settings that change no result; a report of several runs leaves them out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", without_secrets(record))
