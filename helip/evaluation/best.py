@@ -1,4 +1,4 @@
-"""The best checkpoint of a run, chosen on a validation part and never on what is reported."""
+"""Selects the best checkpoint of a run on a validation part, never on a part whose metrics are reported."""
 
 import math
 import shutil
@@ -11,8 +11,8 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_warn
 
-from helip.errors import HelipError
-from helip.evaluation.embed import Evaluator, nearest
+from helip.errors import HelipError, nearest
+from helip.evaluation.embed import Evaluator
 
 FILE = "best.ckpt"
 
@@ -20,13 +20,13 @@ FILE = "best.ckpt"
 class BestCheckpoint(Checkpoint):
     """Keeps best.ckpt: the checkpoint with the best value of one metric among the evaluations of a run.
 
-    It stands after the callback that evaluates. The starting checkpoint is no candidate. A later one must be strictly
-    better; ranks (`*_rank`) are better when lower. What was best travels in every checkpoint, and a resumed run that
-    has a folder of its own copies the file.
+    It must follow the callback that evaluates. The starting checkpoint is no candidate. A later checkpoint must be
+    strictly better; ranks (`*_rank`) are better when lower. Every checkpoint records the best value, and a resumed run
+    with a folder of its own copies the file.
 
     Attributes:
-        value: of the best so far; None before the first evaluation.
-        step: optimizer step of it.
+        value: best value so far; None before the first evaluation.
+        step: optimizer step of the best value.
     """
 
     def __init__(self, folder: Path, metric: str) -> None:
@@ -35,14 +35,14 @@ class BestCheckpoint(Checkpoint):
         self.value: float | None = None
         self.step = 0
         self._earlier: str | None = None  # best.ckpt of the run that is resumed
-        self._looked = -1
+        self._looked = -1  # step of the last comparison
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the file of an earlier part of the run."""
+        """Take over best.ckpt of an earlier part of the run."""
         self._looked = trainer.global_step
         if self.value is None or not trainer.is_global_zero:
             return
-        if self.path.is_file():  # the run went on past its last checkpoint: its file may be of a later step
+        if self.path.is_file():  # it may be of a later step than the checkpoint of the resume
             self._take(_record(self.path, self.state_key))
         elif self._earlier and Path(self._earlier).is_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class BestCheckpoint(Checkpoint):
             self.value = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Compare, if this step was evaluated; rank 0 decides for all, because saving is collective."""
+        """Compare, if this step was evaluated. Rank 0 decides for all ranks, because they save together."""
         evaluated = trainer.callback_metrics.get("evaluated_step")
         if evaluated is None or int(evaluated) != trainer.global_step or self._looked == trainer.global_step:
             return
@@ -73,25 +73,21 @@ class BestCheckpoint(Checkpoint):
         return {"metric": self.metric, "value": self.value, "step": self.step, "path": str(self.path)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """A run that is resumed with another metric starts without a best value."""
+        """Restore the best value, unless it is of another metric."""
         if state_dict["metric"] == self.metric:
             self._take(state_dict)
             self._earlier = state_dict["path"]
 
 
 def better(metric: str, value: float, than: float | None) -> bool:
-    """Whether a value of a metric is strictly better than another, or the first; NaN never is."""
+    """Whether a value of a metric is strictly better than another, or the first one; NaN never is."""
     if than is None:
         return not math.isnan(value)
     return value < than if metric.endswith("_rank") else value > than
 
 
 def check_choice(metric: str, evaluators: Sequence[Evaluator]) -> None:
-    """Refuse a metric that no evaluator computes on a validation part.
-
-    Raises:
-        HelipError: no such evaluator, or one that measures what is reported.
-    """
+    """Raises HelipError for a metric of no evaluator, or of one that does not measure a validation part."""
     prefix = metric.partition("/")[0]
     names = dict.fromkeys(one.name for one in evaluators)
     if prefix not in names or "/" not in metric:
@@ -108,19 +104,11 @@ def check_choice(metric: str, evaluators: Sequence[Evaluator]) -> None:
 
 
 def check_metric(metric: str, measured: Collection[str]) -> None:
-    """Refuse a metric that the evaluators do not compute, by which no checkpoint could be chosen.
-
-    Args:
-        metric: train.best.
-        measured: names of the metrics before training.
-
-    Raises:
-        HelipError: names the nearest, and the metrics of the same evaluator.
-    """
+    """Raises HelipError if `metric` (train.best) is none of the metrics `measured` before training."""
     if metric not in measured:
         own = [name for name in measured if name.startswith(metric.partition("/")[0] + "/")]
         raise HelipError(
-            f"train.best={metric} is not among what was measured{nearest(metric, measured)}: "
+            f"train.best={metric} is not among what was measured{nearest(metric, measured, 0.6)}: "
             f"{', '.join(own) or 'its evaluator was skipped'}"
         )
 

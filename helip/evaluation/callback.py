@@ -1,4 +1,4 @@
-"""Evaluation while training: on every rank or on none, and without a trace in the training itself."""
+"""Evaluation during training: on all ranks, and without an effect on the training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -9,18 +9,29 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
 
+from helip.embedding.encoders import evaluation_mode
 from helip.evaluation.embed import Embed, Evaluator
 from helip.evaluation.suite import evaluate_all
 
 
 class EvaluationCallback(pl.Callback):
-    """Runs evaluators every so many optimizer steps and after the last one.
+    """Runs evaluators at intervals of optimizer steps and after the last step.
 
-    The metrics go to the loggers, and with `evaluated_step` to trainer.callback_metrics for callbacks that choose by
-    them.
+    The metrics go to the loggers and, with `evaluated_step`, to trainer.callback_metrics, from which other callbacks
+    choose a checkpoint.
+
+    Args:
+        evaluators: what to measure.
+        make_embed: called on every rank; its result is used outside the DDP wrapper, in evaluation mode.
+        every: optimizer steps between two evaluations, for evaluators without a number of their own. 0: after the last
+            step only.
+        start: metrics of the checkpoint that training began with, for the warning about drift.
+        max_drop: share (0..1) by which a zero-shot accuracy may fall below `start` before a warning.
+        weights: context manager of a module; the evaluators see the module inside it, for instance with averaged
+            weights.
 
     Attributes:
-        history: one dictionary an evaluation: `step` and the metrics; kept in the checkpoint.
+        history: one dictionary for each evaluation: `step` and the metrics; stored in the checkpoint.
     """
 
     def __init__(
@@ -32,17 +43,6 @@ class EvaluationCallback(pl.Callback):
         max_drop: float = 0.05,
         weights: Callable[[pl.LightningModule], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """Say what to run and when.
-
-        Args:
-            evaluators: what to measure.
-            make_embed: called on every rank; what it returns runs outside the DDP wrapper, in evaluation mode.
-            every: optimizer steps between two evaluations, of the evaluators that name no number of their own; an
-                epoch, for instance. 0: after the last step only.
-            start: metrics of the checkpoint that training began with; arms the drift alarm.
-            max_drop: share (0..1) by which a zero-shot accuracy may fall below `start` before a warning.
-            weights: what the evaluators see is the module inside weights(module), its averaged weights for instance.
-        """
         self.weights = weights
         self.evaluators, self.make_embed, self.every = tuple(evaluators), make_embed, every
         self.start, self.max_drop = dict(start or {}), max_drop
@@ -67,20 +67,15 @@ class EvaluationCallback(pl.Callback):
 
     def _evaluate(self, trainer: pl.Trainer, module: pl.LightningModule, evaluators: Sequence[Evaluator]) -> None:
         step = trainer.global_step
-        if self.history and self.history[-1]["step"] == step:  # accumulation repeats a step, the end repeats the last
+        if self.history and self.history[-1]["step"] == step:  # accumulation repeats steps, and so does the end
             return
-        training = [part for part in module.modules() if part.training]
-        module.eval()
-        try:
-            with self.weights(module), isolate_rng():  # evaluating more or less often must not change what is trained
-                metrics = evaluate_all(evaluators, self.make_embed(trainer, module), rank_zero_info)
-        finally:
-            for part in training:
-                part.training = True
+        # the number of evaluations must not change the training
+        with evaluation_mode(module), self.weights(module), isolate_rng():
+            metrics = evaluate_all(evaluators, self.make_embed(trainer, module), rank_zero_info)
         self.history.append({"step": step, **metrics})
         for name, value in {**metrics, "evaluated_step": float(step)}.items():
             trainer.callback_metrics[name] = torch.tensor(value, dtype=torch.float64)
-        for logger in trainer.loggers if metrics else []:  # an empty line would be one of the log
+        for logger in trainer.loggers if metrics else []:  # empty metrics would be a line of the log
             logger.log_metrics(metrics, step)
         for line in drift(self.start, metrics, self.max_drop):
             rank_zero_warn(line)
@@ -93,7 +88,7 @@ class EvaluationCallback(pl.Callback):
 
 
 def drift(start: Mapping[str, float], now: Mapping[str, float], max_drop: float) -> list[str]:
-    """A sentence for each zero-shot accuracy that fell by more than `max_drop` (a share) below the starting one."""
+    """A sentence for each zero-shot accuracy that is more than `max_drop` (a share) below its value in `start`."""
     return [
         f"{name} fell from {100 * start[name]:.1f} to {100 * value:.1f} %: the model forgets; lower optim.lr"
         for name, value in now.items()

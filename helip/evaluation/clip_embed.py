@@ -1,11 +1,11 @@
-"""Evaluation of a CLIP model on the parts of a dataset: every sample once, on any number of ranks."""
+"""Embeds parts, pictures and captions with a CLIP model for evaluators: each sample once, on any number of ranks."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -35,21 +35,22 @@ from helip.evaluation.prompts import Template, class_embeddings
 from helip.models.clip import Clip
 from helip.ranks import barrier
 
-# Runs the predict steps of a module over a loader on all ranks; every sample once.
+# Runs the predict steps of a module over a loader on all ranks, every sample once.
 Drive = Callable[[pl.LightningModule, DataLoader], None]
+Value = TypeVar("Value")
 
 
 def as_text(value: Any) -> str:
-    """A json value that can name a group or class, such as `3` or `animal`; "" for others, for NaN (pandas) too."""
+    """A json value that can name a group or class, such as `3` or `animal`, as text; "" for others and for NaN."""
     named = isinstance(value, str | int | float) and not isinstance(value, bool) and value == value
     return str(value) if named else ""
 
 
 class WholeBatches(DistributedSampler):
-    """Deals whole batches to the ranks, as one rank alone would form them.
+    """Gives the ranks whole batches, the same batches that one rank alone would form.
 
-    The last bits of an embedding depend on the shape of its batch; dealt by samples, two ranks would give other numbers
-    than one. A rank for which there is no batch repeats the last one, because Lightning refuses an empty loader.
+    The last bits of an embedding depend on the shape of its batch, so other batches would give other numbers. A rank
+    without a batch repeats the last one, because Lightning refuses an empty loader.
     """
 
     def __init__(self, count: int, batch_size: int, rank: int, world_size: int) -> None:
@@ -65,7 +66,7 @@ class WholeBatches(DistributedSampler):
 
 
 def own_share(loader: DataLoader, trainer: pl.Trainer, kind: type[DataLoader] = DataLoader) -> DataLoader:
-    """The loader of this rank's batches, of another kind if asked for."""
+    """A loader of this rank's batches, of the given kind."""
     size = loader.batch_size or 1
     sampler = WholeBatches(len(loader.dataset), size, trainer.global_rank, trainer.world_size)  # type: ignore[arg-type]
     return kind(
@@ -79,7 +80,7 @@ def own_share(loader: DataLoader, trainer: pl.Trainer, kind: type[DataLoader] = 
 
 
 def predict_drive(trainer: pl.Trainer) -> Drive:
-    """By a Lightning predict loop."""
+    """A drive by Lightning's predict loop."""
 
     def drive(module: pl.LightningModule, loader: DataLoader) -> None:
         trainer.predict(module, own_share(loader, trainer), return_predictions=False)
@@ -88,7 +89,10 @@ def predict_drive(trainer: pl.Trainer) -> Drive:
 
 
 def inside_fit_drive(trainer: pl.Trainer) -> Drive:
-    """A plain loop inside a fit, where Lightning can start no second one; SIGTERM takes effect at the checkpoint."""
+    """A drive by a plain loop, for inside a fit, where Lightning cannot start another loop.
+
+    SIGTERM takes effect later, at the checkpoint of the fit.
+    """
 
     def drive(module: pl.LightningModule, loader: DataLoader) -> None:
         with torch.inference_mode(), trainer.precision_plugin.predict_step_context():
@@ -98,22 +102,17 @@ def inside_fit_drive(trainer: pl.Trainer) -> Drive:
     return drive
 
 
-class Texts(Dataset):
-    """Captions with their positions."""
-
-    def __init__(self, captions: Sequence[str]) -> None:
-        self.captions = captions
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-    def __getitem__(self, position: int) -> tuple[str, int]:
-        return self.captions[position], position
+def read(function: Callable[[int], Value], row: int, missing: Value) -> Value:
+    """function(row), or `missing` for a row that cannot be read."""
+    try:
+        return function(row)
+    except Unreadable:
+        return missing
 
 
 @dataclass(frozen=True)
 class TextCollate:
-    """Tokenizes a batch of captions, in the worker."""
+    """Tokenizes a batch of (caption, position), in the worker."""
 
     tokenize: Callable[[list[str]], torch.Tensor]
 
@@ -123,12 +122,12 @@ class TextCollate:
 
 @dataclass(frozen=True)
 class ClipEmbed:
-    """What evaluators ask of a model (helip.evaluation.embed.Embed).
+    """The embeddings of a CLIP model; implements helip.evaluation.embed.Embed.
 
     Attributes:
         scratch: a folder that all ranks see; emptied after use.
         device: where the class names are embedded.
-        precision: the context in which they are, which is the drive's for all else.
+        precision: context in which the class names are embedded; everything else is embedded by the drive.
     """
 
     clip: Clip
@@ -148,7 +147,7 @@ class ClipEmbed:
         return self.clip.eval_transform
 
     def part(self, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image (n, d) and text (n, d) embeddings of the readable rows of a part, and the rows (n,)."""
+        """As `Embed.part`."""
         if self.index is None:
             raise Absent(f"dataset {self.dataset.name} has no shards, so no part {part}")
         check_part(part, self.dataset.parts)
@@ -160,7 +159,7 @@ class ClipEmbed:
         return usable_rows(self.index, self.dataset, part)
 
     def rows(self, rows: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """As `part` for any rows (n,), in their order, and the digests (n, 2) of their images and captions."""
+        """As `part` for any rows (n,), in their order; also the digests (n, 2) of their images and captions."""
         assert self.index is not None
         encoders = Encoders("clip", self._image_encoder(), ClipTextEncoder(self.clip.model, self.clip.tokenize))
         with self._scratch(name) as folder:
@@ -168,8 +167,7 @@ class ClipEmbed:
                 EmbeddingStore.create(folder, len(rows), *embedding_dims(encoders, self._model_device()), meta={})
             barrier()
             store = EmbeddingStore(folder, "r+")
-            reader = SampleReader(self.index, self.caption)
-            loader = row_loader(encoders, reader, rows, self.batch_size, self.workers, "skip")
+            loader = row_loader(encoders, self._reader(), rows, self.batch_size, self.workers, "skip")
             self.drive(Embedder(encoders, store, rows), loader)
             barrier()
             good = np.asarray(store.state) == GOOD
@@ -177,22 +175,22 @@ class ClipEmbed:
             image, text, content = found
             return image, text, rows[good], content
 
-    def images(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        """(n, d) embeddings of a map-style set of (picture, position), and the positions (n,)."""
-        count, encoder = len(dataset), self._image_encoder()  # type: ignore[arg-type]
+    def images(self, dataset: Dataset) -> np.ndarray:
+        """As `Embed.images`."""
         loader = DataLoader(dataset, self.batch_size, num_workers=self.workers)
-        return self._embedded("images", encoder, loader, lambda: dataset[0][0].unsqueeze(0)), np.arange(count)
+        return self._embedded("images", self._image_encoder(), loader, lambda: dataset[0][0].unsqueeze(0))
 
     def texts(self, captions: Sequence[str]) -> np.ndarray:
-        """(m, d) embeddings of captions."""
+        """As `Embed.texts`."""
         encoder, collate = ClipTextEncoder(self.clip.model, self.clip.tokenize), TextCollate(self.clip.tokenize)
-        loader = DataLoader(Texts(captions), self.batch_size, num_workers=self.workers, collate_fn=collate)
+        pairs: Any = [(caption, position) for position, caption in enumerate(captions)]
+        loader = DataLoader(pairs, self.batch_size, num_workers=self.workers, collate_fn=collate)
         return self._embedded("texts", encoder, loader, lambda: self.clip.tokenize(["a photo"]))
 
     def _embedded(
         self, name: str, encoder: nn.Module, loader: DataLoader, example: Callable[[], torch.Tensor]
     ) -> np.ndarray:
-        """(n, d), every sample of a loader of (input, position) embedded once, by all ranks into one file."""
+        """(n, d) embeddings of a loader of (input, position): all ranks write them into one file, each sample once."""
         with self._scratch(name) as folder, torch.inference_mode(), evaluation_mode(encoder):
             file, count = folder / "embeddings.npy", len(loader.dataset)  # type: ignore[arg-type]
             if self.rank == 0:
@@ -206,46 +204,30 @@ class ClipEmbed:
             return np.array(into)
 
     def classifier(self, names: Sequence[str], templates: Sequence[Template]) -> np.ndarray:
-        """(d, C) class embeddings."""
+        """As `Embed.classifier`."""
         model = self.clip.model.to(self.device)
         with self.precision():
             return class_embeddings(model, self.clip.tokenize, names, templates, self.device)
 
     def fields(self, rows: np.ndarray, field: str) -> list[str]:
-        """A field of each row's json as text; the empty string where it is missing."""
-        assert self.index is not None
-        reader = SampleReader(self.index, self.caption)
-
-        def one(row: int) -> str:
-            try:
-                return as_text(reader.metadata(row).get(field))
-            except Unreadable:
-                return ""
-
-        return [one(row) for row in rows.tolist()]
+        """As `Embed.fields`."""
+        reader = self._reader()
+        return [as_text(read(reader.metadata, row, {}).get(field)) for row in rows.tolist()]
 
     def captions(self, rows: np.ndarray, field: str | None) -> list[tuple[str, ...]]:
-        """The captions in a field of each row's json, () where it is missing or empty; None: the rows' own captions."""
-        assert self.index is not None
+        """As `Embed.captions`."""
         rule = CaptionRule.of(self.caption)
-        reader = SampleReader(self.index, rule if field is None else replace(rule, sources=field))
-
-        def several(row: int) -> tuple[str, ...]:
-            try:
-                return reader.captions(row)
-            except Unreadable:
-                return ()
-
-        return [several(row) for row in rows.tolist()]
+        reader = self._reader(rule if field is None else replace(rule, sources=field))
+        return [read(reader.captions, row, ()) for row in rows.tolist()]
 
     def names(self, rows: np.ndarray) -> list[str]:
-        """The fields that the json of any of the rows has."""
+        """As `Embed.names`."""
+        reader = self._reader()
+        return list(dict.fromkeys(name for row in rows.tolist() for name in read(reader.metadata, row, {})))
+
+    def _reader(self, caption: Caption | CaptionRule | None = None) -> SampleReader:
         assert self.index is not None
-        reader, found = SampleReader(self.index, self.caption), dict[str, None]()
-        for row in rows.tolist():
-            with suppress(Unreadable):
-                found |= dict.fromkeys(reader.metadata(row))
-        return list(found)
+        return SampleReader(self.index, caption or self.caption)
 
     def _image_encoder(self) -> ClipImageEncoder:
         return ClipImageEncoder(self.clip.model, self.clip.eval_transform)
@@ -255,6 +237,7 @@ class ClipEmbed:
 
     @contextmanager
     def _scratch(self, name: str) -> Iterator[Path]:
+        """A folder that rank 0 empties before and after."""
         folder = self.scratch / name
         if self.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Sets on disk as evaluators open them: ImageNet's wnid folders, a folder per class, clip-benchmark's directories."""
+"""Opens a set on disk: ImageNet's wnid folders, a folder per class, or a directory of clip-benchmark."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from helip.evaluation.prompts import Template, prompts
 from helip.evaluation.wds import WdsSet, is_wds
 from helip.evaluation.wnid_folders import ImageNetFolder, wnids
 
-PLAIN = ("a photo of a {}.",)  # where a set brings none (CLIP, section 3.1.4)
+PLAIN = ("a photo of a {}.",)  # templates of a set that has none (CLIP, section 3.1.4)
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # folders that are no classes
-TEST = "test"  # the split that is meant where none is named, and that clip-benchmark's records speak of
+TEST = "test"  # the default split, and that of clip-benchmark's records
 
 
 def open_set(path: str, split: str, transform: Transform, names: Sequence[str] | None = None) -> PictureSet:
@@ -24,12 +24,12 @@ def open_set(path: str, split: str, transform: Transform, names: Sequence[str] |
         path: of the set; class folders lie in its subfolder `split`. Those of `test` may lie in `path` itself.
         split: of the set.
         transform: picture -> (3, H, W) tensor.
-        names: of the classes, in the order of the class folders or by the numbers of a wds directory; None: those of
-            the set.
+        names: of the classes, in the order of the class folders or by the numbers of a wds directory; None: the set's
+            own names.
 
     Raises:
-        Absent: nothing there.
-        HelipError: no set that can be read.
+        Absent: there is no such set or default split.
+        HelipError: the set cannot be read.
     """
     folder = Path(path)
     require(folder)
@@ -37,12 +37,12 @@ def open_set(path: str, split: str, transform: Transform, names: Sequence[str] |
         return WdsSet(folder, split, transform, names)
     if (folder / split).is_dir() and not has_pictures(folder / split):
         folder = folder / split
-    elif split != TEST:  # the class folders of no split in particular are one set, whatever it is called
+    elif split != TEST:  # class folders without splits are the test set
         there = ", ".join(one.name for one in subfolders(folder)[:5])
         lacking = f"{folder} has no folder {split} with class folders in it, but {there or 'none at all'}"
         raise no_split(split, f"{lacking}: make it, or name another split")
     found = subfolders(folder)
-    if found and {one.name for one in found} <= SPLITS:  # nested pictures would make them classes
+    if found and {one.name for one in found} <= SPLITS:  # with nested pictures they would count as classes
         there = ", ".join(one.name for one in found)
         raise no_split(split, f"{folder} has the splits {there}, and no {split}: name one, by `split:`")
     if names is None and found and {one.name for one in found} <= set(wnids()):
@@ -51,7 +51,7 @@ def open_set(path: str, split: str, transform: Transform, names: Sequence[str] |
 
 
 def benchmark_name(path: str) -> str:
-    """clip-benchmark's name of a set: wds_vtab-cifar10 is `wds/vtab/cifar10`; else the directory's own."""
+    """clip-benchmark's name of a set, such as `wds/vtab/cifar10` for wds_vtab-cifar10; else the directory's name."""
     name = Path(path).name
     return f"wds/{name.removeprefix('wds_').replace('vtab-', 'vtab/', 1)}" if name.startswith("wds_") else name
 
@@ -59,20 +59,19 @@ def benchmark_name(path: str) -> str:
 def classify(
     pictures: PictureSet, embed: Embed, names: Sequence[str], templates: Sequence[Template] | str | None = None
 ) -> Found:
-    """Zero-shot accuracies of labelled pictures; templates as `prompts`, None: those of the set."""
-    image, positions = embed.images(pictures)
+    """Zero-shot accuracies of labelled pictures; `templates` as for `prompts`, None: those of the set."""
     weights = embed.classifier(names, prompts(templates, names, pictures.templates or PLAIN))
-    found = accuracy_samples(image, weights, pictures.labels[positions])
+    found = accuracy_samples(embed.images(pictures), weights, pictures.labels)
     return {f"zeroshot_{key}": sampled for key, sampled in found.items()}
 
 
 @dataclass(frozen=True)
 class OnDirectory(Evaluator):
-    """What is measured on a split of a directory.
+    """An evaluator that measures on a split of a directory.
 
     Attributes:
         path: the directory.
-        split: of it, to measure on.
+        split: the split of it.
     """
 
     path: str

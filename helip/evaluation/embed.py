@@ -1,10 +1,9 @@
-"""What evaluators and models ask of each other.
+"""The interfaces between evaluators and models.
 
 Legend: n rows of a part or pictures of a set, m captions, d embedding width, C classes.
 """
 
-import difflib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 
-from helip.errors import HelipError
+from helip.errors import HelipError, nearest
 from helip.evaluation.prompts import Template
 from helip.evaluation.samples import Sampled
 
@@ -21,15 +20,15 @@ Found = dict[str, Sampled]
 
 
 class Absent(HelipError):
-    """A set that is not on this machine; the sentence says how to get it. `measure_all` skips it.
+    """A set that is not on this machine; the message says how to get it. `measure_all` skips the evaluator.
 
-    A wrong name in the configuration (of a part, a field, a class, a file of a set that is here) raises a plain
+    A wrong name in the configuration (of a part, a field, a class, a file of an existing set) raises a plain
     HelipError, which lists the right ones.
     """
 
 
 class Embed(Protocol):
-    """What evaluators ask of a model. Embeddings have length 1 and are the same on every rank."""
+    """A model as evaluators use it. Embeddings have length 1 and are the same on every rank."""
 
     @property
     def transform(self) -> Callable[[Image.Image], torch.Tensor]:
@@ -38,7 +37,7 @@ class Embed(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is, and where a probe may compute."""
+        """Where the model is, and a probe computes."""
         ...
 
     def part(self, part: str) -> tuple[NDArray, NDArray, NDArray]:
@@ -49,8 +48,8 @@ class Embed(Protocol):
         """
         ...
 
-    def images(self, dataset: Dataset) -> tuple[NDArray, NDArray]:
-        """(n, d) embeddings of a map-style set of (picture, position), and the positions (n,)."""
+    def images(self, dataset: Dataset) -> NDArray:
+        """(n, d) embeddings of a map-style set of (picture, position), in its order."""
         ...
 
     def texts(self, captions: Sequence[str]) -> NDArray:
@@ -62,25 +61,25 @@ class Embed(Protocol):
         ...
 
     def fields(self, rows: NDArray, field: str) -> list[str]:
-        """A field of each row's json as text; the empty string where it is missing."""
+        """A field of each row's json as text; the empty string where it is missing or the row unreadable."""
         ...
 
     def captions(self, rows: NDArray, field: str | None) -> list[tuple[str, ...]]:
-        """The captions in a field of each row's json, () where it is missing or empty; None: the rows' own captions."""
+        """The captions in a field of each row's json, () where there are none; field None: the rows' own captions."""
         ...
 
     def names(self, rows: NDArray) -> list[str]:
-        """The json fields that any of the rows has, for the message about an unknown field."""
+        """Names of the json fields that any of the rows has, for the message about an unknown field."""
         ...
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What to measure.
+    """Something to measure.
 
     Attributes:
         name: prefix of the metrics.
-        every: optimizer steps between two evaluations while training; None: as often as train.evaluate says.
+        every: optimizer steps between two evaluations during training; None: the number of train.evaluate.
     """
 
     name: str
@@ -88,30 +87,30 @@ class Evaluator:
 
     @property
     def measured_on(self) -> str:
-        """The part or split that is measured; only metrics of a val part may choose a checkpoint."""
+        """The part or split that is measured; only metrics of a val part may select a checkpoint."""
         return "test"
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Parts of the dataset that it looks at; they are checked before anything runs."""
+        """Parts of the dataset that it reads; they are checked before anything runs."""
         return ()
 
     @property
     def benchmark(self) -> str | None:
-        """What clip-benchmark calls the data; None: they are a part of the dataset."""
+        """clip-benchmark's name of the data; None if they have none there."""
         return None
 
     def run(self, embed: Embed) -> Found:
-        """Metrics, named without `name`, with their samples."""
+        """Metrics with their samples, by names without the prefix `name`."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class OnPart(Evaluator):
-    """What is measured on a part of the dataset.
+    """An evaluator that measures on a part of the dataset.
 
     Attributes:
-        part: its name.
+        part: name of the part.
     """
 
     part: str
@@ -126,15 +125,9 @@ class OnPart(Evaluator):
 
 
 def check_part(part: str, parts: Collection[str]) -> None:
-    """Raises HelipError, with the parts that a dataset has, where it has not this one."""
+    """Raises HelipError if a dataset has no such part; the message lists its parts."""
     if part not in parts:
         raise HelipError(
-            f"the dataset has no part {part!r}, but {', '.join(parts)}{nearest(part, parts)}: name one of these, or "
-            f"its shards by +dataset.parts.{part}=FIRST:LAST"
+            f"the dataset has no part {part!r}, but {', '.join(parts)}{nearest(part, parts, 0.6)}: "
+            f"name one of these, or its shards by +dataset.parts.{part}=FIRST:LAST"
         )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`(did you mean ...?)` for the message about an unknown name; empty where no known name is near."""
-    close = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""

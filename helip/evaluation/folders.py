@@ -1,7 +1,8 @@
 """A folder for each class, counted as torchvision's ImageFolder counts: nested folders, its suffixes in any case.
 
-Two differences, each reported in a line: hidden files (`.ipynb_checkpoints`, `._cat.jpg`) and those in `__MACOSX` are
-ignored, and a class without a picture is left out. ImageFolder counts the former and refuses the latter.
+There are two differences, each reported in a line. Hidden files (`.ipynb_checkpoints`, `._cat.jpg`) and those in
+`__MACOSX` are ignored, where ImageFolder counts them. A class without a picture is left out, where ImageFolder refuses
+the set.
 
 Legend: n pictures, C classes.
 """
@@ -15,18 +16,18 @@ import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from helip.errors import HelipError
-from helip.evaluation.pictures import PictureSet, Transform
+from helip.evaluation.pictures import PictureFiles, Transform
 from helip.evaluation.prompts import readable
 
-MACOS = "__MACOSX"  # what macOS puts beside the content of its zip archives
+MACOS = "__MACOSX"  # folder that macOS adds to its zip archives
 NAMED = 3  # classes without a picture that a line names
 
 
-class ClassFolders(PictureSet):
+class ClassFolders(PictureFiles):
     """The pictures of class folders; a class without a picture is left out."""
 
     def __init__(self, folder: Path, transform: Transform, folders: Sequence[Path], names: Sequence[str]) -> None:
-        """`folders` of the classes, and what each class is called. Raises HelipError when there is no picture."""
+        """List the pictures of the `folders` of the classes with these `names`. Raises HelipError if there are none."""
         self.key, self.transform = (str(folder),), transform
         listed, self.notes = list_pictures(folder, folders)
         if not listed:
@@ -39,12 +40,6 @@ class ClassFolders(PictureSet):
         self.labels = labels.astype(np.int64)
         self.paths = [path for _, path in listed]
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def source(self, position: int) -> tuple[bytes, str]:
-        return self.paths[position].read_bytes(), str(self.paths[position])
-
 
 class FolderSet(ClassFolders):
     """The pictures of a directory with one folder for each class, in sorted order (torchvision's ImageFolder).
@@ -52,11 +47,13 @@ class FolderSet(ClassFolders):
     Args:
         folder: files beside the folders are ignored, and counted.
         transform: picture -> (3, H, W) tensor.
-        names: of the classes in the order of their folders; None: the folders' names as a person would say them.
+        names: of the classes in the order of their folders; None: the `readable` names of the folders.
+
+    Raises:
+        HelipError: no picture, or not one name for each folder.
     """
 
     def __init__(self, folder: Path, transform: Transform, names: Sequence[str] | None = None) -> None:
-        """Raises HelipError when there is no picture, or when the names are not as many as the folders."""
         folders = subfolders(folder)
         if names is not None and len(names) != len(folders):
             raise HelipError(f"{len(names)} class names for the {len(folders)} folders of {folder}: give one for each.")
@@ -65,26 +62,29 @@ class FolderSet(ClassFolders):
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The class folders of a directory in sorted order: neither hidden nor macOS's own."""
+    """The class folders of a directory in sorted order, without hidden folders and that of macOS."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not _passed_over(path.name))
 
 
 def has_pictures(folder: Path) -> bool:
-    """Whether a picture lies in the folder itself."""
+    """Whether the folder itself holds a picture."""
     return any(is_picture(path.name) for path in folder.iterdir() if path.is_file())
 
 
 def is_picture(name: str) -> bool:
-    """By its suffix, in any case."""
+    """Whether a file name has a picture's suffix, in any case, and is not hidden."""
     return name.lower().endswith(IMG_EXTENSIONS) and not _passed_over(name)
 
 
 def list_pictures(root: Path, folders: Sequence[Path]) -> tuple[list[tuple[int, Path]], list[str]]:
-    """The pictures of class folders with the position of their folder, as ImageFolder lists them, and what was not.
+    """The pictures of class folders in ImageFolder's order.
 
     Args:
         root: the directory of the class folders.
         folders: in the order of the classes.
+
+    Returns:
+        (position of the folder, path) of each picture, and sentences about what was passed over.
     """
     passed: list[str] = []
 
@@ -110,7 +110,7 @@ def list_pictures(root: Path, folders: Sequence[Path]) -> tuple[list[tuple[int, 
 
 
 def suffixes(paths: Iterable[str]) -> str:
-    """How many files of which suffix, such as `3 files: 2 .gif, 1 hidden`."""
+    """The number of files by suffix, such as `3 files: 2 .gif, 1 hidden`."""
     counts = Counter(_kind(path) for path in paths)
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
     return f"{sum(counts.values())} files: {listed}"

@@ -17,10 +17,10 @@ def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
 
 @dataclass(frozen=True)
 class ImageNet(Evaluator):
-    """Zero-shot classification of a folder of wnid folders.
+    """Zero-shot classification of the pictures in wnid folders.
 
     Attributes:
-        folder: the directory.
+        folder: the directory of the wnid folders.
     """
 
     folder: str

@@ -2,8 +2,8 @@
 
 The rank of a query is 1 + the number of wrong items that are *not less* similar than its best right item. A model that
 gives everything the same embedding, or NaN, therefore scores 0, where `argsort` or `topk` would give it some hits.
-Similarities are summed in float64 and compared in float32: BLAS gives two equal columns different last bits, and then
-the tie between a caption and its copy would be decided by where the copy stands in the block.
+Similarities are summed in float64 and compared in float32, because BLAS may give two equal columns different last bits,
+and the place of a copy in its block would then decide a tie.
 
 Legend: Q queries, M items, D embedding width, C classes.
 """
@@ -26,7 +26,7 @@ def positive_ranks(
     item_group: ArrayLike,
     block: int = BLOCK,
 ) -> NDArray[np.int64]:
-    """Rank of the best right item of every query; an item is right if it is of the query's group.
+    """Rank of the best right item of every query; an item is right if it has the query's group.
 
     The other right items of a query (the remaining captions of its image) take no place in the ranking.
 
@@ -34,7 +34,7 @@ def positive_ranks(
         queries: (Q, D) embeddings, any float type; similarity is the plain dot product.
         items: (M, D) embeddings.
         query_group: (Q,) integers.
-        item_group: (M,) integers; the caller decides here whether two rows with one caption are the same thing.
+        item_group: (M,) integers.
         block: queries and items whose similarities are in memory together.
 
     Returns:
@@ -63,7 +63,7 @@ def positive_ranks(
 
 
 def _best_positive(queries: NDArray, items: NDArray, query_group: NDArray, item_group: NDArray) -> NDArray[np.float32]:
-    """(Q,) float32 similarity of each query to its most similar right item, from the pairs of one group alone."""
+    """(Q,) float32 similarity of each query to its most similar right item."""
     order = np.argsort(item_group, kind="stable")
     begin = np.searchsorted(item_group[order], query_group, "left")
     end = np.searchsorted(item_group[order], query_group, "right")
@@ -72,12 +72,12 @@ def _best_positive(queries: NDArray, items: NDArray, query_group: NDArray, item_
     best = np.empty(len(queries), np.float32)
     for row, (first, last) in enumerate(zip(begin, end, strict=True)):
         right = np.asarray(items[order[first:last]], np.float64) @ np.asarray(queries[row], np.float64)
-        best[row] = right.max()  # NaN stays NaN, and then nothing is less similar
+        best[row] = right.max()  # NaN stays NaN, so that nothing is less similar
     return best
 
 
 def rank_samples(ranks: NDArray, unit: NDArray | None = None, at: Sequence[int] = (1, 5, 10)) -> dict[str, Sampled]:
-    """Recall at each k (shares in 0..1), mean and median rank, each with its samples."""
+    """Recall at each k (shares in 0..1), mean and median rank, with their samples."""
     found = {f"recall@{k}": Sampled(ranks <= k, unit) for k in at}
     return found | {"mean_rank": Sampled(ranks, unit), "median_rank": Sampled(ranks, unit, "median")}
 
@@ -90,15 +90,14 @@ def retrieval_samples(
     at: Sequence[int] = (1, 5, 10),
     block: int = BLOCK,
 ) -> dict[str, Sampled]:
-    """Image-to-text and text-to-image retrieval, many captions per image allowed.
+    """Image-to-text and text-to-image retrieval; an image may have several captions.
 
-    A query counts as answered at k if one of its right items is among the first k: for an image with five captions any
-    of them will do, as in clip-benchmark and the CLIP papers.
+    A query is answered at k if one of its right items is among the first k, as in clip-benchmark and the CLIP papers.
 
     Args:
         image: (n, D) embeddings.
         text: (m, D) embeddings.
-        image_group: (n,) integers; None: every row is a group of its own, and then n = m.
+        image_group: (n,) integers; None: every row is a group of its own, and n = m.
         text_group: (m,) integers; None: as `image_group`.
         at: the k of recall@k.
         block: see `positive_ranks`.
@@ -123,8 +122,8 @@ def retrieval_samples(
 def accuracy_samples(image: NDArray, classifier: NDArray, label: ArrayLike, block: int = BLOCK) -> dict[str, Sampled]:
     """Classification accuracy: shares (0..1) of images whose class is the first, or among the first five.
 
-    Of classes that tie the lower one is ahead, as in argmax: two pairs of ImageNet's class names are the same word, and
-    published figures grant one of each. NaN is never a hit.
+    Of classes that tie the lower one comes first, as in argmax: two pairs of ImageNet's classes have the same name, and
+    published figures count one class of each pair as right. NaN is never a hit.
 
     Args:
         image: (n, D) embeddings.
@@ -137,7 +136,7 @@ def accuracy_samples(image: NDArray, classifier: NDArray, label: ArrayLike, bloc
         classes.
 
     Raises:
-        HelipError: no images, or a label that the classifier does not know.
+        HelipError: no images, or a label outside of 0..C-1.
     """
     label = np.asarray(label)
     classes = classifier.shape[1]
@@ -152,7 +151,7 @@ def accuracy_samples(image: NDArray, classifier: NDArray, label: ArrayLike, bloc
         scores = (np.asarray(image[rows], np.float64) @ weights).astype(np.float32)  # (block, C)
         true = np.take_along_axis(scores, label[rows, None], 1)
         ahead = np.where(np.arange(classes) < label[rows, None], ~(scores < true), ~(scores <= true))
-        ranks[rows] = 1 + ahead.sum(1) - np.isnan(true[:, 0])  # NaN is also ahead of itself
+        ranks[rows] = 1 + ahead.sum(1) - np.isnan(true[:, 0])  # NaN counts as ahead of itself
     hit = ranks == 1
     found = {"top1": Sampled(hit), "mean_per_class": Sampled(hit, label=label)}
     return found | ({"top5": Sampled(ranks <= 5)} if classes > 5 else {})

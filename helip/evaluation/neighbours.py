@@ -1,4 +1,4 @@
-"""Retrieval among the neighbours of each row, which a field of the data names, so that no model chooses them.
+"""Retrieval among the neighbours of each row, which a field of the data lists, so that no model chooses them.
 
 Legend: n rows, k neighbours of a row, d embedding width.
 """
@@ -22,11 +22,11 @@ def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
 
 @dataclass(frozen=True)
 class Neighbours(OnPart):
-    """Whether the image of a row finds its own caption among those of its neighbours, and the caption its image.
+    """Whether a row's image finds its own caption among those of its neighbours, and its caption the image.
 
     Attributes:
-        field: json field with the keys of a row's neighbours, separated by spaces; those that are no rows of the part
-            are passed over, and so is a row without any.
+        field: json field with the keys of a row's neighbours, separated by spaces. Keys that are no rows of the part
+            are ignored; a row without neighbours is left out.
         key: json field with a row's own key.
     """
 
@@ -51,11 +51,11 @@ class Neighbours(OnPart):
 
 
 def neighbour_positions(keys: Sequence[str], named: Sequence[str]) -> NDArray[np.int64]:
-    """(n, k) positions of the rows that each row names, -1 where it names fewer, or one that is not here.
+    """(n, k) positions of the rows that each row names; -1 for unknown keys and padding.
 
     Args:
-        keys: of the n rows.
-        named: keys separated by spaces, for each row.
+        keys: key of each of the n rows.
+        named: keys of each row's neighbours, separated by spaces.
     """
     position = {key: place for place, key in enumerate(keys) if key}
     found = [[position.get(name, -1) for name in names.split()] for names in named]
@@ -66,11 +66,11 @@ def neighbour_positions(keys: Sequence[str], named: Sequence[str]) -> NDArray[np
 
 
 def gallery_ranks(queries: NDArray, items: NDArray, near: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rank of each query's own item among it and its neighbours'; ties and NaN count against the model.
+    """Rank of each query's own item among it and those of its neighbours; ties and NaN count against the model.
 
     Args:
         queries: (n, d) embeddings.
-        items: (n, d) embeddings; the item of a query is that of its row.
+        items: (n, d) embeddings; a query's own item has the same row.
         near: (n, k) rows of the neighbours, -1 for none.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Sets of pictures on disk, with labels or captions: what folders and clip-benchmark's directories have in common.
+"""Sets of pictures on disk with labels or captions: the common part of class folders and clip-benchmark's directories.
 
 Legend: n pictures, C classes.
 """
@@ -18,7 +18,7 @@ from helip.errors import HelipError
 from helip.evaluation.embed import Absent
 from helip.evaluation.prompts import Template
 
-USUAL = ("test", "train")  # splits that evaluators name by themselves
+USUAL = ("test", "train")  # the default splits of evaluators
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
@@ -26,12 +26,12 @@ class PictureSet(Dataset):
     """Pictures with labels or captions.
 
     Attributes:
-        key: equal for equal pictures, so that they are embedded once.
+        key: equal for sets of the same pictures, which are then embedded once.
         names: of the C classes; None where the pictures have captions instead.
         labels: (n,) int64, class of each picture.
-        templates: prompts that come with the set.
+        templates: prompts that come with the set; None if there are none.
         captions: (n,) tuples of captions; None where the pictures have classes.
-        notes: sentences about what of the set is not counted.
+        notes: sentences about files that are not counted.
     """
 
     key: tuple[str, ...]
@@ -46,7 +46,7 @@ class PictureSet(Dataset):
         raise NotImplementedError
 
     def source(self, position: int) -> tuple[bytes, str]:
-        """The file of a picture, and where it lies in words."""
+        """The file of a picture, and a description of its place."""
         raise NotImplementedError
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
@@ -62,8 +62,24 @@ class PictureSet(Dataset):
             raise HelipError(f"{where} is unusable: {error}; replace or remove it.") from error
 
 
+class PictureFiles(PictureSet):
+    """Pictures that are files of their own.
+
+    Attributes:
+        paths: of the n pictures.
+    """
+
+    paths: list[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def source(self, position: int) -> tuple[bytes, str]:
+        return self.paths[position].read_bytes(), str(self.paths[position])
+
+
 def require(folder: Path) -> None:
-    """Raises Absent, with the command that fetches a set of clip-benchmark, when there is nothing at `folder`."""
+    """Raises Absent if `folder` does not exist, with the command that fetches a set of clip-benchmark."""
     if not folder.is_dir():
         get = f"hf download clip-benchmark/{folder.name} --repo-type dataset --local-dir {folder}"
         how = get if folder.name.startswith("wds_") else "put its folders there, or give another path"
@@ -71,16 +87,12 @@ def require(folder: Path) -> None:
 
 
 def no_split(split: str, sentence: str) -> HelipError:
-    """A split that a set lacks: absent if evaluators name it by themselves, else named wrongly."""
+    """The error for a split that a set lacks: Absent for a default split, else HelipError for a wrong name."""
     return Absent(sentence) if split in USUAL else HelipError(sentence)
 
 
 def text_of(content: bytes, where: str) -> str:
-    """Bytes as UTF-8, with or without a byte-order mark.
-
-    Raises:
-        HelipError: another encoding.
-    """
+    """Bytes as UTF-8, with or without a byte-order mark. Raises HelipError for another encoding."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -91,7 +103,7 @@ def text_of(content: bytes, where: str) -> str:
 
 
 def lines_of(path: Path) -> list[str] | None:
-    """The stripped lines of a file that is there. Raises HelipError where they are not UTF-8."""
+    """The stripped lines of a file; None if there is no file. Raises HelipError where they are not UTF-8."""
     if not path.is_file():
         return None
     return [line.strip() for line in text_of(path.read_bytes(), str(path)).splitlines()]

@@ -1,9 +1,9 @@
 """Linear probe: logistic regression on frozen image embeddings, by the protocol of CLIP (arXiv 2103.00020, A.3).
 
-L-BFGS on the whole training set; the L2 strength is searched on a validation split from 1e-6 to 1e6, in steps of a
-hundredfold first, then by halves around the best down to 8 steps a decade; with the best one the model is fitted again
-on training and validation together and measured on the test split. CLIP takes the features before its projection,
-clip-benchmark and we take the embeddings themselves, of length 1.
+The fit is L-BFGS on the whole training set. The L2 strength is searched on a validation split from 1e-6 to 1e6: first
+in hundredfold steps, then in halved steps around the best, down to 8 a decade. The model is then fitted with the best
+strength on training and validation rows together, and measured on the test split. CLIP takes the features before its
+projection; clip-benchmark and this probe take the embeddings themselves, of length 1.
 
 Legend: n pictures, d embedding width, C classes.
 """
@@ -24,14 +24,14 @@ from helip.evaluation.prompts import classes_of
 
 DECADES, PER_DECADE = (-6, 6), 8
 COARSE = 2 * PER_DECADE  # CLIP's first grid: 1e-6, 1e-4, ..., 1e6
-HELD_OUT = 0.2  # of each class for validation where a set has no such split (assumption: the paper gives no number)
+HELD_OUT = 0.2  # share of each class for validation where a set has no such split (assumption; not in the paper)
 ITERATIONS = 1000  # CLIP's limit
-ROWS = 1 << 16  # of the training set whose C scores are in memory together
+ROWS = 1 << 16  # training rows whose C scores are in memory together
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A probe: its weights with the bias in the last row, and the strength it was fitted with."""
+    """A fitted probe: the weights, with the bias in the last row, and the L2 strength."""
 
     weights: NDArray[np.float64]  # (d + 1, C)
     strength: float
@@ -42,7 +42,7 @@ class Fit:
 
 
 def with_one(features: NDArray) -> NDArray:
-    """(n, d + 1): a last column of ones, for the bias."""
+    """(n, d + 1) features with a last column of ones, for the bias."""
     return np.concatenate([features, np.ones((len(features), 1), features.dtype)], 1)
 
 
@@ -55,7 +55,7 @@ def fit_logistic(
     start: NDArray | None = None,
     tolerance: float = 1e-5,
 ) -> NDArray[np.float64]:
-    """Multinomial logistic regression: sum of cross-entropies + strength / 2 * |W|^2, the bias free.
+    """Multinomial logistic regression: sum of cross-entropies + strength / 2 * |W|^2, without a penalty on the bias.
 
     scikit-learn's LogisticRegression(C=1 / strength) has the same minimum.
 
@@ -65,8 +65,8 @@ def fit_logistic(
         classes: C.
         strength: of the L2 penalty, above 0.
         device: where to compute, in float64 on the CPU and float32 elsewhere.
-        start: (d + 1, C) weights to begin with, such as those of a neighbouring strength; None: zeros.
-        tolerance: largest entry of the gradient (of the mean over the rows) at which to stop.
+        start: (d + 1, C) weights to begin with, such as those of a near strength; None: zeros.
+        tolerance: the fit stops when no entry of the gradient (of the mean over the rows) is larger.
 
     Returns:
         (d + 1, C) weights, the last row is the bias.
@@ -83,7 +83,7 @@ def fit_logistic(
     )
 
     def closure() -> torch.Tensor:
-        with torch.no_grad():  # the gradient by hand needs no graph, and a block of rows at a time
+        with torch.no_grad():  # a gradient by hand needs no graph, and only a block of rows at a time
             loss, gradient = (penalty * weights.square()).sum() / 2, penalty * weights
             for first in range(0, len(x), ROWS):
                 rows, label = x[first : first + ROWS], y[first : first + ROWS]
@@ -100,7 +100,7 @@ def fit_logistic(
 
 
 def hold_out(labels: NDArray, share: float = HELD_OUT, seed: int = 0) -> NDArray[np.bool_]:
-    """(n,) bool, the validation rows: the same share of every class, at least one row and never all of them."""
+    """(n,) bool, the validation rows: the same share of every class, at least one row but never all."""
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
@@ -113,7 +113,7 @@ def hold_out(labels: NDArray, share: float = HELD_OUT, seed: int = 0) -> NDArray
 def sweep(
     train: tuple[NDArray, NDArray], val: tuple[NDArray, NDArray], classes: int, device: torch.device | str = "cpu"
 ) -> Fit:
-    """The strength with the best validation accuracy (ties: the lower loss), fitted again on all rows.
+    """A fit on all rows with the strength of the best validation accuracy; ties are broken by the lower loss.
 
     Args:
         train: (n, d) features and (n,) labels.
@@ -131,12 +131,12 @@ def sweep(
     def score(step: int) -> None:
         if step in scores or not 0 <= step <= last:
             return
-        near = min(fitted, key=lambda known: abs(known - step), default=None)  # a neighbour saves most iterations
+        near = min(fitted, key=lambda known: abs(known - step), default=None)  # a near start saves most iterations
         start = fitted[near] if near is not None else None
         fitted[step] = fit_logistic(*train, classes, strength(step), device, start)
         scores[step] = validation_score(fitted[step], *val)
 
-    for step in range(last, -1, -COARSE):  # from the strongest, which is the quickest
+    for step in range(last, -1, -COARSE):  # the strongest is the quickest to fit
         score(step)
     width = COARSE
     while width > 1:
@@ -150,7 +150,7 @@ def sweep(
 
 
 def validation_score(weights: NDArray, features: NDArray, labels: NDArray) -> tuple[float, float]:
-    """Accuracy, and minus the mean cross-entropy, because on a small split many strengths have the same accuracy."""
+    """Accuracy, and minus the mean cross-entropy, which breaks the ties that are frequent on a small split."""
     logs = torch.log_softmax(torch.from_numpy(with_one(features) @ weights), 1).numpy()  # (n, C)
     return float((logs.argmax(1) == labels).mean()), float(logs[np.arange(len(labels)), labels].mean())
 
@@ -169,7 +169,7 @@ def probe_samples(
         test: likewise.
         classes: C.
         device: where to compute.
-        val: likewise; None: a fifth of every class of `train` is held out.
+        val: as `train`; None: a fifth of every class of `train` is held out.
 
     Raises:
         HelipError: fewer than two classes to train on.
@@ -190,7 +190,7 @@ def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
 
 @dataclass(frozen=True)
 class DirectoryProbe(OnDirectory):
-    """Linear probe on the splits of a directory: clip-benchmark's, or with a folder for each that has one per class.
+    """Linear probe on the splits of a directory: clip-benchmark's, or with class folders in a folder for each split.
 
     Attributes:
         train: split to train on.
@@ -207,9 +207,9 @@ class DirectoryProbe(OnDirectory):
             raise HelipError(f"the splits of {self.path} differ in their classes or have none: give a labelled set")
         if len({one.key for one in sets}) < len(sets):
             raise HelipError(f"the probe {self.name} would be tested on what it was fitted to: name different splits")
-        found = [(image, one.labels[positions]) for one in sets for image, positions in [embed.images(one)]]
-        classes = max(int(labels.max()) for _, labels in found) + 1
-        return probe_samples(found[0], found[1], classes, embed.device, found[2] if self.val else None)
+        train, test, *val = [(embed.images(one), one.labels) for one in sets]
+        classes = max(int(one.labels.max()) for one in sets) + 1
+        return probe_samples(train, test, classes, embed.device, *val)
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class PartProbe(OnPart):
     """Linear probe on parts of the dataset, by a field of their json.
 
     Attributes:
-        part: its rows of a class that the training part lacks are left out.
+        part: part to measure on, without its rows of classes that the training part lacks.
         label: json field whose distinct values are the classes.
         train: part to train on.
         val: part on which the strength is chosen; None: a fifth of every class of `train`.
@@ -232,18 +232,18 @@ class PartProbe(OnPart):
         return tuple(name for name in (self.train, self.part, self.val) if name)
 
     def run(self, embed: Embed) -> Found:
-        wanted = self.parts
-        if len(set(wanted)) < len(wanted):
+        if len(set(self.parts)) < len(self.parts):
             raise HelipError(f"the probe {self.name} would be tested on what it was fitted to: name different parts")
-        parts = [(name, *embed.part(name)) for name in wanted]
-        labels = [embed.fields(rows, self.label) for _, _, _, rows in parts]
-        names, _ = classes_of(labels[0])
-        number = {name: place for place, name in enumerate(names)}
+        number: dict[str, int] = {}  # of each class of the training part, which comes first
         found = []
-        for (name, image, _, _), own in zip(parts, labels, strict=True):
-            label = np.array([number.get(one, -1) for one in own], np.int64)
+        for name in self.parts:
+            image, _, rows = embed.part(name)
+            labels = embed.fields(rows, self.label)
+            number = number or {one: place for place, one in enumerate(classes_of(labels)[0])}
+            label = np.array([number.get(one, -1) for one in labels], np.int64)
             if not (label >= 0).any():
                 raise Absent(f"no row of part {name} has a class in the field {self.label!r}: name a json field")
             found.append((image[label >= 0], label[label >= 0]))
-        metrics = probe_samples(found[0], found[1], len(names), embed.device, found[2] if self.val else None)
+        train, test, *val = found
+        metrics = probe_samples(train, test, len(number), embed.device, *val)
         return {key.replace("probe_", f"probe_{self.label}_"): sampled for key, sampled in metrics.items()}

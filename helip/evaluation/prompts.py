@@ -8,11 +8,12 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 
+from helip.embedding.encoders import evaluation_mode
 from helip.errors import HelipError
 
 Template = str | Callable[[str], str]
 
-# Sets of prompts by name, as open_clip has them for ImageNet.
+# open_clip's sets of prompts for ImageNet.
 NAMED_TEMPLATES: dict[str, tuple[Template, ...]] = {
     "openai": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
     "simple": tuple(open_clip.SIMPLE_IMAGENET_TEMPLATES),
@@ -20,12 +21,12 @@ NAMED_TEMPLATES: dict[str, tuple[Template, ...]] = {
 
 
 def readable(label: str) -> str:
-    """A label as a person would say it: 'face-smiling' becomes 'face smiling', '_' likewise."""
+    """A label with spaces in the place of `-` and `_`: 'face-smiling' becomes 'face smiling'."""
     return " ".join(label.replace("-", " ").replace("_", " ").split())
 
 
 def template(text: str) -> Callable[[str], str]:
-    """A prompt with `{}` or, as clip-benchmark writes it, `{c}` in the place of the class."""
+    """A function that puts a class into a prompt, in the place of `{}` or of clip-benchmark's `{c}`."""
     return partial(_filled, text)
 
 
@@ -39,12 +40,12 @@ def _filled(text: str, name: str) -> str:
 def prompts(
     templates: Sequence[Template] | str | None, names: Sequence[str], own: Sequence[Template] = ()
 ) -> tuple[Template, ...]:
-    """The templates that a configuration asks for; each of them tells the classes apart.
+    """The templates that a configuration asks for.
 
     Args:
         templates: prompts with `{}` or `{c}` for the class, or the name of a set of them; None: `own`.
         names: of the C classes.
-        own: what the data bring.
+        own: templates of the data.
 
     Raises:
         HelipError: no such set, a template that cannot be filled in, or one that gives two names the same prompt.
@@ -73,7 +74,7 @@ def classes_of(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """Class names in sorted order, and the class of each row.
 
     Returns:
-        names: the C distinct labels that are not empty, as they stand in the data.
+        names: the C distinct labels that are not empty, unchanged.
         label: (n,) int64 position in `names`, -1 for an empty label.
     """
     names = sorted({label for label in labels if label})
@@ -88,25 +89,20 @@ def class_embeddings(
     templates: Sequence[Template],
     device: torch.device | str = "cpu",
 ) -> NDArray[np.float32]:
-    """Class embeddings by open_clip's own function; the model's train or eval mode is as before afterwards.
+    """Class embeddings by open_clip's own function, in evaluation mode.
 
     Args:
-        model: an open_clip model (or anything with `encode_text(tokens, normalize=True)`).
+        model: an open_clip model, or another with `encode_text(tokens, normalize=True)`.
         tokenizer: texts -> tokens.
         names: C class names.
-        templates: each a function of the name, or a string with `{}` in its place; the prompts of a class are averaged.
+        templates: functions of the name, or strings with `{}` in its place; the prompts of a class are averaged.
         device: where the model is.
 
     Returns:
         (D, C) float32, columns of length 1.
     """
-    # open_clip looks at the first template only to decide whether all are strings.
+    # open_clip decides by the first template whether all are strings.
     prompts = [template.format if isinstance(template, str) else template for template in templates]
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with evaluation_mode(model):
         weights = open_clip.build_zero_shot_classifier(model, tokenizer, list(names), prompts, device=device)
-    finally:
-        for module in training:
-            module.training = True
     return weights.float().cpu().numpy()

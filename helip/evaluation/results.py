@@ -1,4 +1,4 @@
-"""The content of results.json: flat metrics, and the same metrics as records with the keys of clip-benchmark."""
+"""The content of results.json: flat metrics, and the same metrics as records of clip-benchmark."""
 
 import re
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any
 RETRIEVAL = {"i2t_recall@": "text_retrieval_recall@", "t2i_recall@": "image_retrieval_recall@"}
 CLASSIFICATION = {"top1": "acc1", "top5": "acc5", "mean_per_class": "mean_per_class_recall"}
 TASKS = {"zeroshot": "zeroshot_classification", "probe": "linear_probe"}
+LANGUAGE = "en"  # of captions and prompts, in the records
 
 
 def clip_benchmark_records(
@@ -16,20 +17,18 @@ def clip_benchmark_records(
     dataset: str,
     model: str,
     pretrained: str,
-    language: str = "en",
     names: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """One record for each evaluator and task, with the keys and metric names of clip-benchmark; shares stay in 0..1.
 
-    Of two evaluators with the same `names` the first has it, so that no record takes the place of another.
+    If two evaluators have the same name in `names`, only the first uses it, so that no record replaces another.
 
     Args:
-        metrics: flat names such as `test/t2i_recall@1` or `test/zeroshot_subgroup_top1`; mean and median ranks, which
-            clip-benchmark does not know, are left out.
-        dataset: name of the data; a record's `dataset` is this and the evaluator's name, and the label if there is one.
+        metrics: by flat names such as `test/t2i_recall@1` or `test/zeroshot_subgroup_top1`; mean and median ranks,
+            which clip-benchmark does not have, are left out.
+        dataset: name of the data; a record's `dataset` is this, the evaluator's name, and the label if there is one.
         model: open_clip's name of the architecture.
         pretrained: tag or file of the weights.
-        language: of the captions and prompts.
         names: evaluator -> clip-benchmark's own name of its data, such as `wds/vtab/cifar10`.
     """
     records: dict[tuple[str, str], dict[str, float | None]] = {}
@@ -50,24 +49,24 @@ def clip_benchmark_records(
                     label = rest.removesuffix(ours).removesuffix("_")
                     found = record(evaluator, TASKS[kind], label)
                     prefix = "lp_" if kind == "probe" else ""
-                    found.setdefault(f"{prefix}acc5", None)  # their key is there with five classes or fewer, too
+                    found.setdefault(f"{prefix}acc5", None)  # clip-benchmark has the key for any number of classes
                     found[prefix + theirs] = value
-        elif kind == "compositional":  # one picture: it cannot be the wrong one
+        elif kind == "compositional":  # image_acc is 1, because there is only one picture
             found = record(evaluator, "image_caption_selection", rest)
             found |= {"image_acc": 1.0, "text_acc": value, "acc": value}
         for ours, theirs in RETRIEVAL.items():
             if metric.startswith(ours):
                 record(evaluator, "zeroshot_retrieval")[theirs + metric.removeprefix(ours)] = value
-    common = {"model": model, "pretrained": pretrained, "language": language}
+    common = {"model": model, "pretrained": pretrained, "language": LANGUAGE}
     return [{"dataset": place, "task": task, "metrics": found, **common} for (place, task), found in records.items()]
 
 
 def file_name(record: Mapping[str, Any], column: str) -> str:
-    """The name of a record's own file, after clip-benchmark's pattern {dataset}_{pretrained}_{model}_..._{task}.json.
+    """The file name of a record, after clip-benchmark's pattern {dataset}_{pretrained}_{model}_{language}_{task}.json.
 
     Args:
-        record: of `clip_benchmark_records`.
-        column: the checkpoint's heading in the table; two checkpoints may have one file name.
+        record: from `clip_benchmark_records`.
+        column: the checkpoint's heading in the table, in the place of `pretrained`, whose file name may not be unique.
     """
     parts = (record["dataset"], column, record["model"], record["language"], record["task"])
     return re.sub(r"[^\w.@+-]", "_", "_".join(parts)) + ".json"
@@ -90,7 +89,7 @@ def results(
         dataset: name of the data.
         model: open_clip's name of the architecture.
         pretrained: column -> tag or file of its weights.
-        about: what else belongs there: versions, commit, seconds.
+        about: further entries: versions, commit, seconds.
         models: column -> architecture, where it is not `model`.
         names: as in `clip_benchmark_records`.
     """

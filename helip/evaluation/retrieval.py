@@ -1,10 +1,11 @@
-"""Image-text retrieval: within a part of the dataset, or in a directory of clip-benchmark."""
+"""Image-text retrieval in a part of the dataset, or in a directory of clip-benchmark."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helip.errors import HelipError
 from helip.evaluation.directories import OnDirectory, open_set
@@ -24,9 +25,9 @@ class Retrieval(OnPart):
 
     Attributes:
         group: json field; rows that share its value (such as `caption`) are right answers to each other. None: every
-            row stands for itself alone, and a repeated caption counts as wrong.
-        captions: json field with a list of captions, all of which are right answers to their image; a row that lacks it
-            has its own caption, and is counted. None: one caption a row, the one that training sees first.
+            row is a group of its own, and a repeated caption counts as wrong.
+        captions: json field with a list of captions, all of which are right answers to their image. A row that lacks it
+            keeps its own caption, and is reported. None: one caption a row, the one that training sees first.
     """
 
     group: str | None = None
@@ -37,7 +38,7 @@ class Retrieval(OnPart):
         group = np.arange(len(rows))
         if self.group:
             names, group = classes_of(embed.fields(rows, self.group))
-            alone = group < 0  # rows without the field stand for themselves
+            alone = group < 0  # a row without the field is a group of its own
             group[alone] = len(names) + np.arange(alone.sum())
         if self.captions is None:
             return retrieval_samples(image, text, group)
@@ -45,20 +46,21 @@ class Retrieval(OnPart):
         lacking = [place for place, several in enumerate(captions) if not several]
         for place, own in zip(lacking, embed.captions(rows[lacking], None) if lacking else [], strict=True):
             captions[place] = own[:1]
-        text = embed.texts([caption for several in captions for caption in several])  # (m, d)
-        return retrieval_samples(image, text, group, np.repeat(group, [len(several) for several in captions]))
+        return _with_captions(embed, image, group, captions)
 
 
 @dataclass(frozen=True)
 class DirectoryRetrieval(OnDirectory):
-    """Image-text retrieval in a wds directory of clip-benchmark, several captions per image."""
+    """Image-text retrieval in a wds directory of clip-benchmark, with several captions per image."""
 
     def run(self, embed: Embed) -> Found:
         pictures = open_set(self.path, self.split, embed.transform)
         if pictures.captions is None:
             raise HelipError(f"{self.path} has classes and no captions: use kind: zeroshot, or give a retrieval set")
-        image, positions = embed.images(pictures)
-        captions = [pictures.captions[position] for position in positions]
-        text = embed.texts([caption for several in captions for caption in several])  # (m, d)
-        images = np.arange(len(image))
-        return retrieval_samples(image, text, images, np.repeat(images, [len(several) for several in captions]))
+        return _with_captions(embed, embed.images(pictures), np.arange(len(pictures)), pictures.captions)
+
+
+def _with_captions(embed: Embed, image: NDArray, group: NDArray, captions: Sequence[Sequence[str]]) -> Found:
+    """Retrieval with several captions of each image (n, d), all of the group (n,) of the image."""
+    text = embed.texts([caption for several in captions for caption in several])  # (m, d)
+    return retrieval_samples(image, text, group, np.repeat(group, [len(several) for several in captions]))

@@ -1,4 +1,4 @@
-"""A metric together with the samples that it summarises, and how far two checkpoints differ, with an interval.
+"""A metric with its samples, and confidence intervals of the difference between two checkpoints.
 
 Legend: n samples (queries, images), U units that are drawn together, C classes, R resamples.
 """
@@ -21,11 +21,11 @@ class Sampled:
 
     Attributes:
         values: (n,) one number for each sample: right or wrong, a rank.
-        unit: (n,) integers 0..U-1; samples of one unit, such as the captions of an image, are no independent draws.
+        unit: (n,) integers; samples of one unit, such as the captions of an image, are drawn together.
             None: every sample is a unit.
-        statistic: how the samples become the metric.
-        label: (n,) integers 0..C-1, class of each sample; each class that occurs, in a resample too, then has the same
-            weight. None: each sample has.
+        statistic: of the samples; the mean where there are labels.
+        label: (n,) integers 0..C-1, class of each sample; each class that occurs, also in a resample, has the same
+            weight. None: each sample has the same weight.
     """
 
     values: NDArray
@@ -58,7 +58,7 @@ def difference_intervals(
         first: metrics of one checkpoint.
         second: metrics of another one on the same samples.
         level: share of the resamples inside the interval.
-        resamples: R; with 1,000 an end of the interval moves by a few percent of its width from seed to seed.
+        resamples: R; with 1,000 the ends of the interval vary by a few percent of its width from seed to seed.
         seed: of the resamples.
 
     Returns:
@@ -68,9 +68,7 @@ def difference_intervals(
         HelipError: the two were not measured on the same number of samples.
     """
     intervals = {}
-    for name in first:
-        if name not in second:
-            continue
+    for name in (name for name in first if name in second):
         one, two = first[name], second[name]
         if len(one.values) != len(two.values):
             raise HelipError(
@@ -87,12 +85,13 @@ def difference_intervals(
 
 
 def _units(sampled: Sampled) -> tuple[NDArray[np.int64], int]:
+    """(n,) unit of each sample, from 0, and U."""
     unit = np.arange(len(sampled.values)) if sampled.unit is None else np.unique(sampled.unit, return_inverse=True)[1]
     return unit, int(unit.max()) + 1
 
 
 def _counts(units: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """(U,) how often each unit is in a resample of U units; R times."""
+    """(U,) how often each unit is in a resample of U units, for R resamples."""
     for _ in range(resamples):
         yield np.bincount(rng.integers(0, units, units), minlength=units)
 
@@ -106,7 +105,7 @@ def _mean_differences(one: Sampled, two: Sampled, resamples: int, rng: np.random
 
 
 def _class_mean(sums: NDArray, weights: NDArray, label: NDArray) -> float:
-    """Mean over the classes of positive weight of their weighted means; `sums` are the weighted values."""
+    """Mean of the weighted means of the classes with positive weight; `sums` are the weighted values."""
     size = np.bincount(label, weights)  # (C,)
     drawn = size > 0
     return float((np.bincount(label, sums)[drawn] / size[drawn]).mean())
@@ -127,7 +126,7 @@ def _median_differences(one: Sampled, two: Sampled, resamples: int, rng: np.rand
     for count in _counts(units, resamples, rng):
         medians = []
         for sampled, order in zip((one, two), orders, strict=True):
-            reached = np.cumsum(count[unit[order]])  # samples of the resample up to and with each sorted value
+            reached = np.cumsum(count[unit[order]])  # samples of the resample up to each sorted value
             middle = np.searchsorted(reached, [(reached[-1] - 1) // 2, reached[-1] // 2], side="right")
             medians.append(np.mean(sampled.values[order[middle]]))
         yield float(medians[1] - medians[0])

@@ -1,4 +1,4 @@
-"""The settings of evaluation (conf/evaluation)."""
+"""The settings of evaluation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from helip.typed import Leaf, plain, result
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is evaluated, on batches of how many rows (conf/evaluation)."""
+    """The settings in conf/evaluation."""
 
     evaluators: list[Leaf[Evaluator] | dict[str, Any]] = result(after=True)
     sets: dict[str, Leaf[Evaluator] | dict[str, Any]] = result(after=True)
@@ -20,14 +20,14 @@ class EvaluationSettings:
     max_drop: float = result(after=True)
 
     def __post_init__(self) -> None:
-        """Raises HelipError for a value out of range."""
+        """Raises HelipError for a value that is out of range."""
         if self.batch_size < 1:
             raise HelipError(f"evaluation.batch_size={self.batch_size} must be at least 1")
         if not 0 <= self.max_drop <= 1:
             raise HelipError(f"evaluation.max_drop={self.max_drop} must be a share from 0 to 1")
 
     def build(self) -> tuple[Evaluator, ...]:
-        """The evaluators; raises HelipError as `build_evaluators`."""
+        """The evaluators. Raises HelipError as `build_evaluators`."""
         leaves = [one for one in (*self.evaluators, *self.sets.values()) if isinstance(one, Leaf)]
         make = leaves[0].make if leaves else None
         return build_evaluators(plain(self.evaluators), self.imagenet, plain(self.sets), make)

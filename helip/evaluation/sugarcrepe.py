@@ -1,4 +1,4 @@
-"""Compositional pairs: does the model prefer the right caption to the one with a word changed? (SugarCrepe)"""
+"""SugarCrepe: whether the model prefers the right caption to one in which a word was changed."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import numpy as np
 
 from helip.errors import HelipError
 from helip.evaluation.embed import Absent, Embed, Evaluator, Found
-from helip.evaluation.pictures import PictureSet, Transform
+from helip.evaluation.pictures import PictureFiles, Transform
 from helip.evaluation.samples import Sampled
 
 # The files of https://github.com/RAIVNLab/sugar-crepe/tree/main/data (arXiv 2306.14610).
@@ -19,18 +19,12 @@ FIELDS = ("filename", "caption", "negative_caption")
 GET = "get it by `git clone https://github.com/RAIVNLab/sugar-crepe`, and val2017 from https://cocodataset.org"
 
 
-class NamedPictures(PictureSet):
+class NamedPictures(PictureFiles):
     """Pictures of one folder by their file names."""
 
     def __init__(self, folder: Path, names: list[str], transform: Transform) -> None:
         self.key, self.transform = (str(folder), *names), transform
         self.paths = [folder / name for name in names]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def source(self, position: int) -> tuple[bytes, str]:
-        return self.paths[position].read_bytes(), str(self.paths[position])
 
 
 def evaluator(line: Mapping[str, Any]) -> type[Evaluator]:
@@ -43,7 +37,7 @@ class SugarCrepe(Evaluator):
     """Share of pairs whose picture is more similar to its caption than to the negative one; a tie is a miss.
 
     Attributes:
-        path: the folder with the published json files; those of the seven that are there are used.
+        path: the folder with the seven published json files; files that are missing are left out.
         images: the folder with COCO's val2017 pictures.
     """
 
@@ -66,8 +60,7 @@ class SugarCrepe(Evaluator):
         pictures = NamedPictures(Path(self.images), names, embed.transform)
         if lacking := sorted(files.keys() - pairs.keys()):
             pictures.notes = [f"{self.path} lacks {len(lacking)} of the {len(FILES)} files: {', '.join(lacking)}"]
-        image, positions = embed.images(pictures)
-        place = {names[position]: row for row, position in enumerate(positions)}
+        image, place = embed.images(pictures), {name: row for row, name in enumerate(names)}
         found = {}
         for name, several in pairs.items():
             own = np.asarray(image[[place[pair["filename"]] for pair in several]], np.float64)  # (n, d)
@@ -78,13 +71,7 @@ class SugarCrepe(Evaluator):
 
 
 def prefers(image: np.ndarray, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """(n,) bool: the image is more similar to the right caption, compared in float32 so that copies tie.
-
-    Args:
-        image: (n, d) float64.
-        right: (n, d) float64.
-        wrong: (n, d) float64.
-    """
+    """(n,) bool: the image is more similar to the right caption. All (n, d) float64; copies tie in float32."""
     return (image * right).sum(1).astype(np.float32) > (image * wrong).sum(1).astype(np.float32)
 
 
@@ -92,7 +79,7 @@ def read_pairs(path: Path) -> list[dict[str, Any]]:
     """The pairs of a published file: {"0": {"filename", "caption", "negative_caption"}, ...}; numbers may be missing.
 
     Raises:
-        HelipError: no such json.
+        HelipError: another kind of json.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

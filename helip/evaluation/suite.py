@@ -1,6 +1,6 @@
-"""Evaluators are data: what to measure on which part or set. Every rank runs them, or none.
+"""Builds evaluators from a configuration, and runs them.
 
-What an `Embed` returns is gathered, so all ranks compute the same numbers.
+All ranks run them together. An `Embed` returns gathered embeddings, so all ranks compute the same numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from helip.errors import HelipError
-from helip.evaluation.embed import Absent, Embed, Evaluator, Found, check_part, nearest
+from helip.errors import HelipError, nearest
+from helip.evaluation.embed import Absent, Embed, Evaluator, Found, check_part
 from helip.evaluation.imagenet import ImageNet
 from helip.evaluation.samples import values_of
 from helip.evaluation.wnid_folders import class_folders
 
-SHOWN = 30  # fields of the json that a sentence lists
+SHOWN = 30  # json fields that a message lists
 
 
 def build_evaluators(
@@ -31,14 +31,14 @@ def build_evaluators(
 ) -> tuple[Evaluator, ...]:
     """Evaluators from a configuration's lines, such as `{kind: retrieval, part: test}`; `name` defaults to the part.
 
-    `kind` is a module of this package whose function `evaluator` names the class for a line; a class from elsewhere is
-    named by `_target_`.
+    `kind` is a module of this package whose function `evaluator` returns the class for a line; `_target_` is the dotted
+    name of another class.
 
     Args:
-        specs: `kind` or `_target_`, and the fields of the class.
+        specs: lines with `kind` or `_target_`, and the fields of the class.
         imagenet: directory of wnid folders, or None.
-        sets: name -> line, as the presets of conf/evaluation have them.
-        instantiate: makes what a line with `_target_` names.
+        sets: name -> line, as in the presets of conf/evaluation.
+        instantiate: makes the evaluator of a line with `_target_`.
 
     Raises:
         HelipError: an unknown kind, a field that is missing, unknown or of a wrong value, or a wrong `imagenet`.
@@ -56,7 +56,7 @@ def _build(line: Mapping[str, Any], instantiate: Callable[[Mapping[str, Any]], E
     target = fields.get("_target_")
     kind = str(target).rpartition(".")[2] if target else line.get("kind")
     name = fields["name"] = str(fields.get("name") or fields.get("part") or kind)
-    if "/" in name:  # where a metric's name ends and its evaluator's begins
+    if "/" in name:  # separates the names of evaluator and metric
         raise HelipError(f"Evaluator {dict(line)}: the name {name} has a slash; give it a `name:` without one.")
     every = fields.get("every")
     if every is not None and (not isinstance(every, int) or every < 1):
@@ -72,7 +72,7 @@ def _build(line: Mapping[str, Any], instantiate: Callable[[Mapping[str, Any]], E
     known = [one.name for one in fields_of(cls)]
     for unknown in fields.keys() - set(known):
         raise HelipError(
-            f"Evaluator {dict(line)} has no field {unknown!r}{nearest(unknown, known)}, but {', '.join(known)}."
+            f"Evaluator {dict(line)} has no field {unknown!r}{nearest(unknown, known, 0.6)}, but {', '.join(known)}."
         )
     try:
         return cls(**fields)
@@ -81,7 +81,7 @@ def _build(line: Mapping[str, Any], instantiate: Callable[[Mapping[str, Any]], E
 
 
 def _class_of(line: Mapping[str, Any]) -> type[Evaluator]:
-    """The class that the module named by the line's `kind` chooses."""
+    """The class that the module `kind` chooses for a line."""
     kind = line.get("kind")
     where = f"helip.evaluation.{kind}"
     if isinstance(kind, str) and kind.isidentifier() and find_spec(where):
@@ -92,21 +92,13 @@ def _class_of(line: Mapping[str, Any]) -> type[Evaluator]:
         path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef evaluator(" in path.read_text("utf-8")
     )
     raise HelipError(
-        f"Evaluator kind {kind!r} is unknown{nearest(str(kind), kinds)}: use one of {', '.join(kinds)}, or _target_ "
-        "with a class of your own."
+        f"Evaluator kind {kind!r} is unknown{nearest(str(kind), kinds, 0.6)}: "
+        f"use one of {', '.join(kinds)}, or _target_ with a class of your own."
     )
 
 
 def check_parts(evaluators: Sequence[Evaluator], parts: Mapping[str, str]) -> None:
-    """Refuse an evaluator of a part that the dataset lacks, before anything runs.
-
-    Args:
-        evaluators: what to measure.
-        parts: of the dataset.
-
-    Raises:
-        HelipError: names the evaluator and the parts that there are.
-    """
+    """Raises HelipError for an evaluator of a part that the dataset, which has these `parts`, lacks."""
     for one in evaluators:
         for part in one.parts:
             try:
@@ -116,20 +108,23 @@ def check_parts(evaluators: Sequence[Evaluator], parts: Mapping[str, str]) -> No
 
 
 class _Remembered:
-    """Embeds each part and each set once; refuses a field that no row has, and counts the rows that lack one."""
+    """An Embed that embeds each part and each set once.
+
+    It refuses a field that no row has, and reports the number of rows that lack one.
+    """
 
     def __init__(self, embed: Embed, say: Callable[[str], None]) -> None:
         self.transform, self.device, self.texts = embed.transform, embed.device, embed.texts
         self.classifier = embed.classifier
         self.embed, self.known, self.said = embed, {}, set[str]()
-        self._say, self.name = say, ""  # of the evaluator that runs
+        self._say, self.name = say, ""  # name of the evaluator that runs
 
     def part(self, part: str) -> tuple[NDArray, NDArray, NDArray]:
         if part not in self.known:
             self.known[part] = self.embed.part(part)
         return self.known[part]
 
-    def images(self, dataset: Dataset) -> tuple[NDArray, NDArray]:
+    def images(self, dataset: Dataset) -> NDArray:
         key = getattr(dataset, "key", dataset)
         for note in getattr(dataset, "notes", ()):
             self.say(f"{self.name}: {note}")
@@ -157,30 +152,33 @@ class _Remembered:
             there = self.names(rows)
             listed = ", ".join(there[:SHOWN]) + (", ..." if len(there) > SHOWN else "")
             raise HelipError(
-                f"evaluator {self.name}: no row has the field {field!r}{nearest(field, there)}; the json of the shards "
-                f"has {listed or 'no field'}"
+                f"evaluator {self.name}: no row has the field {field!r}{nearest(field, there, 0.6)}; "
+                f"the json of the shards has {listed or 'no field'}"
             )
         if lacking.any():
             self.say(f"{self.name}: {lacking.sum():,} of {len(rows):,} rows lack the field {field!r}")
 
     def say(self, line: str) -> None:
-        """Once."""
+        """Report a line once."""
         if line not in self.said:
             self.said.add(line)
             self._say(line)
 
 
 def measure_all(evaluators: Sequence[Evaluator], embed: Embed, say: Callable[[str], None] = print) -> Found:
-    """Run every evaluator; metrics under flat names such as `test/t2i_recall@1` or `test/zeroshot_subgroup_top1`.
+    """Run all evaluators.
 
     Args:
         evaluators: what to measure.
         embed: the model; each part is embedded once.
-        say: takes a line for each evaluator that is skipped because its data are not here, and for each kind of sample
+        say: takes a line for each evaluator that is skipped because its data are absent, and for each kind of sample
             that is left out.
 
+    Returns:
+        Metrics by flat names such as `test/t2i_recall@1` or `test/zeroshot_subgroup_top1`.
+
     Raises:
-        HelipError: two evaluators give a metric of one name, or one names a field that no row has.
+        HelipError: two evaluators give a metric of the same name, or no row has the field of an evaluator.
     """
     metrics: Found = {}
     remembered = _Remembered(embed, say)

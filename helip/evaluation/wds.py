@@ -1,4 +1,4 @@
-"""The directories of clip-benchmark, read by offset as they are."""
+"""The directories of clip-benchmark, read by offset without conversion."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,32 +14,30 @@ from helip.evaluation.pictures import PictureSet, Transform, lines_of, no_split,
 from helip.evaluation.prompts import template
 from helip.storage.schemes import Storages
 
-IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg")  # those of clip-benchmark, in its order of preference
+IMAGE_EXTENSIONS = ("webp", "png", "jpg", "jpeg")  # clip-benchmark's, in its order of preference
 HUB = "https://huggingface.co/datasets/clip-benchmark"
 
 
 class WdsSet(PictureSet):
-    """One split of a clip-benchmark directory, read by offset without conversion.
+    """One split of a clip-benchmark directory.
 
-    Its rules: SPLIT/0.tar to SPLIT/(nshards - 1).tar with SPLIT/nshards.txt; KEY.webp, .png or .jpg beside KEY.cls (a
+    Its format: SPLIT/0.tar to SPLIT/(nshards - 1).tar with SPLIT/nshards.txt; KEY.webp, .png or .jpg beside KEY.cls (a
     class number) or, if dataset_type.txt says `retrieval`, beside KEY.txt (one caption a line); classnames.txt and
-    zeroshot_classification_templates.txt (`{c}` is the class) hold one entry a line.
+    zeroshot_classification_templates.txt (`{c}` is the class) with one entry a line.
+
+    Args:
+        folder: of the set.
+        split: a folder in it.
+        transform: picture -> (3, H, W) tensor.
+        names: of the classes by their numbers; None: the lines of classnames.txt.
+
+    Raises:
+        Absent: a shard is missing.
+        HelipError: a damaged shard, a sample without a picture, label or caption, a kind of set that cannot be
+            evaluated, or not one name for each class.
     """
 
     def __init__(self, folder: Path, split: str, transform: Transform, names: Sequence[str] | None = None) -> None:
-        """Scan the shards' headers and read labels or captions.
-
-        Args:
-            folder: of the set.
-            split: a folder in it.
-            transform: picture -> (3, H, W) tensor.
-            names: of the classes by their numbers; None: the lines of classnames.txt.
-
-        Raises:
-            Absent: a shard is not there.
-            HelipError: a damaged shard, a sample without a picture, label or caption, a kind of set that cannot be
-                evaluated, or names that are not as many as the classes.
-        """
         self.key, self.transform, self.folder = (str(folder), split), transform, folder
         kind = (lines_of(folder / "dataset_type.txt") or ["classification"])[0].lower()
         if kind not in ("classification", "retrieval"):
@@ -63,7 +61,7 @@ class WdsSet(PictureSet):
         self.templates = tuple(template(line) for line in lines if line) or None
 
     def _names(self, names: Sequence[str] | None, contents: Sequence[tuple[bytes, str]]) -> list[str] | None:
-        """Names of the classes: as given, else those of classnames.txt, as many as the labels need."""
+        """The given names of the classes, else those of classnames.txt. Raises HelipError if there are too few."""
         own, last = lines_of(self.folder / "classnames.txt"), int(self.labels.argmax())
         if names is not None:
             classes = len(own or []) or int(self.labels[last]) + 1
@@ -89,12 +87,12 @@ class WdsSet(PictureSet):
 
 
 def is_wds(folder: Path) -> bool:
-    """Whether a directory is laid out as clip-benchmark's."""
+    """Whether a directory has clip-benchmark's format."""
     return any(folder.glob("*/nshards.txt")) or any(folder.glob("*/0.tar"))
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
-    """The tars of a split in order: as many as nshards.txt says, else all that are there."""
+    """The tars of a split in order: the number that nshards.txt gives, else all that exist."""
     lines = lines_of(folder / split / "nshards.txt")
     if lines and lines[0].isdigit():
         shards = [folder / split / f"{number}.tar" for number in range(int(lines[0]))]
@@ -113,9 +111,9 @@ def _shards(folder: Path, split: str) -> list[Path]:
 
 
 def _samples(shard: Path, second: str) -> Iterator[tuple[tuple[int, int], bytes, str]]:
-    """(offset, size) of each picture, the content of the member beside it with the extension `second`, and its place.
+    """(offset, size) of each picture, the content of its member with the extension `second`, and that member's place.
 
-    A sample is what shares a key, whatever the order of its members.
+    The members of a sample share a key, in any order.
     """
     found: dict[str, dict[str, tuple[int, int]]] = {}
     try:
@@ -163,5 +161,5 @@ def _captions(content: bytes, where: str) -> tuple[str, ...]:
 
 
 def _shown(text: bytes) -> str:
-    """Untrusted bytes for a terminal: cut, without control characters."""
+    """Untrusted bytes for a terminal: shortened, without control characters."""
     return repr(text[:30].decode("utf-8", "replace")) if text else "nothing"

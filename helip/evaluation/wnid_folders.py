@@ -15,39 +15,39 @@ PER_CLASS = 50  # pictures of each class in ImageNet-1k's validation set (arXiv 
 
 
 def wnids() -> list[str]:
-    """The 1000 WordNet ids in the order of open_clip.IMAGENET_CLASSNAMES."""
+    """The 1,000 WordNet ids in the order of open_clip.IMAGENET_CLASSNAMES."""
     return list(ImageNetInfo("imagenet-1k").label_names())
 
 
 class ImageNetFolder(ClassFolders):
     """The pictures of the wnid folders of one directory, in sorted order, which is ImageNet's order of classes.
 
-    A subset of the classes is classified among those classes alone, as is usual for ImageNet-R, -A and -100.
+    A subset of the classes is classified among those classes only, as is usual for ImageNet-R, -A and -100.
+
+    Args:
+        folder: holds a folder for each class; files beside them and hidden folders are ignored, and reported.
+        transform: picture -> (3, H, W) tensor.
 
     Attributes:
         names: open_clip's names of the C classes that are there.
-        labels: (n,) int64, class of each picture in `names`.
+
+    Raises:
+        HelipError: no such directory, no picture in it, or a folder that is no class of ImageNet-1k.
     """
 
     templates = tuple(TEMPLATES)
     names: list[str]
 
     def __init__(self, folder: Path | str, transform: Transform) -> None:
-        """List the pictures.
-
-        Args:
-            folder: holds a folder for each class; files beside them and hidden folders are ignored, and said.
-            transform: picture -> (3, H, W) tensor.
-
-        Raises:
-            HelipError: no such directory, no picture in it, or a folder that is no class of ImageNet-1k.
-        """
         folders, names = class_folders(folder), dict(zip(wnids(), IMAGENET_CLASSNAMES, strict=True))
         super().__init__(Path(folder), transform, folders, [names[one.name] for one in folders])
 
 
 def is_validation_set(folder: Path) -> bool:
-    """Whether a folder is that of ImageNet-1k: -R and -A have fewer classes, Sketch other numbers of pictures."""
+    """Whether a folder holds the validation set of ImageNet-1k, by its numbers of classes and pictures.
+
+    ImageNet-R and -A have fewer classes, and ImageNet-Sketch has other numbers of pictures.
+    """
     if not folder.is_dir() or len(found := subfolders(folder)) != len(wnids()):
         return False
     counts = np.bincount([number for number, _ in list_pictures(folder, found)[0]], minlength=len(found))

@@ -1,4 +1,4 @@
-"""Zero-shot classification: of a part's images by a field of their json, or of the pictures of a directory."""
+"""Zero-shot classification of a part's images by a field of their json, or of the pictures of a directory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ZeroShot(OnPart):
     """Zero-shot classification of a part's images by a field of their json.
 
     Attributes:
-        label: json field whose distinct values are the classes; rows without it are left out and counted.
+        label: json field whose distinct values are the classes; rows without it are left out, and reported.
         templates: prompts with `{}` or `{c}` for the class, or `openai` (80) or `simple` (7), open_clip's for ImageNet.
     """
 
@@ -47,9 +47,9 @@ class DirectoryZeroShot(OnDirectory):
     """Zero-shot classification of the pictures of a directory: clip-benchmark's, or with a folder for each class.
 
     Attributes:
-        names: of the classes in the order of their folders or numbers; None: those of the set.
+        names: of the classes in the order of their folders or numbers; None: the set's own names.
         templates: prompts with `{}` or `{c}` for the class, or `openai` (80) or `simple` (7), open_clip's for
-            ImageNet; None: those of the set.
+            ImageNet; None: the set's own templates.
     """
 
     names: tuple[str, ...] | None = None

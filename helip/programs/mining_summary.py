@@ -18,9 +18,8 @@ from helip.data.reader import Caption, CaptionRule, SampleReader, Unreadable
 from helip.data.transforms import decode_image
 from helip.embedding.ensure import unreadable_rows
 from helip.embedding.precomputed import Precomputed
-from helip.errors import HelipError
+from helip.errors import HelipError, nearest
 from helip.evaluation.clip_embed import as_text
-from helip.evaluation.embed import nearest
 from helip.mining.request import CONTENT, EMBEDDED, Mined, MiningRequest, Rows
 from helip.mining.settings import SCORES
 from helip.programs.find import find_hard_pairs
@@ -150,7 +149,7 @@ def check_label(label: str | None, rows: Rows) -> None:
         there |= dict.fromkeys(_facts(reader, row))
     if label not in there:
         raise HelipError(
-            f"dataset.label={label} is no field of the shards' json{nearest(label, there)}: it has "
+            f"dataset.label={label} is no field of the shards' json{nearest(label, there, 0.6)}: it has "
             f"{', '.join(there) or 'none'}; dataset.label=null leaves it out"
         )
 

@@ -118,7 +118,7 @@ class Corners:
 
     def images(self, dataset):
         self.embedded.append(dataset.key)
-        return np.eye(4)[dataset.labels], np.arange(len(dataset))
+        return np.eye(4)[dataset.labels]
 
     def part(self, part):
         labels = self.labels[part]

@@ -44,8 +44,7 @@ class HandMade:
         return np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 1.0]]), text, np.array([10, 11, 12, 13])
 
     def images(self, dataset):
-        pairs = [dataset[i] for i in reversed(range(len(dataset)))]  # ranks may return any order
-        return np.stack([image.numpy() for image, _ in pairs]), np.array([position for _, position in pairs])
+        return np.stack([dataset[position][0].numpy() for position in range(len(dataset))])
 
     def classifier(self, names, templates):
         prompts = [[t.format(n) if isinstance(t, str) else t(n) for t in templates] for n in names]
@@ -158,12 +157,12 @@ def test_evaluators_from_configuration(tmp_path):
     [
         (
             {"kind": "retrival", "part": "val"},
-            r"'retrival' is unknown \(did you mean 'retrieval'\?\): use one of i",
+            r"'retrival' is unknown, did you mean 'retrieval'\?: use one of i",
         ),
         ({"part": "val"}, "None is unknown"),
         ({"kind": "zeroshot", "part": "val"}, "label"),
-        ({"kind": "retrieval", "part": "val", "at": 3}, "has no field 'at' .*, but name, every, part, group, captions"),
-        ({"kind": "retrieval", "part": "val", "captoins": "x"}, r"'captoins' \(did you mean 'captions'\?\)"),
+        ({"kind": "retrieval", "part": "val", "at": 3}, "has no field 'at'.*, but name, every, part, group, captions"),
+        ({"kind": "retrieval", "part": "val", "captoins": "x"}, r"'captoins', did you mean 'captions'\?"),
         ({"kind": "metrics", "part": "val"}, "'metrics' is unknown"),
         ({"kind": "retrieval", "part": "val", "name": "my/val"}, "the name my/val has a slash; give it a `name:`"),
     ],

@@ -3,10 +3,16 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from tests.samples import picture, write_tar
+
+NAMES = ["cat", "red fox", "owl", "hen", "cow", "eel"]
+TEMPLATES = ["a photo of a {c}.", "the {c}"]
+LABELS = [n % 6 for n in range(26)]
+CAPTIONS = [["one hen", "two hens", "a bird"], ["an owl"], ["a cow", "cattle"], ["an eel"], ["cats", "a cat"]]
 
 
 def write_split(folder: Path, split: str, samples: Sequence[dict[str, bytes]], per_shard: int) -> None:
@@ -50,3 +56,16 @@ def encoded(number: int, extension: str) -> bytes:
     options = {"lossless": True} if extension == "webp" else {}
     Image.open(io.BytesIO(picture(number, 32))).save(buffer, extension, **options)
     return buffer.getvalue()
+
+
+def write_both(folder: Path) -> list[dict[str, Any]]:
+    """A classification and a retrieval set, and lines of a configuration that evaluate them and the part `val`."""
+    splits = {"test": LABELS, "train": [n % 6 for n in range(60)]}
+    fine = write_classification(folder / "wds_fine", NAMES, TEMPLATES, splits, "png")
+    found = write_retrieval(folder / "wds_found", CAPTIONS, "png")
+    return [
+        {"kind": "zeroshot", "name": "fine", "path": str(fine)},
+        {"kind": "probe", "name": "fine", "path": str(fine)},
+        {"kind": "retrieval", "name": "found", "path": str(found)},
+        {"kind": "retrieval", "name": "val", "part": "val", "captions": "captions"},
+    ]

@@ -40,18 +40,18 @@ def evaluated(world: World, named: Path, line: str, *more: str) -> Result:
     [
         (
             "{kind: retrieval, part: val, captions: capitons}",
-            "the field 'capitons' (did you mean 'captions'?)",
+            "the field 'capitons', did you mean 'captions'?",
         ),
-        ("{kind: retrieval, part: val, group: animel}", "no row has the field 'animel' (did you mean 'animal'?)"),
+        ("{kind: retrieval, part: val, group: animel}", "no row has the field 'animel', did you mean 'animal'?"),
         ("{kind: zeroshot, part: val, label: breed}", "the json of the shards has animal, id, near, captions"),
-        ("{kind: probe, part: val, label: animale}", "no row has the field 'animale' (did you mean 'animal'?)"),
-        ("{kind: neighbours, part: val, field: nearr, key: id}", "no row has the field 'nearr' (did you mean 'near'?)"),
+        ("{kind: probe, part: val, label: animale}", "no row has the field 'animale', did you mean 'animal'?"),
+        ("{kind: neighbours, part: val, field: nearr, key: id}", "no row has the field 'nearr', did you mean 'near'?"),
         ("{kind: neighbours, part: val, field: near, key: ident}", "no row has the field 'ident'"),
         ("{kind: neighbours, part: val, field: animal, key: id}", "the field 'animal' names no row of part val by its"),
         ("{kind: retrieval, part: vall}", "evaluator vall: the dataset has no part 'vall', but train, val"),
         ("{kind: probe, part: val, train: training, label: animal}", "has no part 'training', but train, val"),
-        ("{kind: retreival, part: val}", "kind 'retreival' is unknown (did you mean 'retrieval'?)"),
-        ("{kind: retrieval, part: val, capitons: x}", "has no field 'capitons' (did you mean 'captions'?), but name"),
+        ("{kind: retreival, part: val}", "kind 'retreival' is unknown, did you mean 'retrieval'?"),
+        ("{kind: retrieval, part: val, capitons: x}", "has no field 'capitons', did you mean 'captions'?, but name"),
         ("{kind: zeroshot, part: val, label: animal, templates: openia}", "templates=openia"),
     ],
 )
@@ -71,7 +71,7 @@ def test_a_row_that_lacks_a_field_is_counted(world: World, named: Path) -> None:
 def test_a_metric_that_no_evaluator_gives_chooses_no_checkpoint(world: World) -> None:
     result = world.run("train", "helip=random", "train.max_steps=1", "train.best=val/i2t_recal@1")
     assert result.status == 1 and "train.best=val/i2t_recal@1 is not among" in result.errors[0]
-    assert "(did you mean 'val/i2t_recall@1'?)" in result.errors[0]
+    assert ", did you mean 'val/i2t_recall@1'?" in result.errors[0]
 
 
 def test_parts_are_checked_before_anything_runs() -> None:
@@ -104,5 +104,5 @@ def test_the_label_of_the_gallery_is_a_field(fresh: World, named: Path, label: s
     result = fresh.run("mine", f"dataset.path={named}", f"dataset.label={label}")
     assert result.status == status, result.err
     if status:
-        assert "dataset.label=animel is no field of the shards' json (did you mean 'animal'?)" in result.errors[0]
+        assert "dataset.label=animel is no field of the shards' json, did you mean 'animal'?" in result.errors[0]
         assert not list((fresh.folder / "artifacts").glob("*/embeddings/*"))  # before any work
