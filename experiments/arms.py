@@ -6,8 +6,11 @@ An arm is a combination of values of settings (dotted keys of results.json); its
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from experiments.intervals import Estimate, as_number, estimate
 from helip.errors import HelipError
@@ -29,14 +32,24 @@ class Run:
     def seed(self) -> int:
         return self.content.get("seed", 0)
 
+    @cached_property
+    def overrides(self) -> dict[str, str]:
+        """Name -> value as it was typed, from the run folder; empty for a results.json alone."""
+        file = self.file.parent / ".hydra" / "overrides.yaml"
+        typed = [str(override) for override in OmegaConf.load(file)] if file.is_file() else []
+        pairs = (override.lstrip("+").partition("=") for override in typed)
+        return {name: value.strip("\"'") for name, _, value in pairs}
+
     def setting(self, name: str) -> Any:
-        """By its dotted name. Raises HelipError where there is none."""
+        """By its dotted name; for a group such as `helip`, the typed option. Raises HelipError where there is none."""
         value: Any = self.content
         for part in name.split("."):
-            if not isinstance(value, dict) or part not in value:
-                raise HelipError(f"{self.file} has no {name}")
-            value = value[part]
-        return value
+            value = value.get(part, {}) if isinstance(value, dict) else {}
+        if not isinstance(value, dict):
+            return value
+        if name not in self.overrides:
+            raise HelipError(f"{self.file} has no {name}")
+        return self.overrides[name]
 
     def key(self, names: Sequence[str]) -> Key:
         return tuple(_text(self.setting(name)) for name in names)
@@ -227,6 +240,8 @@ def difference_lines(
         lines.append(Line((title, *key), len(members), estimates))
     if alone := len(sides[0]) + len(sides[1]) - 2 * len(pairs):
         notes.append(f"{title}: {alone} runs have no counterpart and are left out.")
-    if also := sorted({name for _, a, b in pairs for name in _differing(a, b)} - one.keys() - other.keys()):
+    differing = {name for _, a, b in pairs for name in _differing(a, b)}
+    named = {*one, *other}
+    if also := sorted(name for name in differing if name not in named and name.partition(".")[0] not in named):
         notes.append(f"{title}: the two also differ in {', '.join(also)}.")
     return lines, notes

@@ -6,8 +6,9 @@
       --difference helip.score=joint helip.score=random                # paired by seed and by margin_weight
 
 RESULTS are results.json files, run folders or folders of runs (a sweep). An arm is a combination of values of --by and
---x, dotted keys of results.json; its runs may differ in nothing but the seed. Intervals are Student's t over the seeds;
-one seed has none. --metrics also takes dotted keys of numbers, such as seen.distinct_targets.
+--x: dotted keys of results.json, or groups such as `helip` by their typed option. Its runs differ only in the seed.
+Intervals are Student's t over the seeds; one seed has none. --metrics also takes dotted keys of numbers, such as
+seen.distinct_targets.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Runs grouped into arms, and arms compared in pairs."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,21 @@ def test_folders_of_runs(tmp_path: Path) -> None:
     assert find_results([jobs[1].parent, jobs[1]]) == [jobs[1]]
     with pytest.raises(HelipError, match="nor a folder of runs with one"):
         find_results([tmp_path / "sweep" / "3"])
+
+
+def test_an_option_of_a_group_names_an_arm(tmp_path: Path) -> None:
+    """results.json holds the settings of `helip=NAME`; the run folder holds the name as it was typed."""
+    for seed, preset in itertools.product((0, 1), ("margin", "'off'")):
+        folder = tmp_path / f"{preset}-{seed}"
+        write(folder / "results.json", seed, 0.2, margin={"m": 0.6 if preset == "margin" else 0.0})
+        (folder / ".hydra").mkdir()
+        (folder / ".hydra" / "overrides.yaml").write_text(f"- helip={preset}\n- seed={seed}\n")
+    runs = load(sorted(tmp_path.iterdir()))
+    assert [(line.key, line.count) for line in arm_lines(runs, ["helip"], ["test/m"])] == [
+        (("off",), 2),
+        (("margin",), 2),
+    ]
+    _, notes = difference_lines(runs, ["helip"], ["test/m"], wanted("helip=margin"), wanted("helip=off"))
+    assert notes == []
+    with pytest.raises(HelipError, match="has no model"):
+        runs[0].setting("model")

@@ -19,7 +19,6 @@ STATUS, RESULTS = "status.json", "results.json"
 UNFINISHED, FINISHED, BEFORE, FAILED = "unfinished", "finished", "finished before", "failed"
 METRICS = 4  # columns that fit into a terminal
 MAIN = ("recall@1", "_top1")  # ends of the names of the metrics that are shown
-IN_RESULTS = {"helip": "helip.score", "model": "model", "dataset": "dataset", "encoders": "encoders"}  # group -> key
 
 
 def finished_run(settings: str, folder: Path, runs: Path) -> Path | None:
@@ -104,9 +103,9 @@ def sweep_table(jobs: Sequence[Job]) -> Table:
 
 def tabulate_command(sweep: Path, jobs: Sequence[Job]) -> str:
     """The command that makes a table and a plot of the sweep, over the last number that varies."""
-    names = [name for name in varied(jobs) if name != "seed" and (name in IN_RESULTS or "." in name)]
+    names = [name for name in varied(jobs) if name != "seed"]
     numbers = [name for name in names if all(_is_number(job.overrides.get(name, "")) for job in jobs)]
-    by = [IN_RESULTS.get(name, name) for name in names if name not in numbers[-1:]]
+    by = [name for name in names if name not in numbers[-1:]]
     keys = [*(["--by", *by] if by else []), *(["--x", numbers[-1]] if numbers else [])]
     return f"python experiments/tabulate.py {shlex.join([str(sweep), *keys, '--out', str(sweep / 'table')])}"
 

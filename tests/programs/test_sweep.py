@@ -188,7 +188,7 @@ def test_a_table_of_what_there_is(tmp_path: Path) -> None:
         ["1", "off", "-", "unfinished"], ["2", "random", "-", "failed"], ["10", "joint", "50.00", "finished"]
     ]  # fmt: skip
     assert lines[1] == "jobs 1, 2 have no result: repeat the command to run them" and not complete
-    assert lines[2].endswith(f"tabulate.py {tmp_path} --by helip.score --out {tmp_path}/table")
+    assert lines[2].endswith(f"tabulate.py {tmp_path} --by helip --out {tmp_path}/table")
 
 
 def test_a_multirun_of_another_program(world: World, mined: Result) -> None:
