@@ -11,7 +11,7 @@ from typing import Any
 from helip.artifacts.metrics_file import read_lines
 from helip.errors import HelipError
 from helip.report.captions import readable
-from helip.typed import flat
+from helip.typed import TARGET, flat
 
 Columns = dict[str, tuple[list[int], list[float]]]  # metric -> steps and values
 
@@ -40,6 +40,7 @@ class Run:
         config: dotted name -> value, as text.
         metrics: column (`before`, `after`, a checkpoint's name) -> metric -> value.
         curves: metric -> steps and values, from metrics.csv.
+        overrides: of a job of a multirun: name -> value as they were typed.
         about: the rest of results.json or mining.json, and provenance.json.
         problems: a sentence for each file that is missing or damaged.
     """
@@ -49,6 +50,7 @@ class Run:
     config: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     curves: Columns = field(default_factory=dict)
+    overrides: dict[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -80,7 +82,8 @@ def read_run(folder: Path) -> Run:
     curves = read_curves(folder / "metrics.csv") if kind == "train" else {}
     metrics = results.pop("metrics", {})
     about = {**(provenance or {}), **results, **mining}
-    return Run(folder, kind, _settings(config or {}), _numbers(metrics), curves, about, problems)
+    overrides = _overrides(_json(folder / "status.json", []) or {})
+    return Run(folder, kind, _settings(config or {}), _numbers(metrics), curves, overrides, about, problems)
 
 
 def read_curves(file: Path) -> Columns:
@@ -144,6 +147,12 @@ def _settings(config: Mapping[str, Any]) -> dict[str, str]:
     return {readable(name): readable(text, 400) for name, text in texts.items()}
 
 
+def _overrides(status: Mapping[str, Any]) -> dict[str, str]:
+    """Of the status of a job of a multirun."""
+    typed = (str(override).lstrip("+").partition("=") for override in status.get("overrides", ()))
+    return {readable(name): readable(value.strip("\"'"), LONGEST) for name, _, value in typed}
+
+
 def differing(runs: Sequence[Run]) -> list[str]:
     """Settings in which the runs differ, but operations; of those that tell the same runs apart only the first."""
     operations = {str(name) for run in runs if isinstance(found := run.about.get(OPERATIONS), list) for name in found}
@@ -172,16 +181,34 @@ def telling(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """A short and unique name of each run: what sets it apart, else its folder."""
-    known = [run for run in runs if run.config]
-    names = telling(known, differing(known))
+    """A short and unique name of each run: the typed overrides or the settings that set it apart, else its folder."""
     out: list[str] = []
-    for run in runs:
-        parts = [f"{name.rpartition('.')[2]}={run.config[name]}" for name in names if name in run.config]
-        label = readable(" ".join(parts), LONGEST)
+    for run, parts in zip(runs, _apart(runs), strict=True):
+        label = readable(" ".join(f"{name}={value}" for name, value in parts.items()), LONGEST)
         if not label or len(runs) == 1:
             label = readable("/".join(run.folder.absolute().parts[-2:]), LONGEST)
         if label in out:
             label = f"{label} ({run.folder.name})"
         out.append(label if label not in out else f"{label} {len(out) + 1}")
     return out
+
+
+def _apart(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """For each run the last part of the names of what sets it apart, and the values."""
+    if all(run.overrides for run in runs):
+        names = dict.fromkeys(name for run in runs for name in run.overrides)
+        varied = [name for name in names if len({run.overrides.get(name) for run in runs}) > 1]
+        if len({tuple(run.overrides.get(name) for name in varied) for run in runs}) == len(runs):
+            return [
+                {name.rpartition(".")[2]: run.overrides[name] for name in varied if name in run.overrides}
+                for run in runs
+            ]
+    known = [run for run in runs if run.config]
+    names = telling(known, differing(known))
+    return [dict(_shown(name, run.config[name]) for name in names if name in run.config) for run in runs]
+
+
+def _shown(name: str, value: str) -> tuple[str, str]:
+    """The last part of a setting's name, and its value; for the class of a part such as `helip.margin` both short."""
+    group, _, last = name.rpartition(".")
+    return (group.rpartition(".")[2], value.rpartition(".")[2]) if last == TARGET else (last, value)

@@ -69,6 +69,20 @@ def test_what_sets_runs_apart(tmp_path):
     assert labels(twice) == ["deep/0", "deep/1"]
 
 
+def test_jobs_of_a_multirun_are_named_as_they_were_typed(tmp_path):
+    """Presets differ in the classes of their parts: `helip=margin` says more than those."""
+    folders = [make_run(tmp_path / str(n), n) for n in range(2)]
+    for folder, preset in zip(folders, ("margin", "'off'"), strict=True):
+        typed = [f"helip={preset}", "+model.arguments.x=1", f"train.max_steps={len(preset)}"]
+        (folder / "status.json").write_text(json.dumps({"overrides": typed}))
+    assert labels([read_run(folder) for folder in folders]) == ["helip=margin max_steps=6", "helip=off max_steps=5"]
+    (folders[1] / "status.json").unlink()
+    runs = [read_run(folder) for folder in folders]
+    for run, name in zip(runs, ("ConstantMargin", "Margin"), strict=True):
+        run.config["helip.margin._target_"] = f"helip.training.margins.{name}"
+    assert labels(runs) == ["margin=ConstantMargin", "margin=Margin"]
+
+
 def test_recall_at_5_before_recall_at_10_and_ranks_last():
     names = ["v/r@10", "v/mean_rank", "v/r@5", "v/r@1", "a/z"]
     assert sorted(names, key=metric_order) == ["a/z", "v/r@1", "v/r@5", "v/r@10", "v/mean_rank"]
