@@ -76,7 +76,7 @@ class ByteCrop:
 
 
 def split_still(transform: ImageTransform) -> tuple[ImageTransform, Normalization | None]:
-    """The two halves of a transform without randomness: to (3, H, W) bytes, and normalising; None if not possible."""
+    """Split a transform without randomness into a half to (3, H, W) bytes and the normalisation; None: impossible."""
     steps = transform.transforms if isinstance(transform, Compose) else []
     if len(steps) < 2 or not isinstance(steps[-2], ToTensor) or not isinstance(steps[-1], Normalize):
         return transform, None
@@ -86,10 +86,9 @@ def split_still(transform: ImageTransform) -> tuple[ImageTransform, Normalizatio
 
 
 def split_transform(transform: ImageTransform) -> tuple[SeededTransform, Normalization | None]:
-    """The halves of the worker and of the device; None: the worker does everything.
+    """Split a transform, image to (3, H, W), into the halves of the worker and of the device.
 
-    Args:
-        transform: image to (3, H, W). Only a Compose that ends in ToTensor and Normalize can be split.
+    Only a Compose that ends in ToTensor and Normalize can be split; None: the worker does everything.
     """
     still, normalization = split_still(transform)
     if normalization is None:

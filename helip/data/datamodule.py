@@ -20,10 +20,8 @@ class HelipDataModule(pl.LightningDataModule):
     pairs.
 
     Args:
-        read: reads the units of the plan.
         steps: optimiser steps of the whole training.
-        workers: loader processes per rank.
-        prefetch: batches that each of them keeps ready.
+        workers: loader processes per rank; each keeps `prefetch` batches ready.
     """
 
     def __init__(self, read: UnitReader, steps: int, workers: int, prefetch: int = 4) -> None:
@@ -32,7 +30,7 @@ class HelipDataModule(pl.LightningDataModule):
         self.workers, self.prefetch = workers, prefetch
 
     def train_dataloader(self) -> DataLoader:
-        """Raises HelipError when the batch does not divide into whole units per rank."""
+        """Raises HelipError if the batch does not divide into whole units per rank."""
         trainer = self.trainer
         assert trainer is not None
         on_device = trainer.strategy.root_device.type == "cuda"

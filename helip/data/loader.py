@@ -55,8 +55,7 @@ def hard_pair_loader(
         seed: of order, crops and draws; seed and step are the whole state.
         window: number of shards whose rows are shuffled together.
         first_step: first step of a resumed run.
-        rank, world_size: of this process.
-        workers: loader processes of this rank.
+        rank, world_size, workers: of this process, and its loader processes.
 
     Raises:
         HelipError: the index belongs to other shards, a number is out of range, or the batch does not divide.

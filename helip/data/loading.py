@@ -27,10 +27,7 @@ def loader_workers(workers: int | str, spec: TrainerSpec) -> int:
 def loader_prefetch(prefetch: int | str, workers: int, batch_bytes: int) -> int:
     """Batches that each worker keeps ready. `auto`: 4, or as many as fit into half of the shared memory.
 
-    Args:
-        prefetch: `auto` or a number.
-        workers: processes per rank.
-        batch_bytes: bytes of a step over all ranks, an upper bound for the ranks of one machine.
+    `batch_bytes` is the size of a step over all ranks, an upper bound for the ranks of one machine.
     """
     if prefetch != "auto":
         return int(prefetch)

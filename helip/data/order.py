@@ -19,8 +19,7 @@ AGAIN = 1 << 32  # added to the visit number for each repetition within an epoch
 class TargetOrder:
     """An endless sequence of (visit, row); each epoch visits every live row once, or as often as its shard's weight.
 
-    The visit number is the epoch, plus AGAIN for each repetition within the epoch, so that draws by (seed, visit, row)
-    differ at every visit.
+    The visit number is the epoch, plus AGAIN for each repetition within it: draws by (seed, visit, row) differ.
 
     Args:
         live: (N,) bool, possible targets.

@@ -133,12 +133,11 @@ def random_read_rate(reader: SampleReader, rows: np.ndarray, seconds: float = 0.
     """Random reads per second of one process, with the current state of the disk cache.
 
     Args:
-        reader: of the shards; it is copied.
         rows: (n,) rows to draw from.
         seconds: time limit, checked after each read.
         most: maximum number of reads.
     """
-    own, tried = copy(reader), 0
+    own, tried = copy(reader), 0  # a copy, so that the caller's reader has no open files
     began = time.perf_counter()
     for row in np.random.default_rng().choice(rows, min(most, len(rows)), replace=False):
         with suppress(Unreadable):
@@ -150,7 +149,7 @@ def random_read_rate(reader: SampleReader, rows: np.ndarray, seconds: float = 0.
 
 
 def content_digest(content: bytes | str) -> np.int64:
-    """63 bits that are equal for equal bytes, to recognise copies; not negative, because that means "no group"."""
+    """63 bits that are equal for equal bytes, to recognise copies; not negative, which would mean "no group"."""
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     return np.frombuffer(hashlib.blake2b(raw, digest_size=8).digest(), np.int64)[0] & np.int64(2**63 - 1)
 

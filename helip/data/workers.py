@@ -14,10 +14,8 @@ class PatientLoader(DataLoader):
     """A DataLoader whose workers ignore SIGTERM, which schedulers send to every process, perhaps twice.
 
     Remaining workers are killed when the program ends, because Python would send them SIGTERM and wait. A worker whose
-    main process is gone ends by itself (torch checks every five seconds).
-
-    Args:
-        args, kwargs: of DataLoader, except worker_init_fn.
+    main process has ended ends by itself (torch checks every five seconds). Arguments are those of DataLoader, without
+    worker_init_fn.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,11 +1,11 @@
-"""Whether hard batches can help a checkpoint, said before the training: one pure function of measured numbers.
+"""Advice before a training whether hard batches can help a checkpoint: a pure function of measured numbers.
 
 The thresholds come from experiments/hard_batches (small models of icons) and from pilots on the embedded emoji:
 
-    icons, 20,000 rows, loss under 0.1 ln B on training and 0.7 on held-out rows: a constant margin alone and graph
-        batches with it end 0.5 to 0.7 points above plain training, and not apart; the latter keep the features near
-    the same rows, loss 0.3 to 0.45 ln B: the margin alone is highest, graph batches with it half as far up
-    h of 1.6 (emoji, batch 256) and 2.0 (2,500 icons, batch 256): neither was shown to gain
+    icons, 20,000 rows, loss below 0.1 ln B on training and 0.7 on held-out rows: a constant margin alone and graph
+        batches with it both gain 0.5 to 0.7 points over plain training; the latter keep the features near
+    the same rows, loss 0.3 to 0.45 ln B: the margin alone gains most, graph batches with it half as much
+    h of 1.6 (emoji, batch 256) and 2.0 (2,500 icons, batch 256): no gain was shown for either
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from helip.data.plans.contract import dose
 from helip.training.saturation import SPENT_ROW, Saturation, kind_of
 
-MOST_DOSE = 0.5  # hard pairs of a row in a random batch, from which more of them change little
-LEAST_ADDED = 0.02  # of ln B, which mined pairs must add to the loss to be harder than random ones
+MOST_DOSE = 0.5  # hard pairs of a row in a random batch: from this dose on, more of them change little
+LEAST_ADDED = 0.02  # of ln B: mined pairs that add less to the loss are no harder than random ones
 PLAIN, MARGIN, MINED = 'helip="off"', "helip=margin", "helip=default"
 CLUSTER = 8  # helip.cluster of helip=default
 NO = "hard batches will not help here, because "
@@ -22,15 +22,15 @@ NO = "hard batches will not help here, because "
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of a checkpoint and its data.
+    """Measurements of a checkpoint on its data.
 
     Attributes:
         k: hard pairs of a row that training draws from (helip.topk).
         batch_size: B.
         rows: N of the training part.
         training: on random batches of training rows.
-        held_out: on random batches of a validation part; None where there is none.
-        with_partners: on batches of training rows with their hard pairs; None where nothing is mined.
+        held_out: on random batches of a validation part; None if there is none.
+        with_partners: on batches of training rows with their hard pairs; None if nothing is mined.
     """
 
     k: int
@@ -42,12 +42,12 @@ class Measured:
 
     @property
     def dose(self) -> float:
-        """h, the hard pairs that a row meets in a random batch."""
+        """h, the number of hard pairs of a row in a random batch."""
         return dose(self.k, self.batch_size, self.rows)
 
     @property
     def kind(self) -> str:
-        """Of the checkpoint, see `kind_of`."""
+        """Kind of the checkpoint, see `kind_of`."""
         return kind_of(self.training.share, None if self.held_out is None else self.held_out.share)
 
     @property
@@ -60,7 +60,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to type, and why; `mine` says whether hard batches are part of it."""
+    """The overrides to use, and why; `mine`: whether they include hard batches."""
 
     mine: bool
     overrides: str
@@ -68,12 +68,12 @@ class Advice:
 
 
 def advise(measured: Measured) -> Advice:
-    """The rule: the first of these that holds decides.
+    """The advice: the first of these rules that applies.
 
-    1. h >= MOST_DOSE: a random batch is a hard batch already; plain training.
-    2. Falling or middle: random negatives still teach, and a margin makes them teach more; a margin alone.
+    1. h >= MOST_DOSE: a random batch is already a hard batch; plain training.
+    2. Falling or middle: random negatives still teach, and more with a margin; a margin alone.
     3. Mined pairs are no harder for the model than random ones; a margin alone.
-    4. Spent or overfit: graph batches with a margin gain what the margin alone does, and keep the features nearer.
+    4. Spent or overfit: graph batches with a margin, which gain as much as the margin alone and move the features less.
     """
     share, kind, added = measured.training.share, measured.kind, measured.added
     if measured.dose >= MOST_DOSE:
@@ -106,15 +106,10 @@ def _smaller(measured: Measured) -> int:
 
 def report(measured: Measured, advice: Advice) -> list[str]:
     """The lines that are printed before a training."""
+    held_out = _of("held-out", measured.held_out) if measured.held_out else "no validation part that fills a batch"
     lines = [
         dose_line(measured.k, measured.batch_size, measured.rows),
-        f"saturation: {_of('training', measured.training)}"
-        + (
-            f"; {_of('held-out', measured.held_out)}"
-            if measured.held_out
-            else "; no validation part that fills a batch"
-        )
-        + f": the checkpoint is {measured.kind}",
+        f"saturation: {_of('training', measured.training)}; {held_out}: the checkpoint is {measured.kind}",
     ]
     if measured.with_partners is not None:
         lines.append(

@@ -20,10 +20,10 @@ EXIT_SIGTERM = 128 + signal.SIGTERM  # the exit status that a shell reports for 
 class Checkpoints(Checkpoint):
     """Writes step-000500.ckpt at intervals of steps or minutes, after the last step, and when SIGTERM ends the run.
 
-    One callback for all of them, so that the newest `keep` files are kept whatever caused them. Lightning writes each
-    file under another name first. All ranks decide together; with several ranks a signal or the timer takes effect one
-    step later, so that no step waits for the answer. A step whose loss or weights are not finite ends the run without a
-    checkpoint, which would push the last good one out.
+    One callback writes all of them, so that it keeps the newest `keep` files. Lightning writes each file under another
+    name first. All ranks decide together; with several ranks, a signal or the timer takes effect one step later, so
+    that no step waits for the decision. If the loss or the weights of a step are not finite, the run ends without a
+    checkpoint, which would displace the last good one.
 
     Args:
         folder: for the files.
@@ -64,7 +64,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write a checkpoint if it is due; after SIGTERM exit with status 143 once the step is on disk."""
+        """Write a checkpoint if it is due; after SIGTERM, exit with status 143 when the step is on disk."""
         step = trainer.global_step
         terminated, late = self._asked.answers(trainer, (self._terminated, self._late()))
         due = step == trainer.max_steps or step % self.every_steps == 0
@@ -77,7 +77,7 @@ class Checkpoints(Checkpoint):
             self._leave(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave after a signal that came while the last checkpoint was written."""
+        """Exit after a signal that came while the last checkpoint was written."""
         if self._terminated:
             self._leave(trainer)
 
@@ -85,7 +85,7 @@ class Checkpoints(Checkpoint):
         step = trainer.global_step
         path = self.folder / f"step-{step:06d}.ckpt"
         if trainer.is_global_zero:
-            print(f"SIGTERM: stopped after step {step}; train.resume={path} goes on", file=sys.stderr, flush=True)
+            print(f"SIGTERM: stopped after step {step}; train.resume={path} resumes", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_SIGTERM)
 
     def _late(self) -> bool:

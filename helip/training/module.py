@@ -46,9 +46,6 @@ class HelipModule(pl.LightningModule):
         accum_freq: number of micro-batches of the forward pass of a rank; one loss over the whole batch.
         anchor: a term that keeps the features near those of a frozen copy, or None.
         constants: numbers logged with each step, such as the dose.
-
-    Raises:
-        HelipError: the model does not return a dict, or the description is not JSON-like.
     """
 
     def __init__(
@@ -65,25 +62,16 @@ class HelipModule(pl.LightningModule):
         constants: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        if not getattr(model, "output_dict", False):
-            raise HelipError(f"{type(model).__name__} returns no dict: create it with output_dict=True")
-        if max_steps < 1:
-            raise HelipError(f"train.max_steps is {max_steps}: give at least one step")
-        try:
-            self.description = json.loads(json.dumps(description))
-            self.fixed = fixed_record(optim, max_steps, fixed or {})
-        except TypeError as error:
-            raise HelipError(f"the model's description is no plain data: {error}; pass JSON types only") from error
+        self.description = json.loads(json.dumps(description))
+        self.fixed = fixed_record(optim, max_steps, fixed or {})
         self.model: Any = model  # open_clip's model classes share no typed base
-        self.loss = loss
-        self.optim = optim
-        self.max_steps = max_steps
+        self.loss, self.optim, self.max_steps = loss, optim, max_steps
         self.allow_change, self.accum_freq = allow_change, accum_freq
         self.anchor, self.constants = anchor, dict(constants or {})
         self._rng: dict[str, torch.Tensor] | None = None
 
     def setup(self, stage: str) -> None:
-        """Set the rank of the loss, and refuse arguments that would silently change the loss."""
+        """Set the rank of the loss. Raises HelipError for an argument that would silently change the loss."""
         if stage == "fit" and self.trainer.accumulate_grad_batches != 1:
             raise HelipError(
                 f"accumulate_grad_batches is {self.trainer.accumulate_grad_batches}: it averages the losses of small"
@@ -156,7 +144,7 @@ class HelipModule(pl.LightningModule):
         checkpoint[RNG_KEY] = {name: self._gathered(state).cpu() for name, state in (self._rng or {}).items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another schedule; restore the generator state at the first step, because loaders draw before it."""
+        """Refuse changed settings; keep the generator state for the first step, because loaders draw before it."""
         changed = changes(checkpoint.get(FIXED_KEY, {}), self.fixed)
         if (why := refusal(changed, self.allow_change)) is not None:
             raise HelipError(f"train.resume: {why}")

@@ -1,4 +1,4 @@
-"""Which checkpoint a training resumes from, and which model a checkpoint holds."""
+"""The checkpoint from which a training resumes, and the model of a checkpoint."""
 
 import zipfile
 from collections.abc import Callable, Mapping
@@ -30,8 +30,7 @@ def find_checkpoint(path: Path, warn: Callable[[str], None] = lambda line: None)
             try:
                 read_checkpoint(path)
             except HelipError as error:
-                cut = f"{path} is truncated: give an older checkpoint, or the run folder"
-                raise HelipError(cut) from error
+                raise HelipError(f"{path} is truncated: give an older checkpoint, or the run folder") from error
         recorded(path)
         return path
     found = _newest(path, warn, cut_off)
@@ -82,7 +81,7 @@ def auto_checkpoint(
 def _newest(run: Path, warn: Callable[[str], None], fault: Callable[[Path], str | None]) -> Path | None:
     found, bad = newest_good(run / FOLDER, fault)
     for path, wrong in bad:
-        warn(f"{path} {wrong} and skipped" + (f": going on from {found.name}" if found else ""))
+        warn(f"{path} {wrong} and skipped" + (f": resuming from {found.name}" if found else ""))
     return found
 
 

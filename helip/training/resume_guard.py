@@ -33,11 +33,7 @@ WORDS = {
 
 
 def fixed_record(optim: OptimSettings, max_steps: int, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a checkpoint: settings by their names in the configuration.
-
-    Raises:
-        TypeError: a value that JSON cannot hold.
-    """
+    """The record of a checkpoint: settings by their names in the configuration."""
     own = {f"optim.{name}": value for name, value in asdict(optim).items()}
     return json.loads(json.dumps({"train.max_steps": max_steps} | own | dict(fixed)))
 
@@ -63,12 +59,13 @@ def _same(name: str, before: Any, now: Any) -> bool:
 
 def refusal(changed: Mapping[str, str], allow_change: bool) -> str | None:
     """Why a run cannot be resumed with changed settings; None if it can."""
-    if firm := [f"{line}; {name} cannot change, for {FIRM[name]}" for name, line in changed.items() if name in FIRM]:
+    firm = [f"{line}; {name} cannot change, because {FIRM[name]}" for name, line in changed.items() if name in FIRM]
+    if firm:
         return "; ".join(firm)
     if changed and not allow_change:
         return (
             f"{'; '.join(changed.values())}: the rest of the run would follow another schedule than its start;"
-            " keep what was set, or ask for it with train.allow_change=true"
+            " restore the settings, or allow the change with train.allow_change=true"
         )
     return None
 

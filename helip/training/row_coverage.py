@@ -1,7 +1,7 @@
 """Counts the distinct rows that a training has used, by role, to compare arms.
 
-Rows are counted in the batches of the model, after replacements and with fillers. Checkpoints keep the marks. Memory:
-two bytes per row (30 MB for 15 M pairs), an eighth of that in the checkpoint.
+Rows are counted in the batches of the model, after replacements. Checkpoints keep the marks. Memory: two bytes per row
+(30 MB for 15 M pairs), an eighth of that in the checkpoint.
 Legend: N rows of the dataset, B pairs of this rank.
 """
 

@@ -1,4 +1,4 @@
-"""How much a model can still learn from a batch: its contrastive loss relative to chance.
+"""How much a model can still learn from a batch: its contrastive loss as a share of chance.
 
 Legend: n embedded pairs, B pairs of a batch, D embedding width.
 """
@@ -13,17 +13,13 @@ from numpy.typing import NDArray
 
 from helip.training.batch_roles import known_duplicates
 
-FALLING = 0.30  # of ln B, from which random negatives still teach
-SPENT = 0.20  # of ln B, below which they hardly do
-SPENT_ROW = 1e-3  # assumption: the positive of such a row has 99.9 % of the probability, and its gradient is as small
+FALLING = 0.30  # of ln B: from this loss on, random negatives still teach
+SPENT = 0.20  # of ln B: below this loss, they hardly teach
+SPENT_ROW = 1e-3  # assumption: below this loss the positive has 99.9 % of the probability, and hardly any gradient
 
 
 def kind_of(training: float, held_out: float | None) -> str:
-    """What a checkpoint's losses on random batches, as shares of ln B, say of it.
-
-    Returns:
-        falling, middle, spent, or overfit, which is spent on its training rows alone.
-    """
+    """falling, middle, spent, or overfit (spent on training rows only), by the losses on random batches / ln B."""
     if training >= FALLING:
         return "falling"
     if training >= SPENT:
@@ -38,7 +34,7 @@ class Saturation:
     Attributes:
         loss: CLIP's contrastive loss without a margin, known duplicates left out.
         chance: ln B, the loss of a model that knows nothing.
-        spent: share of rows whose loss is under SPENT_ROW.
+        spent: share of rows whose loss is below SPENT_ROW.
     """
 
     loss: float
@@ -47,13 +43,13 @@ class Saturation:
 
     @property
     def share(self) -> float:
-        """Of chance: 1 is a model that knows nothing, 0 one for which these batches have nothing left."""
+        """Loss / chance: 1 for a model that knows nothing, 0 for one that learns nothing from these batches."""
         return self.loss / self.chance
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Pairs as a model sees them."""
+    """Pairs, embedded by a model."""
 
     image: NDArray[np.float32]  # (n, D) L2-normalised
     text: NDArray[np.float32]  # (n, D)

@@ -124,7 +124,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """The settings of final.pt: `alpha` is the share of the trained weights in the interpolation, or auto."""
+    """The settings of final.pt: `alpha` is the share of the trained weights, or auto."""
 
     alpha: float | str = result(after=True)
 

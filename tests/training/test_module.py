@@ -192,17 +192,9 @@ def test_gradient_clipping_is_the_trainers(tmp_path):
     assert not same_weights(clipped, free)
 
 
-def test_refusals(tmp_path):
+def test_lightnings_accumulation_is_refused(tmp_path):
     with pytest.raises(HelipError, match=r"accumulate_grad_batches is 2.*data\.batch_size"):
         fit(tiny_module(tmp_path), tmp_path, 2, accumulate_grad_batches=2)
-    model = tiny_model(tmp_path)
-    with pytest.raises(HelipError, match="description"):
-        HelipModule(model, HelipLoss(), OptimSettings(), 5, {"path": tmp_path})
-    with pytest.raises(HelipError, match=r"train\.max_steps"):
-        HelipModule(model, HelipLoss(), OptimSettings(), 0, {})
-    model.output_dict = False
-    with pytest.raises(HelipError, match="output_dict"):
-        HelipModule(model, HelipLoss(), OptimSettings(), 5, {})
 
 
 def test_a_changed_schedule_is_refused_unless_asked_for(tmp_path):

@@ -1,7 +1,7 @@
 """The interface of batch plans: pure functions from a position in the training to rows and their roles.
 
-`bind` of a settings object (conf/plan) makes a plan. A plan does not read images: the reader (helip.data.units) finds
-unreadable rows, and asks again with a higher attempt.
+`bind` of a settings object (conf/plan) makes a plan. A plan does not read images: if the reader (helip.data.units)
+finds an unreadable row, it asks again with a higher attempt.
 Legend: N rows, S shards, B pairs of a step over all ranks, T units of a step, k mined rows of a target, h the dose.
 """
 

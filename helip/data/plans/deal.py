@@ -1,8 +1,8 @@
 """One epoch of graph batches: whole clusters per batch, every row once, in a new order each epoch.
 
 Batches of B rows continue across epochs, so an epoch may begin and end inside a batch. Clusters smaller than K are
-combined to blocks of K. The smallest clusters are split where sizes do not add up, and for the rows before the first
-and after the last whole block.
+combined to blocks of K. The smallest clusters are split if sizes do not add up, and for the rows before the first and
+after the last whole block.
 Legend: n rows, C clusters, K rows of a block, S shards.
 """
 

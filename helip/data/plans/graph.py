@@ -39,7 +39,7 @@ class GraphSettings:
         cluster: K, maximum number of rows of a cluster.
         skip_first: number of hardest rows of each list that are left out, by the mining or here.
         placebo: use the row-permuted index, as a control.
-        p, schedule: of `helip.plan=partners`; refused here unless they have their defaults.
+        p, schedule: of helip.plan=partners; only the defaults are allowed.
     """
 
     topk: int
@@ -127,12 +127,11 @@ def rank_window(hard: HardPairIndex, skip: int, topk: int) -> np.ndarray:
 
 
 def make_partition(lists: np.ndarray, valid: np.ndarray, size: int) -> Partition:
-    """Clusters of mutual neighbours.
+    """Clusters of at most K = `size` mutual neighbours.
 
     Args:
         lists: (N, m) int32, -1 padded.
         valid: (N,) bool, the rows to be clustered.
-        size: K.
 
     Raises:
         HelipError: no two rows list each other.
@@ -162,10 +161,8 @@ class GraphPlan:
     """Every row is a target without partners; its hard pairs are other targets of the batch.
 
     Args:
-        partition: of the valid rows.
+        partition: of the valid rows, into clusters of at most K = `size`.
         lists: (N, m) hard pairs of each row, or an object that returns a line per row.
-        data: batch size, seed, window and shards are used.
-        size: K.
     """
 
     unit = 1

@@ -99,7 +99,7 @@ class PartnersSettings:
         units_of(batch_size, self.unit)
 
     def bind(self, data: PlanData) -> PartnerPlan:
-        """The plan; prints the number of outliers. Raises HelipError as MinedPartners and TargetOrder."""
+        """Make the plan and print the number of outliers. Raises HelipError as MinedPartners and TargetOrder."""
         partners = self._partners(data)
         live = data.valid if partners is None else partners.eligible
         order = TargetOrder(live, data.starts, data.seed, data.window, data.weights)
