@@ -4,8 +4,8 @@ helip report RUN... [--out FILE.html]              curves, tables and pairs of r
 helip report mining INDEX [INDEX...] [--out FILE]  an index, beside other arms of the same data
 """
 
-import argparse
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from helip.report.mining_report import compare_indexes
 from helip.report.run_report import run_report
 from helip.report.runs import read_run
 
-MULTIRUN = "multirun.yaml"  # what Hydra writes beside the folders of a multirun's jobs
+MULTIRUN = "multirun.yaml"  # Hydra's file beside the folders of a multirun's jobs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 1 and one sentence on standard error for what a user can mend."""
+    """Run the command; exit status 1 and one sentence on standard error for a HelipError."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return mining(given[1:]) if given[:1] == ["mining"] else runs(given)
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def runs(given: Sequence[str]) -> int:
-    """Run folders -> one page."""
-    parser = argparse.ArgumentParser("helip report", description=__doc__, formatter_class=_Plain)
+    """Write one page about run folders."""
+    parser = ArgumentParser("helip report", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, of any of the three programs")
     parser.add_argument("--out", type=Path, help="the page; default: report.html in the only run, or here")
     parser.add_argument("--title", default="", help="heading of the page")
@@ -44,10 +44,10 @@ def runs(given: Sequence[str]) -> int:
 
 
 def run_folders(given: Sequence[Path]) -> list[Path]:
-    """The runs that a shell's pattern means: the jobs of a multirun's folder, without what Hydra writes beside them.
+    """The run folders among paths; the folder of a multirun stands for its jobs.
 
     Raises:
-        HelipError: a multirun without a job.
+        HelipError: a multirun without a job, or no run folder.
     """
     found: list[Path] = []
     for path in given:
@@ -66,8 +66,8 @@ def run_folders(given: Sequence[Path]) -> list[Path]:
 
 
 def mining(given: Sequence[str]) -> int:
-    """Index folders -> the mining report of the first, with the overlap of all."""
-    parser = argparse.ArgumentParser("helip report mining", description=__doc__, formatter_class=_Plain)
+    """Write the mining report of the first index folder, with the overlap of all."""
+    parser = ArgumentParser("helip report mining", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("indexes", nargs="+", type=Path, metavar="INDEX", help="folders of hard pairs of the same data")
     parser.add_argument("--topk", type=int, help="pairs per row that are compared; default: those of the mining")
     parser.add_argument("--out", type=Path, help="the page; default: index.html in <first index>-report")
@@ -77,10 +77,6 @@ def mining(given: Sequence[str]) -> int:
         print("note: no gallery beside the index: `python mine.py` with the same settings draws it")
     print(f"report: {path}")
     return 0
-
-
-class _Plain(argparse.RawDescriptionHelpFormatter):
-    pass
 
 
 if __name__ == "__main__":

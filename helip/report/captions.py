@@ -1,4 +1,4 @@
-"""Any caption as text that matplotlib draws without a crash, a warning or a broken layout."""
+"""Turns any caption into text that matplotlib draws without an error, a warning or a broken layout."""
 
 import bisect
 import functools
@@ -27,27 +27,27 @@ FALLBACKS = (
 )
 MISSING = "\N{WHITE SQUARE}"
 JOINERS = "\u200c\u200d"
-LONGEST = 400  # characters looked at; more than any thumbnail's caption shows
+LONGEST = 400  # characters that are used; more than the caption of a thumbnail shows
 
 
 @functools.cache
 def font_families() -> list[str]:
-    """Families to hand to matplotlib: DejaVu Sans, which it ships, and what else is installed."""
+    """Font families for matplotlib: DejaVu Sans, which it contains, and the installed ones of `FALLBACKS`."""
     installed = set(font_manager.get_font_names())
     return ["DejaVu Sans", *(name for name in FALLBACKS if name in installed)]
 
 
 @functools.cache
 def _covered() -> frozenset[int]:
-    """Code points that one of the families draws."""
+    """Code points that at least one of the families has."""
     paths = [font_manager.findfont(name) for name in font_families()]
     return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
 
 
 def drawable(text: str) -> str:
-    """`text` on one line, without control and direction characters; what no font has becomes one white square.
+    """`text` on one line, without control and direction characters.
 
-    A run of such characters (a word of a script without a font, an emoji sequence) is one square, not ten.
+    A run of characters that no font has (a word in a script without a font, an emoji sequence) is one white square.
     """
     out: list[str] = []
     for char in unicodedata.normalize("NFC", text[:LONGEST]):
@@ -66,7 +66,7 @@ def drawable(text: str) -> str:
 def readable(text: str, longest: int = 240) -> str:
     """`text` for a page: on one line, cut to `longest` characters, without control and direction characters.
 
-    What is left can be encoded, and joiners stay, because emoji sequences need them. Escaping is left to the template.
+    Joiners stay, because emoji sequences need them. The result can be encoded; the template escapes it.
     """
     looked = unicodedata.normalize("NFC", text[: 4 * longest])
     kept = "".join(
@@ -79,7 +79,7 @@ def readable(text: str, longest: int = 240) -> str:
 
 
 def wrapped(text: str, width: float, lines: int, measure: Callable[[str], float]) -> list[str]:
-    """At most `lines` lines, none wider than `width` by `measure`; an ellipsis ends what did not fit.
+    """At most `lines` lines, none wider than `width` by `measure`; an ellipsis ends a text that is too long.
 
     Words that are wider than a line are broken.
     """
@@ -104,5 +104,5 @@ def _ellipsised(text: str, width: float, measure: Callable[[str], float]) -> str
 
 
 def _fitting(text: str, width: float, measure: Callable[[str], float]) -> int:
-    """How many first characters of `text` fit in `width`; a few measurements, not one a character."""
+    """How many first characters of `text` fit in `width`, by bisection."""
     return bisect.bisect_right(range(1, len(text) + 1), width, key=lambda n: measure(text[:n]))

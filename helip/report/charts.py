@@ -1,11 +1,11 @@
-"""Charts as plain numbers for an inline SVG: no picture library in the page, sharp at any size, light and dark.
+"""Charts as plain numbers for an inline SVG, which is sharp at any size and needs no library in the page.
 
-Everything is in units of the view box (WIDTH x HEIGHT); the template draws it, and a script finds the values under the
-pointer by inverting the two linear axes.
+All coordinates are in units of the view box (WIDTH x HEIGHT). The template draws them, and a script computes the values
+under the pointer from the two linear axes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,14 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 
 WIDTH, HEIGHT = 420, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34  # margins for tick labels
-MOST = 300  # points drawn of a line; more than the pixels that a panel has
-COLOURS, DASHES = 8, ("", "6 3", "2 3", "8 3 2 3")  # lines beyond the colours are told apart by their dashes
+MOST = 300  # points of a line that are drawn; about one per pixel of a panel
+COLOURS, DASHES = 8, ("", "6 3", "2 3", "8 3 2 3")  # the dash changes after each round of the colours
+Marks = Sequence[tuple[float, str]]
 Points = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart; `number` chooses colour and dash, and is what the legend switches."""
+    """One line of a chart; `number` selects colour and dash, and identifies it in the legend."""
 
     name: str
     number: int
@@ -40,16 +41,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the template draws; `x_range` and `y_range` are the values at the edges of the plotting area."""
+    """A chart for the template; `x_range` and `y_range` are the values at the edges of the plotting area."""
 
     title: str
     x_label: str
     lines: Sequence[Curve]
     x_range: tuple[float, float]
     y_range: tuple[float, float]
-    x_ticks: Sequence[tuple[float, str]]
-    y_ticks: Sequence[tuple[float, str]]
-    limits: Sequence[tuple[float, str]] = field(default_factory=tuple)
+    x_ticks: Marks
+    y_ticks: Marks
+    limits: Marks = field(default_factory=tuple)
     linear: bool = True
     unit: str = ""
 
@@ -60,11 +61,11 @@ def line_chart(
     x_label: str = "optimizer step",
     unit: str = "",
 ) -> Chart | None:
-    """Lines over one linear axis; None where no point is finite.
+    """Lines on linear axes; None if no point is finite.
 
     Args:
         title: heading.
-        series: number of the line -> its name, and its points.
+        series: number of the line -> its name and points.
         x_label: under the axis.
         unit: appended to values.
     """
@@ -80,14 +81,14 @@ def line_chart(
         px, py = _place_x(xs, x_range), _place_y(ys, y_range)
         dots = [(x, y, f"{name}: {b:.4g}{unit} at {a:g}") for x, y, a, b in zip(px, py, xs, ys, strict=True)]
         lines.append(Curve(name, number, _path(px, py), dots if len(dots) <= 24 else ()))
-    return Chart(title, x_label, lines, x_range, y_range, _ticks_x(x_range), _ticks_y(y_range), unit=unit, linear=True)
+    return Chart(title, x_label, lines, x_range, y_range, *_ticks(x_range, y_range), unit=unit)
 
 
 def histogram_chart(
     title: str,
     edges: NDArray,
     shares: Mapping[str, NDArray],
-    limits: Sequence[tuple[float, str]] = (),
+    limits: Marks = (),
     number: int = 0,
 ) -> Chart:
     """Shares (0..1) by bin: the first of `shares` as an area, the others as lines; `limits` are dashed verticals.
@@ -95,8 +96,8 @@ def histogram_chart(
     Args:
         title: heading.
         edges: (bins + 1,) bounds of the bins.
-        shares: name -> (bins,) share of the pairs in each.
-        limits: value on the axis and its name.
+        shares: name -> (bins,) share of the pairs in each bin.
+        limits: values on the axis, and their names.
         number: colour.
     """
     values = [value for value, _ in limits]
@@ -111,12 +112,12 @@ def histogram_chart(
         floor = HEIGHT - BOTTOM
         area = f"{path}L{px[-1]:.1f},{floor}L{px[0]:.1f},{floor}Z" if place == 0 else ""
         lines.append(Curve(name, number, "" if area else path, (), area))
-    placed = [(float(_place_x(np.array([value]), x_range)[0]), name) for value, name in limits]
-    return Chart(title, "similarity", lines, x_range, y_range, _ticks_x(x_range), _ticks_y(y_range), placed, unit=" %")
+    placed = _placed(_place_x, x_range, limits)
+    return Chart(title, "similarity", lines, x_range, y_range, *_ticks(x_range, y_range), placed, unit=" %")
 
 
 def degree_chart(title: str, degrees: Mapping[int, tuple[str, NDArray]], x_label: str) -> Chart:
-    """Share of rows that are chosen at least so often, both axes logarithmic.
+    """Share of rows that are chosen at least x times, on logarithmic axes.
 
     Args:
         title: heading.
@@ -137,13 +138,12 @@ def degree_chart(title: str, degrees: Mapping[int, tuple[str, NDArray]], x_label
     x_marks = [0, *(step * 10**p for p in range(9) for step in (1, 3))]
     x_ticks = [(math.log10(mark + 1), f"{mark:,}") for mark in x_marks if math.log10(mark + 1) <= x_range[1]]
     y_ticks = [(p, f"{100 * 10.0**p:g}%") for p in range(0, low - 1, -1)]
-    placed_x = [(float(_place_x(np.array([x]), x_range)[0]), name) for x, name in x_ticks]
-    placed_y = [(float(_place_y(np.array([y]), y_range)[0]), name) for y, name in y_ticks]
-    return Chart(title, x_label, lines, x_range, y_range, placed_x, placed_y, linear=False)
+    placed = _placed(_place_x, x_range, x_ticks), _placed(_place_y, y_range, y_ticks)
+    return Chart(title, x_label, lines, x_range, y_range, *placed, linear=False)
 
 
 def thinned(xs: ArrayLike, ys: ArrayLike, most: int = MOST) -> tuple[NDArray, NDArray]:
-    """At most `most` points: first, last, and the lowest and highest of equal stretches, so that spikes stay."""
+    """At most `most` points: first, last, and the lowest and highest of equal intervals, so that spikes stay."""
     x, y = np.asarray(xs, float), np.asarray(ys, float)
     if len(x) <= most:
         return x, y
@@ -180,15 +180,21 @@ def _path(px: NDArray, py: NDArray) -> str:
     return "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in zip(px, py, strict=True)) if len(px) else ""
 
 
-def _ticks_x(bounds: tuple[float, float]) -> list[tuple[float, str]]:
-    return [(float(_place_x(np.array([tick]), bounds)[0]), name) for tick, name in _nice(bounds, 5)]
+def _placed(
+    place: Callable[[NDArray, tuple[float, float]], NDArray],
+    bounds: tuple[float, float],
+    marks: Marks,
+) -> Marks:
+    """Coordinates and names of marks on an axis."""
+    return [(float(place(np.array(value), bounds)), name) for value, name in marks]
 
 
-def _ticks_y(bounds: tuple[float, float]) -> list[tuple[float, str]]:
-    return [(float(_place_y(np.array([tick]), bounds)[0]), name) for tick, name in _nice(bounds, 4)]
+def _ticks(x_range: tuple[float, float], y_range: tuple[float, float]) -> tuple[Marks, Marks]:
+    """The ticks of two linear axes."""
+    return _placed(_place_x, x_range, _nice(x_range, 5)), _placed(_place_y, y_range, _nice(y_range, 4))
 
 
-def _nice(bounds: tuple[float, float], bins: int) -> list[tuple[float, str]]:
-    """Round numbers inside the bounds, and how to write them."""
+def _nice(bounds: tuple[float, float], bins: int) -> Marks:
+    """Round numbers inside the bounds, and their text."""
     ticks = MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10]).tick_values(*bounds)
     return [(float(tick), f"{tick + 0.0:.6g}") for tick in ticks if bounds[0] <= tick <= bounds[1]]

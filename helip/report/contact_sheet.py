@@ -1,8 +1,6 @@
-"""A picture of what mining found: each line is one target and its first hard pairs with captions and scores.
+"""Draws hard pairs as a picture: each line is a target and its first hard pairs, with captions and scores.
 
-Everything is placed in pixels of one axes, so that thumbnails, captions and bars line up whatever the images' shapes.
-
-Legend: N rows, K pairs kept per row, m pairs drawn per target.
+Everything is placed in pixels of one axes, so that thumbnails, captions and bars are aligned for images of any shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, Rectangle
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 
 from helip.artifacts.atomic import atomic_file
@@ -29,11 +27,13 @@ THUMB, TARGET = 120, 152  # sides of a pair's and of a target's picture, pixels
 MARGIN, GAP, AFTER_TARGET = 36, 22, 58
 HEAD, LINE = 112, 246  # heights of the heading and of one line, pixels
 CAPTION, LEADING = 12.5, 16.5  # size and distance of caption lines, pixels
-DPI = 200  # two dots per pixel: sharp on today's screens; a pixel is 1/100 inch
+DPI = 200  # two dots per pixel, which is sharp on current screens; a pixel is 1/100 inch
+LINES, PAIRS = 8, 6  # of a contact sheet
+HEADS = ("TARGET", "ITS HARD PAIRS, HARDEST FIRST")  # over targets and partners
 
 
 def thumbnail(image: Image.Image | None, side: int) -> NDArray[np.uint8]:
-    """(side, side, 3) uint8: the whole image, centred on white; transparency shows white, None is left white."""
+    """(side, side, 3) uint8: the whole image, centred on white; None and transparency are white."""
     canvas = Image.new("RGB", (side, side), "white")
     if image is not None:
         rgba = image.convert("RGBA")
@@ -87,7 +87,7 @@ class _Page:
             self.text(x + side / 2, y + side / 2, "unreadable", 11, GREY, ha="center", va="center")
 
     def bars(self, x: float, y: float, width: float, scores: Sequence[float]) -> None:
-        """Name, bar and figure of each of the three scores that is known, one under the other."""
+        """Name, bar and number of each score that is known, one below the other."""
         left, right = x + 39, x + width - 32
         for n, ((name, color), score) in enumerate(zip(SCORES.items(), scores, strict=True)):
             if np.isnan(score):
@@ -105,27 +105,16 @@ def contact_sheet(
     index: HardPairIndex,
     image: Callable[[int], Image.Image | None],
     caption: Callable[[int], str],
-    *,
-    title: str = "Hard pairs",
     subtitle: str = "",
-    targets: ArrayLike | None = None,
-    lines: int = 8,
-    pairs: int = 6,
-    seed: int = 0,
 ) -> Path:
-    """Write a PNG with a line for each target: its picture and caption, then its first hard pairs with their scores.
+    """Write a PNG of targets, spread from the hardest to the easiest, with their first hard pairs and scores.
 
     Args:
         path: the PNG to write, atomically.
         index: rows and scores of the hard pairs.
         image: row -> picture; None is drawn as an empty frame that says so.
-        caption: row -> text; anything goes.
-        title: first line of the heading.
+        caption: row -> text of any kind.
         subtitle: dataset, encoders, score, number of rows.
-        targets: rows to draw; None: `lines` of them, spread from the hardest to the easiest by `spread_targets`.
-        lines: targets drawn if `targets` is None.
-        pairs: hard pairs drawn of each target.
-        seed: which targets of each slice are drawn.
 
     Returns:
         `path`.
@@ -133,12 +122,12 @@ def contact_sheet(
     Raises:
         HelipError: no row has a hard pair.
     """
-    chosen = spread_targets(index, lines, seed) if targets is None else np.asarray(targets, np.int64)
-    if not len(chosen):
+    targets = spread_targets(index, LINES)
+    if not len(targets):
         raise HelipError("No row has a hard pair, so there is nothing to draw: lower helip.min_similarity.")
-    pairs = min(pairs, index.rows.shape[1])
-    drawn = [line_of(index, row, range(pairs)) for row in chosen.tolist()]
-    return draw_lines(path, drawn, image, caption, title=title, subtitle=subtitle, pairs=pairs)
+    pairs = min(PAIRS, index.depth)
+    lines = [line_of(index, row, range(pairs)) for row in targets.tolist()]
+    return draw_lines(path, lines, image, caption, title="Hard pairs", subtitle=subtitle, pairs=pairs)
 
 
 def draw_lines(
@@ -148,22 +137,22 @@ def draw_lines(
     caption: Callable[[int], str],
     *,
     title: str,
-    subtitle: str = "",
-    heads: tuple[str, str] = ("TARGET", "ITS HARD PAIRS, HARDEST FIRST"),
-    pairs: int = 6,
+    subtitle: str,
+    pairs: int,
+    heads: tuple[str, str] = HEADS,
     dpi: int = DPI,
 ) -> Path:
-    """Write a PNG of such lines.
+    """Write a PNG of lines.
 
     Args:
         path: the PNG to write, atomically.
-        lines: what stands below each other.
+        lines: from top to bottom.
         image: row -> picture; None is drawn as an empty frame that says so.
-        caption: row -> text; anything goes.
+        caption: row -> text of any kind.
         title: first line of the heading.
         subtitle: second line.
+        pairs: number of partners for which the page is wide enough.
         heads: over the targets and over the partners.
-        pairs: partners that the page is wide enough for.
         dpi: dots per 100 pixels.
 
     Returns:
@@ -189,7 +178,7 @@ def _heading(page: _Page, title: str, subtitle: str, heads: tuple[str, str]) -> 
 def _line(
     page: _Page, top: float, line: Line, image: Callable[[int], Image.Image | None], caption: Callable[[int], str]
 ) -> None:
-    """One target at the left, its pairs beside it."""
+    """Draw a target at the left and its pairs beside it."""
     page.picture(MARGIN, top, image(line.target), TARGET)
     page.paragraph(MARGIN, top + TARGET + 12, caption(line.target), TARGET + 8, 3 if line.note else 4)
     if line.note:

@@ -1,4 +1,4 @@
-"""What is counted over all pairs of a memory-mapped index, a slice of rows at a time.
+"""Counts over all pairs of a memory-mapped index, in slices of rows.
 
 Legend: N rows, K pairs stored per row.
 """
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helip.artifacts.hard_pairs import HardPairIndex
 
-SLICE = 1 << 16  # rows looked at together
+SLICE = 1 << 16  # rows that are read together
 
 
 def slices(count: int) -> Iterator[slice]:
@@ -19,7 +19,7 @@ def slices(count: int) -> Iterator[slice]:
 
 
 def known(rows: NDArray, scores: NDArray) -> NDArray[np.bool_]:
-    """(n, k) which pairs are live and have a score: those of imported lists are NaN."""
+    """(n, k) which pairs are live and have a score; the scores of imported lists are NaN."""
     return (np.asarray(rows) >= 0) & np.isfinite(scores)
 
 
@@ -44,11 +44,7 @@ def histograms(rows: NDArray, scores: NDArray, bins: int) -> tuple[NDArray, NDAr
 
 
 def in_degree(rows: NDArray) -> NDArray[np.int64]:
-    """(N,) how often each row is a hard pair of another; a hub is chosen by many.
-
-    Args:
-        rows: (N, K) hard pairs, -1 padded.
-    """
+    """(N,) how often each row is a hard pair of another row; `rows` (N, K), -1 padded."""
     counts = np.zeros(len(rows), np.int64)
     for part in slices(len(rows)):
         chosen = np.asarray(rows[part])
@@ -57,7 +53,7 @@ def in_degree(rows: NDArray) -> NDArray[np.int64]:
 
 
 def chosen_degrees(index: HardPairIndex) -> NDArray[np.int64]:
-    """In-degree of the rows that take part: those that have or are a hard pair; all rows if none is."""
+    """In-degree of the rows that have or are a hard pair; of all rows if there are no pairs."""
     degree = in_degree(index.rows)
     live = (np.asarray(index.rows[:, 0]) >= 0) | (degree > 0)
     return degree[live] if live.any() else degree

@@ -1,7 +1,6 @@
-"""Which pairs are worth a look: the hardest, those that may be false negatives, and the hubs.
+"""Selects the pairs of a gallery: the hardest, those that may be false negatives, and the hubs.
 
-A gallery is plain JSON beside the index (captions, scores, thumbnails), so that every report draws from it without the
-shards.
+A gallery is plain JSON beside the index (captions, scores, thumbnails), so that reports need no shards.
 
 Legend: N rows, K pairs kept per row.
 """
@@ -25,15 +24,15 @@ from helip.report.lines import Line, line_of, scores_of, spread_targets
 from helip.report.page import data_uri
 
 FORMAT = 1
-POOL = 1000  # suspects whose captions are read: what a person could look through
-TOP = 6  # hardest targets shown before the spread from hard to easy
+POOL = 1000  # suspects whose captions are read
+TOP = 6  # hardest targets that are shown before the spread from hard to easy
 WORDS = 2000  # characters of a caption whose words are compared
 Caption = Callable[[int], str]
 
 
 @dataclass(frozen=True)
 class Section:
-    """Lines in an order, and the sentence that defines it."""
+    """Lines, and the sentences that define their selection and order."""
 
     key: str
     title: str
@@ -44,7 +43,7 @@ class Section:
 def sections(
     index: HardPairIndex, limits: tuple[float, float], caption: Caption, count: int = 20, pairs: int = 6
 ) -> list[Section]:
-    """The three sections of a gallery; of pairs without scores a sample and the hubs.
+    """The three sections of a gallery; for pairs without scores a sample and the hubs.
 
     Args:
         index: (N, K) the pairs that training draws from.
@@ -63,13 +62,13 @@ def sections(
 
 
 def hardest(index: HardPairIndex, count: int, pairs: int) -> Section:
-    """The hardest targets, then one from each equal slice of the rest, by the score of the first pair."""
+    """The hardest targets, then one from each equal slice of all targets, by the score of the first pair."""
     first = np.where(np.asarray(index.rows[:, 0]) >= 0, np.asarray(index.scores[:, 0]), -np.inf)
     order = np.argsort(-first, kind="stable")[: int(np.isfinite(first).sum())]
     rank = np.empty(len(first), np.int64)
     rank[order] = np.arange(len(order))
     top: list[int] = []
-    for row in order[: 4 * TOP].tolist():  # of a pair that is first for both sides one is enough
+    for row in order[: 4 * TOP].tolist():  # two targets that are each other's first pair are shown once
         if len(top) < min(TOP, count) and not any(index.rows[other, 0] == row for other in top):
             top.append(row)
     rest = [row for row in spread_targets(index, max(1, count - len(top))).tolist() if row not in top]
@@ -84,7 +83,7 @@ def hardest(index: HardPairIndex, count: int, pairs: int) -> Section:
 
 
 def sample(index: HardPairIndex, count: int, pairs: int) -> Section:
-    """Targets evenly over the rows, with the first of their pairs."""
+    """Targets evenly over the rows, with their first pairs."""
     live = np.flatnonzero(np.asarray(index.rows[:, 0]) >= 0)
     chosen = live[np.linspace(0, len(live) - 1, min(count, len(live))).astype(int)] if len(live) else live
     lines = [line_of(index, row, range(min(pairs, index.depth))) for row in chosen.tolist()]
@@ -94,11 +93,11 @@ def sample(index: HardPairIndex, count: int, pairs: int) -> Section:
 def suspects(
     index: HardPairIndex, limits: tuple[float, float], caption: Caption, count: int, pairs: int, pool: int = POOL
 ) -> Section:
-    """Pairs that may say and show the same thing, so that training would push a positive away.
+    """Pairs that may show the same thing, so that training on them would push a positive pair apart.
 
-    A pair's distance is the larger of its two distances to the near-duplicate limits: small where both similarities lie
-    just under them. The `pool` pairs of the smallest distance, and as many of the highest text similarity, are looked
-    at; pairs whose captions use the same words come first, then by rising distance.
+    A pair's distance is the larger of its two distances to the near-duplicate limits: it is small where both
+    similarities are just below them. The candidates are the `pool` pairs of the smallest distance, and as many of the
+    highest text similarity. Pairs whose captions use the same words come first, then the order is by rising distance.
     """
     row, place, distance = _candidates(index, limits, pool)
     words: dict[int, frozenset[str]] = {}
@@ -139,7 +138,7 @@ def _suspect(
     pairs: int,
     same: Callable[[int, int], bool],
 ) -> Line:
-    """The suspect pair first, then the target's other pairs by their distance."""
+    """The line of a suspect pair, followed by the target's other pairs by their distance."""
     distance = _distances(index.scores_image[target], index.scores_text[target], limits)
     others = [int(k) for k in np.argsort(distance, kind="stable") if index.rows[target, k] >= 0 and k != place]
     places = [place, *others][:pairs]
@@ -150,7 +149,7 @@ def _suspect(
 def _candidates(
     index: HardPairIndex, limits: tuple[float, float], pool: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Row, place and distance of the pairs that are nearest to both limits or nearest in text."""
+    """Row, place and distance of the pairs that are nearest to both limits or nearest in text, `pool` of each."""
     found: dict[tuple[int, int], float] = {}
     for by_text in (False, True):
         best: tuple[NDArray, ...] = (np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
@@ -177,7 +176,7 @@ def word_set(caption: str) -> frozenset[str]:
 
 
 def hubs(index: HardPairIndex, count: int, pairs: int) -> Section:
-    """The rows that are chosen most often, each with the targets that chose it, hardest first."""
+    """The rows that are chosen most often, with the targets that chose them, hardest first."""
     degree = in_degree(index.rows)
     order = np.argsort(-degree, kind="stable")[:count]
     order = order[degree[order] > 0]
@@ -203,7 +202,7 @@ def hubs(index: HardPairIndex, count: int, pairs: int) -> Section:
 
 
 def gallery(parts: list[Section], image: Callable[[int], Image.Image | None], caption: Caption) -> dict[str, Any]:
-    """The sections with what is shown of each row: its caption, cut, and its picture, small; JSON-like."""
+    """The sections with a shortened caption and a thumbnail of each row; JSON-like."""
     rows = {row for part in parts for line in part.lines for row in (line.target, *line.partners)}
     return {
         "format": FORMAT,
@@ -214,11 +213,7 @@ def gallery(parts: list[Section], image: Callable[[int], Image.Image | None], ca
 
 
 def read_gallery(path: Path) -> dict[str, Any] | None:
-    """What `gallery` gave, from a file; None where there is none.
-
-    Raises:
-        HelipError: the file is no gallery of this version.
-    """
+    """A gallery from a file; None if there is no file. Raises HelipError if it is no gallery of this version."""
     if not path.is_file():
         return None
     try:

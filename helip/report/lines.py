@@ -1,4 +1,4 @@
-"""What a gallery shows in a line: a target and partners beside it."""
+"""The lines of a gallery: a target and partners beside it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class Line:
     """One target with partners beside it.
 
     Attributes:
-        target: its row.
-        partners: rows.
+        target: row of the target.
+        partners: rows of the partners.
         scores: (joint, image, text) of each partner.
-        note: what is said of the target.
-        marks: what is said of each partner; "" for nothing.
+        note: text below the target.
+        marks: text for each partner; "" for none.
     """
 
     target: int
@@ -29,7 +29,7 @@ class Line:
 
 
 def line_of(index: HardPairIndex, row: int, places: Sequence[int], note: str = "", marks: Sequence[str] = ()) -> Line:
-    """The line of a row: its live partners at these places of its list."""
+    """The line of a row with its live partners at some places of its list."""
     live = [k for k in places if index.rows[row, k] >= 0]
     scores = [scores_of(index, row, k) for k in live]
     return Line(int(row), [int(index.rows[row, k]) for k in live], scores, note, marks or ("",) * len(live))
@@ -42,10 +42,10 @@ def scores_of(index: HardPairIndex, row: int, place: int) -> tuple[float, float,
 
 
 def spread_targets(index: HardPairIndex, count: int, seed: int = 0) -> NDArray[np.int64]:
-    """Live rows from the hardest to the easiest: one drawn from each of `count` equal slices of the first pair's score.
+    """Live rows from the hardest to the easiest: one drawn from each of `count` equal slices by the first pair's score.
 
     Returns:
-        (count,) rows, or as many as have a hard pair at all.
+        (count,) rows, or fewer if fewer rows have a hard pair.
     """
     live = np.flatnonzero(np.asarray(index.rows[:, 0]) >= 0)
     ordered = live[np.argsort(-np.asarray(index.scores[:, 0])[live], kind="stable")]

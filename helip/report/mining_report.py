@@ -1,7 +1,7 @@
-"""The report of a mining: gallery, score histograms, in-degree, overlap of arms, and what each rule removed.
+"""The report of a mining run: gallery, score histograms, in-degree, overlap of arms, and the pairs that rules removed.
 
-It lies beside the index, in `<index>-report`: index.html, gallery.json and a PNG for each section of the gallery. It
-does not lie inside, because an index may be shared where its pictures may not.
+It is stored beside the index, in `<index>-report`: index.html, gallery.json and a PNG for each section of the gallery.
+It is not inside the index, because an index may be shared where its pictures may not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from PIL import Image
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.report.charts import Chart, degree_chart, histogram_chart
-from helip.report.contact_sheet import draw_lines
+from helip.report.contact_sheet import HEADS, draw_lines
 from helip.report.counts import chosen_degrees, has_scores, histograms
 from helip.report.gallery import read_gallery
 from helip.report.lines import Line
@@ -24,18 +24,18 @@ from helip.report.tables import Table, mining_tables
 
 BINS = 60
 SHEET = 8  # lines of a PNG
-HEADS = {"hubs": ("HUB", "TARGETS THAT CHOSE IT, HARDEST FIRST"), "suspicion": ("TARGET", "SUSPECT FIRST")}
+OTHER_HEADS = {"hubs": ("HUB", "TARGETS THAT CHOSE IT, HARDEST FIRST"), "suspicion": ("TARGET", "SUSPECT FIRST")}
 Limits = dict[str, tuple[float | None, float | None]]
 
 
 def report_folder(index_folder: Path) -> Path:
-    """Where the report of an index lies."""
+    """The folder of the report of an index."""
     own = index_folder.absolute()
     return own.with_name(f"{own.name}-report")
 
 
 def limits_of(index: HardPairIndex) -> Limits:
-    """`image` and `text` -> (min_similarity, near_duplicate) as the index was mined; None where it does not say."""
+    """`image` and `text` -> (min_similarity, near_duplicate) of the index; None where its meta has none."""
     search = index.meta.get("settings", {})
     low, high = search.get("min_similarity"), search.get("near_duplicate")
     score = search.get("score")
@@ -44,7 +44,7 @@ def limits_of(index: HardPairIndex) -> Limits:
 
 
 def near_duplicate(index: HardPairIndex) -> tuple[float, float]:
-    """Limits of (image, text); 1 where the index does not say."""
+    """near_duplicate of (image, text); 1 where the index has none."""
     image, text = (high if high is not None else 1.0 for _, high in limits_of(index).values())
     return image, text
 
@@ -63,11 +63,11 @@ def mining_report(
 
     Args:
         path: the HTML file.
-        index: all that is stored.
-        topk: pairs that training draws from; gallery, in-degree and overlap are about these.
+        index: all stored pairs.
+        topk: number of pairs that training draws from; gallery, in-degree and overlap are about these.
         content: a gallery; None: the page has no pictures and says how to get them.
         arms: name -> other index of the same data.
-        tables: of `mining_tables`.
+        tables: from `mining_tables`.
         subtitle: dataset, encoders, score, number of rows.
         remarks: sentences under the heading.
     """
@@ -125,7 +125,7 @@ def _degree_note(index: HardPairIndex) -> str:
 
 
 def overlap_tables(arms: Mapping[str, HardPairIndex], topk: int) -> list[Table]:
-    """Of the row arm's first k pairs, the share that are the column arm's too: for k = 1 and k = topk."""
+    """Share of the first k pairs of the line's arm that the column's arm has too, for k = 1 and k = topk."""
     depth = min(topk, *(index.depth for index in arms.values()))
     usable = int((np.asarray(next(iter(arms.values())).rows[:, 0]) >= 0).sum())
     tables = []
@@ -149,7 +149,8 @@ def draw_pictures(
     Args:
         folder: of the report.
         lines: key of the section -> its title and lines.
-        image: row -> picture; caption: row -> caption.
+        image: row -> picture.
+        caption: row -> caption.
         subtitle: dataset, encoders, score, number of rows.
     """
     for key, (title, members) in lines.items():
@@ -157,20 +158,20 @@ def draw_pictures(
             continue
         spread = [members[n] for n in np.linspace(0, len(members) - 1, min(SHEET, len(members))).astype(int)]
         chosen = spread if key == "hardness" else members[:SHEET]
-        heads = HEADS.get(key, ("TARGET", "ITS HARD PAIRS, HARDEST FIRST"))
+        heads = OTHER_HEADS.get(key, HEADS)
         pairs = max(4, *(len(line.partners) for line in chosen))
         file = folder / f"{key}.png"
         draw_lines(file, chosen, image, caption, title=title, subtitle=subtitle, heads=heads, pairs=pairs, dpi=120)
 
 
 def compare_indexes(folders: Sequence[Path], topk: int | None, out: Path | None) -> tuple[Path, bool]:
-    """Write the report of the first index again, compared with the others; for the command line.
+    """Write the report of the first index again, with a comparison of all.
 
     Returns:
         The page, and whether it has a gallery.
 
     Raises:
-        HelipError: a folder holds no index, they are of different data, or topk is more than one of them stores.
+        HelipError: a folder holds no index, the indexes are of different data, or one of them stores fewer than topk.
     """
     indexes = [HardPairIndex.load(folder) for folder in folders]
     first = indexes[0]

@@ -1,4 +1,4 @@
-"""How much two arms agree: the share of one arm's hard pairs that the other has too.
+"""The overlap of two arms: the share of one arm's hard pairs that the other arm has too.
 
 Legend: N rows, K pairs kept per row.
 """
@@ -15,9 +15,9 @@ from helip.report.counts import slices
 
 
 def overlaps(arms: Mapping[str, HardPairIndex], k: int) -> dict[tuple[str, str], float]:
-    """(a, b) -> share (0..1) of the first k pairs of every row of a that are among the first k of the same row of b.
+    """(a, b) -> share (0..1) of the first k pairs of all rows of a that are among the first k of the same row of b.
 
-    NaN where a has no pair at all.
+    NaN where a has no pairs.
 
     Raises:
         HelipError: the indexes are of different data, or one stores fewer than k pairs per row.
@@ -42,11 +42,11 @@ def _share(own: NDArray, other: NDArray) -> float:
 
 
 def _numbered(rows: NDArray) -> NDArray[np.int64]:
-    """A number for each live pair (row of the slice, partner)."""
+    """A number for each live pair of a row in the slice and its partner."""
     target = np.arange(len(rows), dtype=np.int64)[:, None] << 32
     return (target + rows)[rows >= 0]
 
 
 def chance(k: int, usable: int) -> float:
-    """Share that two arms of k pairs drawn at random from the other rows would have in common."""
+    """Expected overlap of two arms of k pairs that are drawn at random from the other rows."""
     return min(1.0, k / max(1, usable - 1))

@@ -1,7 +1,7 @@
-"""One HTML file that needs nothing else: style and script inside, pictures as data URIs, no request to anywhere.
+"""Writes a page as one HTML file: style and script inside, pictures as data URIs, no request to any server.
 
-Captions and configurations are hostile input. Jinja escapes all that is inserted, and a content security policy stands
-behind it: the only script that may run is ours, known by its hash, and nothing may be loaded.
+Captions and configurations are hostile input. Jinja escapes everything that is inserted. In addition, a content
+security policy allows only our script, by its hash, and forbids loading anything.
 """
 
 import base64
@@ -44,7 +44,7 @@ def _environment() -> Environment:
 
 
 def _breakable(text: str) -> Markup:
-    """Escaped, and allowed to break after / and _, where names of metrics, settings and folders have joints."""
+    """Escaped text that may break after / and _, as in names of metrics, settings and folders."""
     escaped = str(escape(text))
     return Markup(re.sub(r"([/_])(?=\w)", r"\1<wbr>", escaped))
 
@@ -59,7 +59,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
 
 
 def data_uri(image: Image.Image, side: int = THUMB) -> str:
-    """A thumbnail as a data URI: the whole picture, at most `side` pixels long, transparency on white."""
+    """A thumbnail as a data URI: the whole picture, at most `side` pixels wide and high, transparency on white."""
     rgba = image.convert("RGBA")
     rgba.thumbnail((side, side), Image.Resampling.LANCZOS)
     flat = Image.new("RGB", rgba.size, "white")

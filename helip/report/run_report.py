@@ -1,4 +1,4 @@
-"""Runs -> one static page: what differs, metrics before and after, curves of all runs over each other, the pairs."""
+"""The report of runs, one static page: settings that differ, metrics before and after, curves, hard pairs."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -12,7 +12,7 @@ from helip.report.page import write_page
 from helip.report.runs import Run, differing, labels, metric_order
 from helip.report.tables import Table, comparison
 
-SHOWN = 8  # lines of each section of the gallery; the mining report has all
+SHOWN = 8  # lines of each section of the gallery; the mining report shows all
 FIRST_CURVES = (
     "train/loss",
     "train/contrastive_loss",
@@ -32,7 +32,7 @@ def run_report(path: Path, runs: Sequence[Run], title: str = "") -> list[str]:
         title: heading; empty: made from the runs.
 
     Returns:
-        Sentences about what is missing; the page has them too.
+        Sentences about what is missing, which the page shows too.
     """
     names = labels(runs)
     galleries, lacking = _galleries(runs, names)
@@ -54,7 +54,7 @@ def run_report(path: Path, runs: Sequence[Run], title: str = "") -> list[str]:
 
 
 def _overview(runs: Sequence[Run], names: Sequence[str]) -> Table:
-    """One line a run, or one line a fact where there is only one run."""
+    """One line for each run, or for each fact if there is only one run."""
     facts = {
         "kind": lambda run: run.kind,
         "model": lambda run: run.config.get("model.name", ""),
@@ -72,7 +72,7 @@ def _overview(runs: Sequence[Run], names: Sequence[str]) -> Table:
 
 
 def _comparisons(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[str, list[Table]]]:
-    """Headings and tables: side by side where there are several trainings, then each run on its own."""
+    """Headings and tables: several trainings side by side, then each run."""
     after: dict[str, Mapping[str, float]] = {}
     for name, run in zip(names, runs, strict=True):
         if "after" in run.metrics:
@@ -87,7 +87,7 @@ def _comparisons(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[str, l
 
 
 def _after(columns: Mapping[str, Mapping[str, float]]) -> Table:
-    """Runs as lines, because there may be many; each metric that one of them has is a column, in percent or ranks."""
+    """Runs as lines, because there may be many, and metrics in percent as columns, without ranks."""
     metrics = list(dict.fromkeys(metric for column in columns.values() for metric in column))
     metrics = [metric for metric in metrics if not metric.endswith("_rank")]
     best = {m: max((c[m] for n, c in columns.items() if n != "before" and m in c), default=None) for m in metrics}
@@ -100,7 +100,7 @@ def _after(columns: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _group(columns: Mapping[str, Mapping[str, float]], group: str) -> Table:
-    """The metrics of one evaluator, by their own names."""
+    """The metrics of one evaluator, by names without the evaluator's."""
     own = {
         name: {
             metric.rpartition("/")[2]: value for metric, value in column.items() if metric.rpartition("/")[0] == group
@@ -111,7 +111,7 @@ def _group(columns: Mapping[str, Mapping[str, float]], group: str) -> Table:
 
 
 def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[str, list[Chart]]]:
-    """Panels by the first part of the metrics' names: evaluations, then training."""
+    """Panels, grouped by the first part of the metrics' names: evaluations, then training."""
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.curves))
 
     def order(metric: str) -> tuple[Any, ...]:
@@ -127,7 +127,7 @@ def _curves(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[str, list[C
 
 
 def _chart(metric: str, runs: Sequence[Run], names: Sequence[str]) -> Chart | None:
-    """One metric of all runs; an evaluation begins with the value before training, and shares are in percent."""
+    """One metric of all runs. A metric of an evaluator begins with its value before training; shares are in percent."""
     share = not metric.startswith("train/") and not metric.endswith("_rank")
     series: dict[int, Any] = {}
     for number, (name, run) in enumerate(zip(names, runs, strict=True)):
@@ -141,7 +141,7 @@ def _chart(metric: str, runs: Sequence[Run], names: Sequence[str]) -> Chart | No
 
 
 def _galleries(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The first lines of the gallery of each index that the runs used, once, and what is missing."""
+    """The first lines of the gallery of each index that the runs used, and sentences about missing galleries."""
     users: dict[Path, list[str]] = {}
     for name, run in zip(names, runs, strict=True):
         if run.hard_pairs:
@@ -159,7 +159,7 @@ def _galleries(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[dict[str
 
 
 def _settings(runs: Sequence[Run], names: Sequence[str]) -> list[Table]:
-    """The settings in which the runs differ, all settings that they share, and the versions."""
+    """Tables of the settings in which the runs differ, of the settings that they share, and of versions."""
     apart = differing(runs) if len(runs) > 1 else []
     tables = []
     if apart:

@@ -1,4 +1,4 @@
-"""Read a run folder, also of an unfinished run: each missing or damaged file becomes a note."""
+"""Reads a run folder, also of an unfinished run: each missing or damaged file becomes a note."""
 
 import json
 import re
@@ -25,9 +25,9 @@ FIRST = (
     "dataset.",
     "data.",
     "search.",
-)  # order in which settings are named
-OPERATIONS = "operations"  # in provenance.json: names of the settings that change no result
-COLUMNS = ("before", "after")  # of results.json, whose keys are sorted
+)  # order of settings in labels and tables
+OPERATIONS = "operations"  # key in provenance.json: names of the settings that change no result
+COLUMNS = ("before", "after")  # order of the columns of results.json, whose keys are sorted
 LONGEST = 60  # characters of a label
 
 
@@ -40,8 +40,8 @@ class Run:
         config: dotted name -> value, as text.
         metrics: column (`before`, `after`, a checkpoint's name) -> metric -> value.
         curves: metric -> steps and values, from metrics.csv.
-        overrides: of a job of a multirun: name -> value as they were typed.
-        about: the rest of results.json or mining.json, and provenance.json.
+        overrides: name -> value of the overrides of a multirun's job, as typed.
+        about: provenance.json, and the rest of results.json or mining.json.
         problems: a sentence for each file that is missing or damaged.
     """
 
@@ -56,17 +56,13 @@ class Run:
 
     @property
     def hard_pairs(self) -> Path | None:
-        """The folder of the hard pairs that it trained on or mined."""
+        """The folder of the hard pairs that the run mined or trained on."""
         place = self.about.get("hard_pairs")
         return Path(place) if isinstance(place, str) else None
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder, whatever part of it is there.
-
-    Raises:
-        HelipError: no such folder, or nothing of a run in it.
-    """
+    """Read the files of a run folder that exist. Raises HelipError if there is no such folder, or no run in it."""
     if not folder.is_dir():
         raise HelipError(f"{folder} is no folder: give run folders, such as runs/train/DATE")
     problems: list[str] = []
@@ -87,7 +83,7 @@ def read_run(folder: Path) -> Run:
 
 
 def read_curves(file: Path) -> Columns:
-    """Steps and values of every column of a metrics.csv; an empty cell is no point."""
+    """Steps and values of every column of a metrics.csv, without empty cells."""
     columns: Columns = {}
     for line in read_lines(file):
         for name, cell in line.items():
@@ -120,7 +116,7 @@ def _json(path: Path, problems: list[str], more: str = "") -> dict[str, Any] | N
 
 
 def _numbers(columns: Any) -> dict[str, dict[str, float]]:
-    """The numbers alone: another program may have written results.json."""
+    """The numbers of results.json, which another program may have written."""
     if not isinstance(columns, dict):
         return {}
     ordered = sorted(columns, key=lambda name: COLUMNS.index(name) if name in COLUMNS else len(COLUMNS))
@@ -136,25 +132,25 @@ def _numbers(columns: Any) -> dict[str, dict[str, float]]:
 
 
 def metric_order(name: str) -> tuple[Any, ...]:
-    """By evaluator, ranks last, and recall@5 before recall@10; JSON keeps no order of ours."""
+    """Sorts metrics by evaluator, ranks last, and recall@5 before recall@10."""
     group, _, metric = name.rpartition("/")
     return group, metric.endswith("_rank"), [(text, int(n or 0)) for text, n in re.findall(r"(\D*)(\d*)", metric)]
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted name -> text, cut."""
+    """Dotted name -> shortened text."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat(config).items()}
     return {readable(name): readable(text, 400) for name, text in texts.items()}
 
 
 def _overrides(status: Mapping[str, Any]) -> dict[str, str]:
-    """Of the status of a job of a multirun."""
+    """The overrides in the status of a multirun's job."""
     typed = (str(override).lstrip("+").partition("=") for override in status.get("overrides", ()))
     return {readable(name): readable(value.strip("\"'"), LONGEST) for name, _, value in typed}
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Settings in which the runs differ, but operations; of those that tell the same runs apart only the first."""
+    """Settings in which the runs differ, except operations; of settings with the same values per run only the first."""
     operations = {str(name) for run in runs if isinstance(found := run.about.get(OPERATIONS), list) for name in found}
     names = [name for name in dict.fromkeys(name for run in runs for name in run.config) if name not in operations]
     names.sort(key=lambda name: next((n for n, start in enumerate(FIRST) if name.startswith(start)), len(FIRST)))
@@ -167,21 +163,17 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def telling(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    """Of such settings those that no earlier one implies, as the score implies the margin weight."""
+    """The settings that no earlier one implies, as the score implies the margin weight."""
     kept: list[str] = []
     for name in names:
-        for other in kept:
-            if len({(run.config.get(other), run.config.get(name)) for run in runs}) == len(
-                {run.config.get(other) for run in runs}
-            ):
-                break
-        else:
+        values = [[run.config.get(one) for run in runs] for one in (*kept, name)]
+        if all(len(set(zip(other, values[-1], strict=True))) > len(set(other)) for other in values[:-1]):
             kept.append(name)
     return kept
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """A short and unique name of each run: the typed overrides or the settings that set it apart, else its folder."""
+    """A short and unique name of each run: its typed overrides or the settings in which it differs, else its folder."""
     out: list[str] = []
     for run, parts in zip(runs, _apart(runs), strict=True):
         label = readable(" ".join(f"{name}={value}" for name, value in parts.items()), LONGEST)
@@ -194,7 +186,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _apart(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """For each run the last part of the names of what sets it apart, and the values."""
+    """For each run the settings in which it differs: the last part of each name, and the value."""
     if all(run.overrides for run in runs):
         names = dict.fromkeys(name for run in runs for name in run.overrides)
         varied = [name for name in names if len({run.overrides.get(name) for run in runs}) > 1]

@@ -1,4 +1,4 @@
-"""Tables as data: one `Table` prints through rich and writes itself as Markdown, numbers to the right in both.
+"""Tables as data, for rich and for Markdown, with numbers aligned to the right.
 
 Legend: N rows, K pairs stored per row.
 """
@@ -15,17 +15,17 @@ from rich.text import Text
 from helip.artifacts.hard_pairs import HardPairIndex, live_counts
 from helip.report.counts import has_scores, known, slices
 
-FINE = 20_000  # bins in which quartiles are counted: an error of at most 1e-4 in a score, without sorting 300M numbers
+FINE = 20_000  # bins for quartiles: an error of at most 1e-4 in a score, without sorting 300M numbers
 
 RULES = {"group_image": "same image bytes", "group_text": "same caption", "distinct": "copies of a partner"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column is the name of the line, all others are numbers.
+    """Cells as text; the first column is the name of the line, the others are numbers.
 
     Attributes:
-        styles: rich style of single cells by (line, column), colour alone and never meaning.
+        styles: rich style of single cells by (line, column); only colours.
     """
 
     title: str
@@ -34,7 +34,7 @@ class Table:
     styles: Mapping[tuple[int, int], str] | None = None
 
     def rich(self) -> RichTable:
-        """For `rich.console.Console().print`."""
+        """The table for `rich.console.Console().print`."""
         table = RichTable(title=Text(self.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
         for number, header in enumerate(self.headers):
             table.add_column(Text(header), justify="right" if number else "left", no_wrap=number > 0)
@@ -44,7 +44,7 @@ class Table:
         return table
 
     def markdown(self) -> str:
-        """GitHub's table syntax, ending in a newline; the title is left to the text around it."""
+        """The table in GitHub's syntax, without the title, ending in a newline."""
         rows = [self.headers, ["---", *["---:"] * (len(self.headers) - 1)], *self.lines]
         return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
@@ -54,10 +54,10 @@ def comparison(
     title: str = "Metrics",
     intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> Table:
-    """One line a metric; every column but the first is followed by its difference to the first.
+    """One line for each metric; every column except the first is followed by its difference to the first.
 
-    Shares are printed in percent and their differences in percentage points, ranks as they are; drift is a
-    squared distance, times 100. Green is better.
+    Shares are printed in percent and their differences in percentage points, ranks unchanged; drift is a squared
+    distance, times 100. Green is better.
 
     Args:
         columns: such as `{"before": metrics, "after": metrics}`; a metric that a column lacks is a dash.
@@ -76,8 +76,7 @@ def comparison(
         better = -1 if factor == 1 or name.startswith("drift/") else 1
         line = [f"{name} (%)" if factor == 100 else name, _number(base.get(name), factor)]
         for column, metrics in others:
-            known = name in metrics and name in base
-            change = metrics[name] - base[name] if known else None
+            change = metrics[name] - base[name] if name in metrics and name in base else None
             interval = (intervals or {}).get(column, {}).get(name)
             bounds = f" [{', '.join(_number(bound, factor, '+') for bound in interval)}]" if interval else ""
             line += [_number(metrics.get(name), factor), _number(change, factor, sign="+") + bounds]
@@ -94,13 +93,13 @@ def _number(value: float | None, factor: float, sign: str = "") -> str:
 def mining_tables(
     index: HardPairIndex, topk: int, valid: NDArray[np.bool_] | None = None, unreadable: int = 0
 ) -> list[Table]:
-    """What a mining run found, which rows fall short, and what each rule took away, of the first and of all pairs.
+    """Tables of the scores, of rows with too few pairs, and of the pairs that each rule removed.
 
     Args:
-        index: (N, K) all that is stored; where no pair has a score there is no table of scores.
-        topk: hard pairs per row that training asks for, at most K.
-        valid: (N,) rows that could have pairs at all; None: all.
-        unreadable: rows that were asked for besides these, and could not be read.
+        index: (N, K) all stored pairs; if no pair has a score there is no table of scores.
+        topk: hard pairs per row that training uses, at most K.
+        valid: (N,) rows that may have pairs; None: all.
+        unreadable: number of rows besides these that could not be read.
     """
     statistics = index.meta.get("statistics", {})
     removed = statistics.get("removed_from_stored", statistics.get("removed_from_first", {}))
@@ -119,7 +118,7 @@ def _rule(name: str) -> str:
 
 
 def score_table(index: HardPairIndex, topk: int) -> Table:
-    """Quartiles of each score over the first pairs, and over all of the first `topk`."""
+    """Quartiles of each score over the first pairs, and over the first `topk` pairs."""
     lines = []
     kinds = {"joint": index.scores, "image": index.scores_image, "text": index.scores_text}
     for depth, which in {topk: f"first {topk}", 1: "first pair"}.items():
@@ -130,7 +129,7 @@ def score_table(index: HardPairIndex, topk: int) -> Table:
 
 
 def _quartiles(rows: NDArray, scores: NDArray, depth: int) -> list[float]:
-    """Minimum, quartiles and maximum of the live scores; NaN if there are none."""
+    """Minimum, quartiles and maximum of the scores of live pairs; NaN if there are none."""
     counts, low, high = np.zeros(FINE, np.int64), np.inf, -np.inf
     for part in slices(len(rows)):
         values = np.asarray(scores[part, :depth])
@@ -162,7 +161,7 @@ def shortage_table(
 
 
 def removed_table(index: HardPairIndex, removed: Mapping[str, int]) -> Table:
-    """Candidates that each rule took out, with their share of all that would else have been stored."""
+    """Candidates that each rule removed, with their share of stored and removed pairs."""
     stored = int(index.counts().sum())
     counts = {"stored": stored, **{_rule(name): count for name, count in removed.items()}}
     return Table("What each rule removed", ["rule", "pairs", "share"], _shares(counts, sum(counts.values())))
@@ -173,6 +172,6 @@ def _shares(counts: Mapping[str, int], whole: int) -> list[list[str]]:
 
 
 def time_table(seconds: Mapping[str, float]) -> Table:
-    """What took how long, in wall seconds."""
+    """Wall seconds of each stage."""
     lines = [[stage, f"{value:,.1f}"] for stage, value in seconds.items()]
     return Table("Time", ["stage", "seconds"], [*lines, ["together", f"{sum(seconds.values()):,.1f}"]])

@@ -10,8 +10,8 @@ from PIL import Image
 
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
-from helip.report.contact_sheet import DPI, HEAD, LINE, MARGIN, TARGET, contact_sheet, thumbnail
-from helip.report.lines import spread_targets
+from helip.report.contact_sheet import DPI, HEAD, LINE, MARGIN, TARGET, contact_sheet, draw_lines, thumbnail
+from helip.report.lines import line_of, spread_targets
 
 
 def make_index(first_scores, pairs=3):
@@ -85,7 +85,8 @@ def test_any_caption_is_drawn_without_a_warning(tmp_path):
 def test_given_targets_with_few_or_no_pairs(tmp_path):
     index = make_index([0.5, 0.0, 0.4], pairs=2)
     index.rows[2, 1] = -1
-    path = contact_sheet(tmp_path / "s.png", index, lambda row: None, str, targets=[1, 2], pairs=9)
+    lines = [line_of(index, row, range(2)) for row in (1, 2)]
+    path = draw_lines(tmp_path / "s.png", lines, lambda row: None, str, title="", subtitle="", pairs=2)
     with Image.open(path) as sheet:
         assert sheet.height == (HEAD + 2 * LINE) * DPI / 100
 
