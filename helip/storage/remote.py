@@ -1,8 +1,8 @@
-"""Shards behind an address (s3, http, https; gs, az and hf by the same road), read by ranges through a block cache.
+"""Shards behind an address (s3, http, https; also gs, az and hf), read by ranges through a block cache.
 
-Decision: fsspec implements the protocols (the extra `remote`); the block cache is ours, because fsspec's caches are
-neither bounded nor shared by processes. A process pins a shard to the version (ETag, else time and size) that it had at
-the first access. Requests ask for that version only, and another version is an error.
+Decision: fsspec implements the protocols (the extra `remote`). The block cache is ours, because fsspec's caches are
+neither bounded nor shared by processes. A process pins a shard to its version (ETag, else time and size) at the first
+access. Requests ask for that version only, and another version is an error.
 """
 
 import os
@@ -48,7 +48,7 @@ class CacheSettings:
 
 
 cache_settings = CacheSettings()  # of this process; the programs set it before they open a shard
-_known: dict[str, tuple[float, Facts]] = {}
+known_facts: dict[str, tuple[float, Facts]] = {}  # of this process, with the time of the answer
 
 
 def keep_blocks(folder: Path, limit: int) -> None:
@@ -67,9 +67,10 @@ class Remote:
 
     window = 8 * BLOCK  # a scan asks for this much at once and skips members that are larger
 
-    def __init__(self, cache: CacheSettings | None = None, **options: Any) -> None:
-        """`options` go to fsspec's file system, such as `endpoint_url` of s3."""
-        self.options, self.cache_settings = options, cache
+    def __init__(self, **options: Any) -> None:
+        """`options` are arguments of fsspec's file system, such as `endpoint_url` of s3."""
+        self.options: dict[str, Any] = options
+        self.cache_settings: CacheSettings | None = None  # those of another process after unpickling
         self._reset()
 
     def _reset(self) -> None:
@@ -175,10 +176,10 @@ class Remote:
         return facts
 
     def _facts(self, shard: Shard) -> Facts:
-        asked, facts = _known.get(str(shard), (0.0, None))
+        asked, facts = known_facts.get(str(shard), (0.0, None))
         if facts is None or asked + FRESH < time.monotonic():
             facts = self._tried(shard, lambda: _facts(self._system(scheme_of(shard)).info(str(shard), **_anew(shard))))
-            _known[str(shard)] = (time.monotonic(), facts)
+            known_facts[str(shard)] = (time.monotonic(), facts)
         return facts
 
     def _fetched(

@@ -1,6 +1,5 @@
 """Finds the storage of a scheme: Local for `file`, a module beside this one, a registered storage, or fsspec."""
 
-from collections.abc import Mapping
 from copy import copy
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,12 +13,12 @@ _registered: dict[str, Storage] = {"file": Local()}
 
 
 def register(scheme: str, storage: Storage) -> None:
-    """Read shards whose address begins with `scheme://` by copies of `storage` from now on."""
+    """From now on, read addresses that begin with `scheme://` by copies of `storage`."""
     _registered[scheme.lower()] = storage
 
 
 def storage_of(scheme: str) -> Storage:
-    """A new storage, which shares no open file with others.
+    """A new storage, which shares no open files.
 
     Raises:
         HelipError: no storage and no file system of fsspec has the scheme.
@@ -51,8 +50,8 @@ def _made(scheme: str) -> Storage:
 class Storages:
     """The storages of a set of shards, each created when its first shard is read."""
 
-    def __init__(self, known: Mapping[str, Storage] | None = None) -> None:
-        self._known: dict[str, Storage] = dict(known or {})
+    def __init__(self) -> None:
+        self._known: dict[str, Storage] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_known": {scheme: copy(storage) for scheme, storage in self._known.items()}}

@@ -16,7 +16,7 @@ from helip.errors import HelipError
 from helip.formats.convert import main
 from helip.formats.upload import upload
 from tests.formats.released import hard_pairs
-from tests.storage.test_remote import s3 as s3
+from tests.storage.conftest import s3 as s3
 
 
 @pytest.fixture

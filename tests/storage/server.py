@@ -17,10 +17,10 @@ FAULTS = ("reset", "503", "truncated", "wrong length")
 
 @dataclass
 class Server:
-    """What it does, and what was asked of it.
+    """Behaviour of a server, and counts of its requests.
 
     Attributes:
-        faults: of the next requests for data, in order; None serves.
+        faults: faults of the next requests for data, in order; None serves.
     """
 
     folder: Path
@@ -33,6 +33,15 @@ class Server:
     sent: int = 0
     requests: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def addresses(self, shards: list[Path]) -> list[str]:
+        return [f"{self.url}/{shard.name}" for shard in shards]
+
+
+def forget(cache: Path) -> None:
+    """Delete all cached blocks."""
+    for block in cache.rglob("*-*"):
+        block.unlink()
 
 
 def handler(server: Server) -> type[BaseHTTPRequestHandler]:

@@ -18,8 +18,7 @@ from helip.storage.base import as_shard
 from helip.storage.remote import Remote
 from tests.data.streams import batches, same, unit_reader
 from tests.samples import write_shards
-from tests.storage.server import FAULTS, serving
-from tests.storage.test_remote import own_cache as own_cache
+from tests.storage.server import FAULTS, forget, serving
 
 BLOCK = 4096
 STEPS, TARGETS = 12, 4
@@ -37,18 +36,13 @@ def shards(tmp_path: Path) -> list[Path]:
     return write_shards(tmp_path / "data", [12, 12, 12])
 
 
-def forget(cache: Path) -> None:
-    for block in cache.rglob("*-*"):
-        block.unlink()
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_local_ones_and_no_block_is_fetched_twice(
     shards: list[Path], own_cache: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     local = batches(unit_reader(shards), STEPS, TARGETS)
     with serving(shards[0].parent) as server:
-        read = unit_reader([as_shard(f"{server.url}/{shard.name}") for shard in shards])
+        read = unit_reader([as_shard(address) for address in server.addresses(shards)])
         sent = {}
         for ahead in (0, remote.AHEAD):
             monkeypatch.setattr(remote, "AHEAD", ahead)
@@ -64,7 +58,7 @@ def test_batches_are_the_local_ones_and_no_block_is_fetched_twice(
 def test_faults_in_the_background_change_nothing(shards: list[Path], own_cache: Path) -> None:
     local = batches(unit_reader(shards), STEPS, TARGETS)
     with serving(shards[0].parent) as server:
-        read = unit_reader([as_shard(f"{server.url}/{shard.name}") for shard in shards])
+        read = unit_reader([as_shard(address) for address in server.addresses(shards)])
         forget(own_cache)
         server.faults = [None, *(fault for name in FAULTS for fault in (name, None, None))]
         assert all(map(same, batches(read, STEPS, TARGETS), local))
@@ -74,7 +68,7 @@ def test_faults_in_the_background_change_nothing(shards: list[Path], own_cache: 
 def test_a_read_waits_for_its_block_and_asks_for_nothing_itself(shards: list[Path], own_cache: Path) -> None:
     local = SampleReader(ShardIndex.build(shards))
     with serving(shards[0].parent) as server:
-        far = SampleReader(ShardIndex.build([f"{server.url}/{shard.name}" for shard in shards]))
+        far = SampleReader(ShardIndex.build(server.addresses(shards)))
         forget(own_cache)
         far.read(0)  # its answer shows that this server knows ranges
         for row in (30, 17):
@@ -88,7 +82,7 @@ def test_a_read_waits_for_its_block_and_asks_for_nothing_itself(shards: list[Pat
 
 def test_a_server_without_ranges_is_not_asked_ahead(shards: list[Path], own_cache: Path) -> None:
     with serving(shards[0].parent, ranges=False) as server:
-        far = SampleReader(ShardIndex.build([f"{server.url}/{shard.name}" for shard in shards]))
+        far = SampleReader(ShardIndex.build(server.addresses(shards)))
         forget(own_cache)
         with mock.patch.object(Ahead, "ask") as ask:
             far.read(0)
@@ -106,7 +100,8 @@ def test_local_files_are_not_asked_ahead(shards: list[Path]) -> None:
 
 @pytest.mark.parametrize(("limit", "rows"), [(16, 2), (256, 32), (10_000, 64)])
 def test_rows_ahead_leave_room_in_the_cache(own_cache: Path, limit: int, rows: int) -> None:
-    assert Remote(remote.CacheSettings(own_cache, limit * BLOCK)).ahead == rows
+    remote.keep_blocks(own_cache, limit * BLOCK)
+    assert Remote().ahead == rows
 
 
 def test_work_is_done_once_in_order_by_few_threads() -> None:

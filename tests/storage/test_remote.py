@@ -3,7 +3,6 @@
 import os
 import random
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,24 +25,12 @@ from helip.storage import remote
 from helip.storage.base import Address
 from helip.storage.blocks import BLOCK, BlockCache
 from tests.samples import sample, write_shards, write_tar
-from tests.storage.server import FAULTS, Server, serving
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(remote, "_known", {})
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(remote, "cache_settings", remote.CacheSettings(tmp_path / "cache", 64 * BLOCK))
-    return tmp_path / "cache"
+from tests.storage.server import FAULTS, forget, serving
 
 
 @pytest.fixture
 def shards(tmp_path: Path) -> list[Path]:
     return write_shards(tmp_path / "data", [5, 3, 6])
-
-
-def addresses(server: Server, shards: list[Path]) -> list[str]:
-    return [f"{server.url}/{shard.name}" for shard in shards]
 
 
 def assert_same(local: ShardIndex, far: ShardIndex) -> None:
@@ -67,7 +54,7 @@ def test_http_gives_the_rows_and_bytes_of_the_files(shards: list[Path], ranges: 
 
 def test_an_index_of_addresses_is_saved_and_found_again(shards: list[Path], tmp_path: Path) -> None:
     with serving(shards[0].parent) as server:
-        spec = DatasetSpec("far", addresses(server, shards))
+        spec = DatasetSpec("far", server.addresses(shards))
         first = open_index(spec, tmp_path / "artifacts", "skip", Console(quiet=True))
         again = open_index(spec, tmp_path / "artifacts", "skip", Console(quiet=True))
         assert again.shards == first.shards and isinstance(again.shards[0], Address)
@@ -78,11 +65,10 @@ def test_an_index_of_addresses_is_saved_and_found_again(shards: list[Path], tmp_
 def test_fifty_faults_change_no_byte(shards: list[Path], own_cache: Path) -> None:
     local = ShardIndex.build(shards)
     with serving(shards[0].parent) as server:
-        far = ShardIndex.build(addresses(server, shards))
+        far = ShardIndex.build(server.addresses(shards))
         rng = random.Random(0)
         for fault in [*FAULTS * 13][:50]:
-            for block in own_cache.rglob("*-*"):
-                block.unlink()
+            forget(own_cache)
             server.faults = [fault]
             row = rng.randrange(len(local))
             assert SampleReader(far).read(row) == SampleReader(local).read(row)
@@ -92,29 +78,27 @@ def test_fifty_faults_change_no_byte(shards: list[Path], own_cache: Path) -> Non
 def test_a_server_that_stays_away_is_one_sentence(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "TRIES", 3)
     with serving(shards[0].parent) as server:
-        far = ShardIndex.build(addresses(server, shards))
+        far = ShardIndex.build(server.addresses(shards))
         reader = SampleReader(far)
-        for path in remote.cache_settings.folder.rglob("*-*"):
-            path.unlink()
+        forget(remote.cache_settings.folder)
         server.faults = ["503"] * 20
         with pytest.raises(HelipError, match=r"shard http://127\.0\.0\.1:\d+/0000\d\.tar cannot be reached \(.*\)"):
             reader.read(0)
         with pytest.raises(HelipError, match=r"no shards at http://127.0.0.1:\d+/nothing\.tar"):
             resolve_shards(f"{server.url}/nothing.tar")
-    remote._known.clear()
+    monkeypatch.setattr(remote, "FRESH", -1.0)
     with pytest.raises(HelipError, match=r"no shards at|cannot be reached"):
         resolve_shards("http://127.0.0.1:9/0.tar")
 
 
 def test_a_shard_that_changed_is_noticed(shards: list[Path], own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(shards[0].parent) as server:
-        far = ShardIndex.build(addresses(server, shards))
+        far = ShardIndex.build(server.addresses(shards))
         reader = SampleReader(far)
         reader.read(0)
         old = index_folder("x", far.shards, Path("/"))
         write_tar(shards[0], [(f"{n:09d}", sample(50 + n)) for n in range(5)])  # the same size and the same names
-        for block in own_cache.rglob("*-*"):
-            block.unlink()
+        forget(own_cache)
         with pytest.raises(HelipError, match=r"00000\.tar changed since it was indexed"):
             reader.read(1)
         monkeypatch.setattr(remote, "FRESH", -1.0)
@@ -147,8 +131,7 @@ def test_a_server_without_ranges_sends_a_shard_once_if_the_cache_can_hold_it(
     local = ShardIndex.build([path])
     with serving(path.parent, ranges=False) as server:
         far = ShardIndex.build([f"{server.url}/0.tar"])
-        for block in own_cache.rglob("*-*"):
-            block.unlink()
+        forget(own_cache)
         ours, theirs, before = SampleReader(local), SampleReader(far), server.sent
         for row in (13, 0, 23, 12, 14, 5):
             assert theirs.read(row) == ours.read(row)
@@ -176,7 +159,7 @@ def test_least_recently_used_blocks_go_first(tmp_path: Path) -> None:
     cache = BlockCache(tmp_path, 16 * BLOCK)
     for number in range(16):
         cache.put("a", number, bytes(BLOCK))
-        os.utime(cache._path("a", number), (number, number))
+        os.utime(next(tmp_path.rglob(f"*-{number:x}")), (number, number))
     assert cache.get("a", 0, 0, 10) == bytes(10)  # used now
     cache.put("a", 16, bytes(BLOCK))
     assert cache.get("a", 0, 5, 6) == b"\0" and cache.get("a", 1, 0, 1) is None
@@ -186,7 +169,7 @@ def test_least_recently_used_blocks_go_first(tmp_path: Path) -> None:
 def test_threads_and_copies_share_the_cache(shards: list[Path]) -> None:
     local = ShardIndex.build(shards)
     with serving(shards[0].parent) as server:
-        far = ShardIndex.build(addresses(server, shards))
+        far = ShardIndex.build(server.addresses(shards))
         wrong: list[int] = []
 
         def read(seed: int) -> None:
@@ -204,11 +187,10 @@ def test_threads_and_copies_share_the_cache(shards: list[Path]) -> None:
 
 def test_a_forked_process_reads_on(shards: list[Path], own_cache: Path) -> None:
     with serving(shards[0].parent) as server:
-        far = ShardIndex.build(addresses(server, shards))
+        far = ShardIndex.build(server.addresses(shards))
         reader, expected = SampleReader(far), SampleReader(ShardIndex.build(shards)).read(6)
         reader.read(0)
-        for block in own_cache.rglob("*-*"):
-            block.unlink()
+        forget(own_cache)
         pid = os.fork()
         if pid == 0:
             os._exit(0 if reader.read(6) == expected else 3)
@@ -236,26 +218,6 @@ def test_credentials_stay_out(shards: list[Path], tmp_path: Path) -> None:
         assert "hunter" not in index.where(0) + repr(index)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    before = dict(os.environ)
-    host, port = server.get_host_and_port()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "testing-key",
-        "AWS_SECRET_ACCESS_KEY": "testing-secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    yield f"http://{host}:{port}"
-    os.environ.clear()
-    os.environ |= before
-    server.stop()
-
-
 def test_s3_gives_the_rows_and_bytes_of_the_files(s3: str, shards: list[Path], own_cache: Path) -> None:
     import boto3
 
@@ -271,7 +233,6 @@ def test_s3_gives_the_rows_and_bytes_of_the_files(s3: str, shards: list[Path], o
     reader.read(0)
     write_tar(shards[0], [(f"{n:09d}", sample(50 + n)) for n in range(5)])
     client.upload_file(str(shards[0]), "bucket", "set/00000.tar")
-    for block in own_cache.rglob("*-*"):
-        block.unlink()
+    forget(own_cache)
     with pytest.raises(HelipError, match=r"s3://bucket/set/00000\.tar changed since it was indexed"):
         reader.read(1)

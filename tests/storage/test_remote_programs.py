@@ -18,7 +18,6 @@ from tests.programs.conftest import model_weights as model_weights
 from tests.programs.conftest import shards as shards
 from tests.samples import write_shards
 from tests.storage.server import FAULTS, Server, serving
-from tests.storage.test_remote import s3 as s3
 
 pytestmark = pytest.mark.slow
 
@@ -29,14 +28,12 @@ STEPS = 30  # of 4 targets with a partner each: the 114 training rows once
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_cache: Path) -> None:
     """So that the shards, of about 20 kB, have several blocks, and all together are far more than the cache holds."""
     monkeypatch.setattr(blocks, "BLOCK", BLOCK)
     monkeypatch.setattr(remote, "BLOCK", BLOCK)
     monkeypatch.setattr(remote.Remote, "window", 8 * BLOCK)
     monkeypatch.setattr(remote, "cache_settings", remote.CacheSettings(tmp_path / "unused", LIMIT))
-    monkeypatch.setattr(remote, "_known", {})
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
 
 
 @pytest.fixture(scope="module")
