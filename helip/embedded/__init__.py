@@ -12,17 +12,16 @@ from helip.errors import HelipError
 EMOJI = Path(__file__).parent / "emoji"
 
 
-def emoji_shards(part: str, folder: Path = EMOJI) -> list[Path]:
+def emoji_shards(part: str) -> list[Path]:
     """Shards of one part of the embedded data, in order.
 
     Args:
         part: "train", "val", "test" (OpenMoji, a style never trained on) or "concepts" (concepts never trained on).
-        folder: where the shards and `parts.json` lie.
 
     Raises:
         HelipError: there is no such part.
     """
-    parts = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
+    parts = json.loads((EMOJI / "parts.json").read_text(encoding="utf-8"))
     if part not in parts:
-        raise HelipError(f"no part {part!r} in {folder / 'parts.json'}: choose one of {', '.join(parts)}")
-    return [folder / name for name in parts[part]["shards"]]
+        raise HelipError(f"no part {part!r} in {EMOJI / 'parts.json'}: choose one of {', '.join(parts)}")
+    return [EMOJI / name for name in parts[part]["shards"]]

@@ -1,14 +1,13 @@
-"""`open_clip.create_model("emoji_tiny")` works after `import helip`, which imports neither open_clip nor torch.
+"""Makes open_clip know the models in this folder after `import helip`, which imports neither open_clip nor torch.
 
-open_clip finds a model by the folders that it has been told of. If it is imported already it is told now, else as soon
-as it is: importing it here would make every `import helip` wait seconds for torch, and nothing in open_clip asks for
-plug-ins. The hook is one loader, put on Python's own list and gone when it has done its work.
+`import helip` must not wait seconds for torch, and open_clip asks for no plug-ins. If open_clip is not imported yet, a
+finder on sys.meta_path adds the folder to it when it is imported, and then removes itself.
 """
 
 import importlib.util
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -16,22 +15,8 @@ from types import ModuleType
 NAME, CONFIGS = "open_clip", Path(__file__).parent
 
 
-class _Registering(Loader):
-    """Open_clip's own loader, and then our configurations."""
-
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
-        module.add_model_config(CONFIGS)
-
-
 class _WhenImported(MetaPathFinder):
-    """Finds open_clip once, by all other finders."""
+    """Finds open_clip once, by all other finders, and extends its loader."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -41,12 +26,18 @@ class _WhenImported(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(NAME)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Registering(spec.loader)
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                module.add_model_config(CONFIGS)
+
+            spec.loader.exec_module = execute_and_register
         return spec
 
 
 def register_models() -> None:
-    """Tell open_clip of the models in this folder, now or when it is imported."""
+    """Add the models in this folder to open_clip, now or when it is imported."""
     if NAME in sys.modules:
         sys.modules[NAME].add_model_config(CONFIGS)
     elif not any(isinstance(finder, _WhenImported) for finder in sys.meta_path):

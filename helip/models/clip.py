@@ -22,7 +22,6 @@ from helip.models.checkpoints import load_clip_weights, load_state
 from helip.secrets import without_environment
 from helip.typed import operation, result
 
-EMBEDDED = Path(__file__).parents[1] / "embedded"
 LOCAL, HUB, TRANSFORMERS = "local-dir:", "hf-hub:", "hf:"
 ImageTransform = Callable[[Image.Image], torch.Tensor]
 
@@ -98,7 +97,6 @@ def create_clip(spec: ModelSpec) -> Clip:
     Raises:
         HelipError: the name or tag is unknown, or the file does not fit the model.
     """
-    open_clip.add_model_config(EMBEDDED)
     name, arguments, weights = _architecture(spec)
     if not name.startswith((HUB, LOCAL)) and open_clip.get_model_config(name) is None:
         raise HelipError(
@@ -134,7 +132,6 @@ def create_clip(spec: ModelSpec) -> Clip:
 
 def architecture_of(spec: ModelSpec) -> dict[str, Any]:
     """The open_clip config of a model, in the form of its model_configs/*.json."""
-    open_clip.add_model_config(EMBEDDED)
     found = open_clip.get_model_config(_architecture(replace(spec, pretrained=spec.pretrained or ""))[0])
     assert found is not None  # create_clip has registered it
     return found
