@@ -51,11 +51,7 @@ def atomic_folder(path: Path) -> Generator[Path]:
 
 
 def refuse_foreign(folder: Path, own: Collection[str]) -> None:
-    """Check that a folder can be replaced without losing files of others; call it before the work starts.
-
-    Raises:
-        HelipError: the folder holds something besides the files `own`, or is a file.
-    """
+    """Raises HelipError if a folder holds something besides the files `own`, which its replacement would delete."""
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():

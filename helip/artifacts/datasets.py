@@ -128,11 +128,7 @@ def usable_rows(index: ShardIndex, dataset: DatasetSpec, part: str) -> np.ndarra
 
 
 def shard_weights(index: ShardIndex, dataset: DatasetSpec) -> np.ndarray | None:
-    """(S,) visits per epoch of the rows of each shard, None if all are 1.
-
-    Raises:
-        HelipError: an entry without shards or weight, or a weight that is not above 0.
-    """
+    """(S,) visits per epoch of the rows of each shard, None if all are 1. Raises HelipError for a wrong entry."""
     if not dataset.weights:
         return None
     weights = np.ones(len(index.shards))

@@ -52,11 +52,7 @@ class EmbeddingStore:
 
     @classmethod
     def create(cls, folder: Path, count: int, image_dim: int, text_dim: int, meta: dict[str, Any]) -> "EmbeddingStore":
-        """Create an empty store of `count` rows, or open an existing one for writing.
-
-        Raises:
-            HelipError: the disk has not enough free space.
-        """
+        """Create an empty store of `count` rows, or reopen one. Raises HelipError if the disk has not enough space."""
         if (folder / "meta.json").exists():
             return cls.reopen(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,11 +91,7 @@ class EmbeddingStore:
         return hashlib.sha256(np.ascontiguousarray(self.content[wanted & self.valid]).tobytes()).hexdigest()[:16]
 
     def write(self, rows: np.ndarray, image: np.ndarray, text: np.ndarray, content: np.ndarray | None = None) -> None:
-        """Store the embeddings of `rows`, and the digests (B, 2) if given, then mark the rows good.
-
-        Raises:
-            HelipError: an embedding is not finite.
-        """
+        """Store embeddings and digests (B, 2), then mark the rows good. Raises HelipError if one is not finite."""
         finite = np.isfinite(image).all(1) & np.isfinite(text).all(1)
         if not finite.all():
             raise HelipError(

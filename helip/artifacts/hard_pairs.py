@@ -52,11 +52,7 @@ class HardPairIndex:
         return self.rows.shape[0]
 
     def topk(self, k: int) -> "HardPairIndex":
-        """The first k partners of every row, as views.
-
-        Raises:
-            HelipError: k is not positive, or more than is stored.
-        """
+        """The first k partners of every row, as views. Raises HelipError unless 1 <= k <= the stored partners."""
         if k < 1:
             raise HelipError(f"topk is {k}: set helip.topk to 1 or more.")
         if k > self.depth:
@@ -94,11 +90,7 @@ class HardPairIndex:
 
     @classmethod
     def load(cls, folder: Path | str) -> "HardPairIndex":
-        """Open a folder, memory-mapped read-only.
-
-        Raises:
-            HelipError: no index, another format, an unfinished index, or arrays that contradict meta.json.
-        """
+        """Open a folder as memory maps. Raises HelipError if missing, unfinished, damaged or of another format."""
         folder = Path(folder)
         if not (folder / "meta.json").is_file():
             raise HelipError(

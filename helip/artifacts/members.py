@@ -29,11 +29,7 @@ class Members:
 
     @classmethod
     def of(cls, named: Mapping[str, Sequence[str] | None]) -> "Members":
-        """From dataset.members; a missing role, or null, keeps the default.
-
-        Raises:
-            HelipError: a role other than image and caption, an empty list, or a suffix in both roles.
-        """
+        """From dataset.members; null keeps the default. Raises HelipError for another role, or wrong suffixes."""
         roles: dict[str, tuple[str, ...]] = {}
         for role, suffixes in named.items():
             if role not in ("image", "caption"):

@@ -53,11 +53,7 @@ class Partition:
 
     @classmethod
     def load(cls, folder: Path) -> "Partition":
-        """Open a folder, memory-mapped read-only.
-
-        Raises:
-            HelipError: the partition is missing, is damaged, or has another format.
-        """
+        """Open a folder as memory maps. Raises HelipError if the partition is missing, damaged or of another format."""
         with reading(f"the partition {folder}", "delete it, it will be rebuilt"):
             meta: dict[str, Any] = read_json(folder / "meta.json")
             check_version(meta.get("format"), FORMAT, "the partition", folder, "delete it, it will be rebuilt.")

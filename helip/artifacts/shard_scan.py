@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -52,8 +52,8 @@ class ShardScan:
     size: np.ndarray
     fingerprint: str
     problem: str | None
-    passed_over: dict[str, int] = field(default_factory=dict[str, int])
-    leftovers: dict[str, int] = field(default_factory=dict[str, int])
+    passed_over: dict[str, int]
+    leftovers: dict[str, int]
 
 
 class _Rows:

@@ -90,11 +90,7 @@ class ShardIndex:
         return f"ShardIndex({len(self):,} rows{lacking} in {len(self.shards):,} shards from {place})"
 
     def __getitem__(self, row: int) -> Sample:
-        """Image bytes, caption and metadata of a row; `helip.data` reads many rows faster.
-
-        Raises:
-            IndexError: no such row.
-        """
+        """Image bytes, caption and metadata of a row; `helip.data` reads many rows faster. Raises IndexError."""
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         return self._reader.sample(int(row) % len(self))
@@ -150,10 +146,6 @@ class ShardIndex:
     def _of_scans(
         cls, shards: list[Shard], sizes: list[int], scans: list[ShardScan], problems: list[str], members: Members
     ) -> "ShardIndex":
-        passed_over, leftovers = Counter[str](), Counter[str]()
-        for scan in scans:
-            passed_over.update(scan.passed_over)
-            leftovers.update(scan.leftovers)
         return cls(
             shards,
             np.array(sizes, np.int64),
@@ -164,8 +156,8 @@ class ShardIndex:
             [scan.fingerprint for scan in scans],
             problems,
             members,
-            dict(passed_over),
-            dict(leftovers),
+            dict(sum((Counter(scan.passed_over) for scan in scans), Counter())),
+            dict(sum((Counter(scan.leftovers) for scan in scans), Counter())),
         )
 
     def _refuse_if_nothing_survives(self) -> None:
@@ -207,11 +199,7 @@ class ShardIndex:
 
     @classmethod
     def load(cls, folder: Path) -> "ShardIndex":
-        """Open an index as memory maps, so that workers share it.
-
-        Raises:
-            HelipError: no index, another format, or arrays that contradict each other.
-        """
+        """Open an index as memory maps. Raises HelipError if it is missing, damaged or of another format."""
         with reading(f"the shard index in {folder}", "delete the folder"):
             meta: dict[str, Any] = read_json(folder / "shards.json")
             older = meta.get("version") == 1 and meta.get("version") is not True
@@ -263,11 +251,7 @@ class ShardIndex:
         return f"{printable(self.shards[int(self.shard_of(row))].name)}, key {self.key(row)} (row {row})"
 
     def rows_of(self, part: str) -> range:
-        """Rows of a slice of shards in Python's notation: "0:6", "-1:", ":".
-
-        Raises:
-            HelipError: not a slice, or a slice without rows.
-        """
+        """Rows of a slice of shards in Python's notation: "0:6", "-1:", ":". Raises HelipError if there are none."""
         match = re.fullmatch(r"(-?\d*):(-?\d*)", part)
         if match is None:
             raise HelipError(f"a part of a dataset is a slice of shards such as '0:6', not {part!r}")

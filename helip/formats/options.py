@@ -72,11 +72,7 @@ def file_name(text: str) -> str:
 
 
 def new_folder(out: Path) -> Path:
-    """The absolute path of a new folder; an empty one may exist.
-
-    Raises:
-        HelipError: it is not empty, and the new folder would replace it.
-    """
+    """The absolute path of a new folder; an empty one may exist. Raises HelipError if it is not empty."""
     target = Path(os.path.abspath(out))  # "." has no name from which a temporary folder could get its own
     if target.is_file() or (target.exists() and any(target.iterdir())):
         raise HelipError(f"{out} is there already: name a new folder, or remove it")

@@ -30,11 +30,7 @@ def read_url_index(path: Path) -> dict[str, int]:
 
 
 def read_hard_samples(path: Path) -> Iterator[tuple[int, list[int]]]:
-    """Ids of each target and of its hard pairs, line by line.
-
-    Raises:
-        HelipError: the file cannot be read, or an entry is no id.
-    """
+    """Ids of each target and of its hard pairs, line by line. Raises HelipError for an entry that is no id."""
     if path.suffix == ".json":
         for target, partners in _json(path).items():
             if not isinstance(partners, list):

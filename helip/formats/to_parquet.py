@@ -24,11 +24,7 @@ PAIRS = pa.schema(
 
 
 def write_pairs(index: HardPairIndex, shards: ShardIndex, path: Path) -> int:
-    """Write a line for each row with hard pairs; unknown scores are null. Returns the number of lines.
-
-    Raises:
-        HelipError: the index is of other shards.
-    """
+    """Write a line for each row with hard pairs. Returns their number. Raises HelipError for other shards."""
     same_shards(index, shards)
     reader = SampleReader(shards)
     keys = shards.keys

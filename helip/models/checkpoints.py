@@ -141,11 +141,7 @@ def from_slip(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_clip_weights(model: nn.Module, path: Path | str) -> None:
-    """Copy all weights in `path` into an open_clip model, cast to its types.
-
-    Raises:
-        HelipError: as `read_checkpoint`, or if names or shapes differ from the model's.
-    """
+    """Copy the weights in `path` into a model. Raises HelipError as `read_checkpoint` and `load_state` do."""
     load_state(model, clip_state(read_checkpoint(path)), str(path))
 
 

@@ -92,11 +92,7 @@ class Clip:
 
 
 def create_clip(spec: ModelSpec) -> Clip:
-    """Build a model and load its weights.
-
-    Raises:
-        HelipError: the name or tag is unknown, or the file does not fit the model.
-    """
+    """Build a model and load its weights. Raises HelipError for an unknown name or tag, or weights that do not fit."""
     name, arguments, weights = _architecture(spec)
     if not name.startswith((HUB, LOCAL)) and open_clip.get_model_config(name) is None:
         raise HelipError(

@@ -42,11 +42,7 @@ class Storage(Protocol):
     window: int
 
     def read(self, shard: Shard, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset`; fewer if the shard ends before.
-
-        Raises:
-            HelipError: the shard cannot be opened or reached.
-        """
+        """`size` bytes from `offset`; fewer at the end of the shard. Raises HelipError if it cannot be reached."""
         ...
 
     def size(self, shard: Shard) -> int:

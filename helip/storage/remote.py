@@ -52,11 +52,7 @@ known_facts: dict[str, tuple[float, Facts]] = {}  # of this process, with the ti
 
 
 def keep_blocks(folder: Path, limit: int) -> None:
-    """Set where this process, and those that it starts, cache blocks of remote shards.
-
-    Raises:
-        HelipError: `limit` is less than 16 blocks.
-    """
+    """Set the cache of this process and of those that it starts. Raises HelipError for a limit below 16 blocks."""
     if not isinstance(limit, int) or limit < 16 * BLOCK:
         raise HelipError(f"paths.cache_bytes={limit} must be at least {16 * BLOCK:,} bytes")
     cache_settings.folder, cache_settings.limit = folder.absolute(), limit

@@ -18,11 +18,7 @@ def register(scheme: str, storage: Storage) -> None:
 
 
 def storage_of(scheme: str) -> Storage:
-    """A new storage, which shares no open files.
-
-    Raises:
-        HelipError: no storage and no file system of fsspec has the scheme.
-    """
+    """A new storage, which shares no open files. Raises HelipError if no storage and no file system has the scheme."""
     if scheme not in _registered:
         register(scheme, _made(scheme))
     return copy(_registered[scheme])

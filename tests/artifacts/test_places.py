@@ -61,7 +61,7 @@ def test_other_files_are_named_with_the_command(tmp_path: Path, name: str) -> No
     ("name", "head", "sentence"),
     [
         ("a.zip", b"x", r"a\.zip is a zip file.*unpack it, .*`helip convert to-shards FOLDER OUT`"),
-        ("a.tar.zst", b"x", r"a\.tar\.zst is a zstd-compressed tar.*unpack it \(zstd -d\)"),
+        ("a.tar.zst", b"x", r"a\.tar\.zst is a zstd-compressed file.*unpack it \(zstd -d\)"),
         ("a.jsonl", b"x", r"a\.jsonl is a JSON list.*docs/your_data\.md lists"),
         ("a.tar", b"PK\3\4" + bytes(600), r"a\.tar is a zip file, no plain tar: unpack it"),
         ("a.tar", b"\x89HDF" + bytes(600), r"a\.tar is an HDF5 file, no plain tar: docs/your_data\.md"),

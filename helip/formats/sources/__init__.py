@@ -126,11 +126,7 @@ class Source(ABC):
 
 
 def recognise(path: Path, options: Options) -> Source:
-    """The source at a path.
-
-    Raises:
-        HelipError: the path does not exist, or has none of the known layouts.
-    """
+    """The source at a path. Raises HelipError if the path does not exist, or has none of the known layouts."""
     if not path.exists():
         raise HelipError(f"{path} cannot be read: there is no such file or folder")
     layouts = sorted(module.name for module in iter_modules(__path__))
@@ -144,11 +140,7 @@ def recognise(path: Path, options: Options) -> Source:
 
 
 def column(names: Sequence[str], options: Options, what: Literal["image", "caption"]) -> str | None:
-    """The name of the column that holds the image or the caption; None if no column has a usual name.
-
-    Raises:
-        HelipError: there is no column of the name in `options`.
-    """
+    """The column of the images or captions; None if none has a usual name. Raises HelipError for a wrong --columns."""
     if (asked := options.columns.get(what)) is not None:
         if asked not in names:
             raise HelipError(f"--columns {what}={asked}: there is no such column, only {', '.join(map(repr, names))}")
@@ -233,11 +225,7 @@ def failed_download(where: str, status: Any) -> Item:
 
 
 def place_of_images(path: Path, first: str, places: Sequence[Path], options: Options) -> Path:
-    """The folder to which the image paths in the list `path` are relative; `places` are tried in order.
-
-    Raises:
-        HelipError: the first image is in none of them.
-    """
+    """The folder with the image paths of the list `path`. Raises HelipError if the first image is in no folder."""
     for place in [options.images] if options.images else places:
         if (place / first).is_file():
             return place
