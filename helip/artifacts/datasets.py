@@ -112,16 +112,11 @@ def index_folder(name: str, shards: list[Shard], artifacts: Path, members: Membe
     return artifacts / name / f"shards-{digest([listing, described] if described else listing)}"
 
 
-def rows_of_part(index: ShardIndex, dataset: DatasetSpec, part: str) -> range:
-    """Rows of a named part. Raises HelipError if the dataset has no such part."""
+def usable_rows(index: ShardIndex, dataset: DatasetSpec, part: str) -> np.ndarray:
+    """(N,) bool, the valid rows of a named part. Raises HelipError if the dataset has no such part."""
     if part not in dataset.parts:
         raise HelipError(f"dataset {dataset.name} has no part {part!r}, only {', '.join(dataset.parts)}")
-    return index.rows_of(dataset.parts[part])
-
-
-def usable_rows(index: ShardIndex, dataset: DatasetSpec, part: str) -> np.ndarray:
-    """(N,) bool, the valid rows of a part."""
-    rows = rows_of_part(index, dataset, part)
+    rows = index.rows_of(dataset.parts[part])
     mask = np.zeros(len(index), bool)
     mask[rows.start : rows.stop] = index.valid[rows.start : rows.stop]
     return mask

@@ -6,6 +6,7 @@ callback runs the same steps. Legend: B rows of a batch, d embedding width, n ro
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -75,23 +76,18 @@ class RowDataset(Dataset):
         return DecodedRow(row, self.transform(image), raw.captions[0], content_digests(raw))
 
 
-class RowCollate:
-    """Batches readable rows, tokenizes their captions in the worker, and lists unreadable rows separately."""
-
-    def __init__(self, encoders: Encoders) -> None:
-        self.tokenize = encoders.text.tokenize
-
-    def __call__(self, samples: list[DecodedRow]) -> dict[str, Any]:
-        good = [sample for sample in samples if sample.image is not None]
-        bad = [sample for sample in samples if sample.image is None]
-        return {
-            "row": np.array([sample.row for sample in good], np.int64),
-            "image": torch.stack([sample.image for sample in good if sample.image is not None]) if good else None,
-            "text": self.tokenize([sample.caption for sample in good]) if good else None,
-            "content": np.array([sample.content for sample in good], np.int64).reshape(-1, 2),
-            "unreadable": np.array([sample.row for sample in bad], np.int64),
-            "reasons": [sample.caption for sample in bad],
-        }
+def collate_rows(tokenize: Callable[[list[str]], Any], samples: list[DecodedRow]) -> dict[str, Any]:
+    """Batch readable rows, tokenize their captions in the worker, and list unreadable rows separately."""
+    good = [sample for sample in samples if sample.image is not None]
+    bad = [sample for sample in samples if sample.image is None]
+    return {
+        "row": np.array([sample.row for sample in good], np.int64),
+        "image": torch.stack([sample.image for sample in good if sample.image is not None]) if good else None,
+        "text": tokenize([sample.caption for sample in good]) if good else None,
+        "content": np.array([sample.content for sample in good], np.int64).reshape(-1, 2),
+        "unreadable": np.array([sample.row for sample in bad], np.int64),
+        "reasons": [sample.caption for sample in bad],
+    }
 
 
 class Embedder(pl.LightningModule):
@@ -173,6 +169,6 @@ def row_loader(
         RowDataset(reader, rows, split_still(transform)[0], on_error, sides),
         batch_size=batch_size,
         num_workers=workers,
-        collate_fn=RowCollate(encoders),
+        collate_fn=partial(collate_rows, encoders.text.tokenize),
         pin_memory=torch.cuda.is_available(),
     )

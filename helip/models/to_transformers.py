@@ -64,12 +64,13 @@ def _layers(config: Any) -> tuple[int, int]:
 
 def _clip_config(model: Any, text: Any) -> dict[str, Any]:
     visual = model.visual
+    locked = not any(value.requires_grad for value in visual.parameters())
     for what, fits in (
         ("attentional pooling of the image tower", visual.attn_pool is None),
         (f"{visual.pool_type!r} pooling of the image tower", visual.pool_type == "tok"),
         ("an image tower that pools before its last norm", not visual.final_ln_after_pool),
         ("an image tower without a norm before its blocks", isinstance(visual.ln_pre, nn.LayerNorm)),
-        ("positions that are not learned", visual.positional_embedding.requires_grad or _locked(visual)),
+        ("positions that are not learned", visual.positional_embedding.requires_grad or locked),
         ("a text tower without a causal mask", text.attn_mask is not None),
         (f"{_pooling(text)!r} pooling of the text tower", _pooling(text) in ("argmax", "eos")),
     ):
@@ -143,10 +144,6 @@ def _pictures(visual: Any) -> dict[str, Any]:
 
 def _pooling(text: Any) -> str:
     return getattr(text, "text_pool_type", None) or text.pool_type
-
-
-def _locked(visual: Any) -> bool:
-    return not any(value.requires_grad for value in visual.parameters())
 
 
 def _name(tower: Any) -> str:

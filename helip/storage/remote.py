@@ -174,7 +174,9 @@ class Remote:
     def _facts(self, shard: Shard) -> Facts:
         asked, facts = known_facts.get(str(shard), (0.0, None))
         if facts is None or asked + FRESH < time.monotonic():
-            facts = self._tried(shard, lambda: _facts(self._system(scheme_of(shard)).info(str(shard), **_anew(shard))))
+            scheme = scheme_of(shard)
+            anew = {"refresh": True} if scheme == "s3" else {}
+            facts = self._tried(shard, lambda: _facts(self._system(scheme).info(str(shard), **anew)))
             known_facts[str(shard)] = (time.monotonic(), facts)
         return facts
 
@@ -264,10 +266,6 @@ def _facts(info: dict[str, Any]) -> Facts:
             f"{without_credentials(info['name'])} is on a server that does not report its size: copy it to a local disk"
         )
     return Facts(int(info["size"]), str(etag or f"{info['size']}-{changed}"), etag, changed)
-
-
-def _anew(shard: Shard) -> dict[str, Any]:
-    return {"refresh": True} if scheme_of(shard) == "s3" else {}
 
 
 def _changed(shard: Shard) -> HelipError:

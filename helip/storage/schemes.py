@@ -17,15 +17,8 @@ def register(scheme: str, storage: Storage) -> None:
     _registered[scheme.lower()] = storage
 
 
-def storage_of(scheme: str) -> Storage:
-    """A new storage, which shares no open files. Raises HelipError if no storage and no file system has the scheme."""
-    if scheme not in _registered:
-        register(scheme, _made(scheme))
-    return copy(_registered[scheme])
-
-
 def _made(scheme: str) -> Storage:
-    """The storage in helip/storage/SCHEME.py if that file exists, else one of fsspec."""
+    """The storage in helip/storage/SCHEME.py if that file exists, else one of fsspec. Raises HelipError without one."""
     module = f"{__package__}.{scheme}"
     if scheme.isidentifier() and find_spec(module) is not None:
         return import_module(module).Scheme()
@@ -53,10 +46,12 @@ class Storages:
         return {"_known": {scheme: copy(storage) for scheme, storage in self._known.items()}}
 
     def of(self, shard: Shard | str) -> Storage:
-        """The storage where a shard lies."""
+        """The storage of a shard. Raises HelipError if no storage and no file system of fsspec has its scheme."""
         scheme = scheme_of(shard)
         if scheme not in self._known:
-            self._known[scheme] = storage_of(scheme)
+            if scheme not in _registered:
+                register(scheme, _made(scheme))
+            self._known[scheme] = copy(_registered[scheme])  # shares no open files
         return self._known[scheme]
 
     def size(self, shard: Shard) -> int:
