@@ -1,4 +1,4 @@
-"""The store of embeddings: written row by row, resumed row by row, honest about what it lacks."""
+"""The store of embeddings: written and resumed row by row; missing rows are reported."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_opening_it_again_goes_on_where_it_stopped(folder: Path) -> None:
     rows_of(first, 4, 1)
     first.mark_unreadable(np.array([2]))
     second = EmbeddingStore.create(folder, 6, 4, 3, {})
-    assert second.meta["identity"] == "test"  # what is there stays
+    assert second.meta["identity"] == "test"  # an existing store is kept
     assert second.pending(np.ones(6, bool)).tolist() == [0, 3, 5]
     assert second.valid.tolist() == [False, True, False, False, True, False]
     rows_of(second, 0, 3, 5)
@@ -111,7 +111,7 @@ def test_a_damaged_store_is_refused(folder: Path, damage, sentence: str) -> None
 
 
 def test_a_store_killed_while_it_was_created_is_made_anew(folder: Path) -> None:
-    (folder / "meta.json").unlink()  # it is written last
+    (folder / "meta.json").unlink()  # meta.json is written last
     assert EmbeddingStore.create(folder, 6, 4, 3, {"identity": "new"}).meta["identity"] == "new"
 
 

@@ -1,4 +1,4 @@
-"""The index folder: what is written is what is read, and nothing broken is read."""
+"""The index folder: it is read as it was written, and a damaged one is refused."""
 
 import json
 import tracemalloc
@@ -31,7 +31,7 @@ def test_round_trip_is_memory_mapped(tmp_path):
 
 
 def test_counting_takes_blocks():
-    """With one (N, K) array of bool it took K bytes a row more."""
+    """One (N, K) array of bool would take K more bytes per row."""
     count = 600_000
     rows = np.broadcast_to(np.where(np.arange(50) < 20, 3, -1).astype(np.int32), (count, 50))
     valid = np.arange(count) != 3

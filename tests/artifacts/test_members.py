@@ -1,4 +1,4 @@
-"""Which members of a key are its image and its caption, what is passed over, and indexes of the older format."""
+"""The members of a key that are its image and caption, skipped members, and indexes of the older format."""
 
 import json
 import tarfile
@@ -28,7 +28,7 @@ ORDERS = ("jpg png txt", "png txt jpg", "txt jpg json png", "json png jpg txt")
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_photo_and_a_mask_are_one_row(tmp_path: Path, order: str) -> None:
-    """The mask took the caption and the photo was lost, or the other way round, by the alphabet."""
+    """Format 1 gave the caption to the member that came first, and the other image was lost."""
     files = {"jpg": PHOTO, "png": MASK, "txt": b"a dog", "json": b"{}"}
     index = built(tmp_path, {suffix: files[suffix] for suffix in order.split()})
     raw = SampleReader(index).read(0)
@@ -74,7 +74,7 @@ def test_two_samples_of_one_key_side_by_side_stay_two(tmp_path: Path) -> None:
 
 
 def test_data_that_were_right_keep_their_fingerprint_and_others_get_a_new_one(tmp_path: Path) -> None:
-    """The numbers are those of format 1."""
+    """The expected fingerprints are those of format 1."""
     plain = ShardIndex.build(write_shards(tmp_path / "plain", [3]))
     assert plain.fingerprint.startswith(format_1_fingerprint(Path(str(plain.shards[0])))[:16])
     masked = built(tmp_path / "masked", {"jpg": PHOTO, "png": MASK, "txt": b"a dog"})

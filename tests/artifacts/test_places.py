@@ -1,4 +1,4 @@
-"""What a user may name as shards, and what is said of a file that is no tar."""
+"""Names of shards that a user may give, and messages about files that are no tars."""
 
 import gzip
 import tarfile

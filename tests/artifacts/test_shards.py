@@ -158,7 +158,7 @@ print(len(ShardIndex.build(sorted(Path(sys.argv[1]).glob("*.tar")))), "rows")
 
 
 def test_a_program_without_a_main_guard_is_served_by_one_process(tmp_path: Path):
-    """Each of the processes starts by running it, and may not start processes while it does."""
+    """Each spawned process first runs the program, and may not start processes while it does."""
     write_shards(tmp_path, [2, 1, 3, 1])
     (tmp_path / "user.py").write_text(UNGUARDED)
     called = subprocess.run(
@@ -168,7 +168,7 @@ def test_a_program_without_a_main_guard_is_served_by_one_process(tmp_path: Path)
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert called.returncode == 0 and called.stdout == "7 rows\n", called.stderr
-    assert "freeze_support" in called.stderr  # they did start, and died
+    assert "freeze_support" in called.stderr  # the processes started and died
 
 
 def test_a_scan_holds_arrays(tmp_path: Path):
@@ -210,7 +210,7 @@ def test_a_shard_whose_name_is_no_utf8(tmp_path: Path):
 
 
 def test_tars_joined_by_cat_are_a_problem(tmp_path: Path):
-    """What stands behind the first end-of-archive mark was dropped without a word."""
+    """Without this message, data behind the first end-of-archive mark are dropped."""
     one, two = write_shards(tmp_path, [3, 2])
     (tmp_path / "big.tar").write_bytes(one.read_bytes() + two.read_bytes())
     index = ShardIndex.build([tmp_path / "big.tar"])

@@ -1,4 +1,4 @@
-"""Members that GNU tar stored as sparse: never read as if their stored bytes were the file."""
+"""Members that GNU tar stored as sparse: their stored bytes are never read as the file."""
 
 import shutil
 import subprocess
@@ -47,7 +47,7 @@ def packed(folder: Path, options: list[str], names: list[str]) -> Path:
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("extension", ["jpg", "txt"])
 def test_a_sparse_member_ends_the_shard_in_a_sentence(tmp_path: Path, form: str, pieces: int, extension: str) -> None:
-    """What lies before it is kept; neither it nor what follows becomes a row with wrong bytes."""
+    """Members before it are kept; neither it nor later members become rows with wrong bytes."""
     names = [name for number in range(3) for name in write_sample(tmp_path, number)]
     with_holes(tmp_path / f"1.{extension}", pieces)
     shard = packed(tmp_path, FORMATS[form], names)

@@ -77,7 +77,7 @@ def test_a_flipped_header_byte_is_an_error(tmp_path: Path):
     path = tmp_path / "a.tar"
     write(path, [("a.jpg", b"1" * 10), ("b.jpg", b"2" * 10)], tarfile.USTAR_FORMAT)
     data = bytearray(path.read_bytes())
-    data[1024 + 5] ^= 0x20  # inside the second header's name
+    data[1024 + 5] ^= 0x20  # in the name of the second header
     path.write_bytes(data)
     members = scan_tar(path)
     assert next(members).name == "a.jpg"

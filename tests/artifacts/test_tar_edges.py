@@ -1,4 +1,4 @@
-"""What the scan decides at its edges, on headers made by hand; mutants of the walk must fail here (tests/mutation)."""
+"""Edge cases of the scan, with headers made by hand; mutants of the walk must fail here (tests/mutation)."""
 
 from pathlib import Path
 
@@ -136,7 +136,11 @@ def test_errors_name_the_byte(path: Path) -> None:
         (good + header(b"b.jpg", 3) + b"ab", 1536, "cut off"),
         (good + b"\1" + header(b"b.jpg", 3)[1:] + padded(b"abc"), 1024, "checksum"),
         (good + header(b"b.jpg", b"no number!!!") + END, 1024, "no tar header at"),
-        (good + header(b"b.jpg", b"-0000001000\0") + END, 1024, "no tar header at"),  # back to its own header, for ever
+        (
+            good + header(b"b.jpg", b"-0000001000\0") + END,
+            1024,
+            "no tar header at",
+        ),  # backwards: an endless loop
         (good + END + good + END, 1024, "more data after the end-of-archive mark"),  # cat a.tar b.tar
         (good + bytes(10240) + good + END, 1024, "more data after the end-of-archive mark"),
         (good + bytes(512) + b"\1", 1024, "more data after the end-of-archive mark"),
@@ -196,6 +200,6 @@ def test_is_header() -> None:
 
 
 def test_an_ordinary_header_is_compared_without_a_look_at_its_numbers(monkeypatch) -> None:
-    """It is compared for every read of training."""
+    """Every read of training compares a header."""
     monkeypatch.delattr("helip.artifacts.tar._octal")
     assert is_header(header(b"key.jpg", 700), "key", 700)

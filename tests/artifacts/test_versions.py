@@ -1,4 +1,4 @@
-"""The three artefacts refuse a format that they don't know, and say how to go on."""
+"""The three artefacts refuse an unknown format, and the message names the remedy."""
 
 import json
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def test_another_version_is_refused(
     assert content[field] == current
     meta.write_text(json.dumps(content | {field: version}))
     for array in meta.parent.glob("*.npy"):
-        array.unlink()  # another format may have other files: the version is looked at first
+        array.unlink()  # another format may have other files, so the version is checked first
     with pytest.raises(HelipError, match=f"has format {version!r}, not {current}: ".replace("[", r"\[")) as refused:
         load(meta.parent)
     assert str(meta.parent) in str(refused.value)

@@ -1,4 +1,4 @@
-"""The shards that come with the package: layout, sizes, and that no part leaks into another."""
+"""The shards that come with the package: layout, sizes, and no sample of one part in another."""
 
 import io
 import json

@@ -25,7 +25,7 @@ class Colours(nn.Module):
 
 
 class Bytes:
-    """Captions -> (B, 16) counts of bytes; no module, as a wrapped tool may be."""
+    """Captions -> (B, 16) counts of bytes; not a module, like a wrapped tool."""
 
     def tokenize(self, captions: list[str]) -> dict[str, torch.Tensor]:
         return {"bytes": torch.tensor([list(caption.encode()[:32].ljust(32)) for caption in captions])}

@@ -1,4 +1,4 @@
-"""Encoders by name: timm's and open_clip's, random weights, and what embed() stores."""
+"""Encoders by name: timm's and open_clip's, random weights, and the store of embed()."""
 
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,6 @@ def test_embed_gives_the_rows_in_order(tmp_path: Path) -> None:
         assert np.allclose(store.text[row], text(text.tokenize([raw.captions[0]])).numpy(), atol=1e-6)
     again = Colours()
     helip.embed(shards, again, Bytes(), tmp_path / "store", workers=0)
-    assert again.rows == 0  # found again
+    assert again.rows == 0  # all rows are found
     helip.embed(shards, again, Bytes(), tmp_path / "store", workers=0, identity="others")
     assert again.rows > 0

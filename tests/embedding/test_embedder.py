@@ -1,4 +1,4 @@
-"""The embedding pass: every row once, where it belongs, unreadable ones named."""
+"""The embedding pass: every row once and in its place; unreadable rows are named."""
 
 import io
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_an_unreadable_row_fails_when_asked(index: ShardIndex, trainer: pl.Train
     loader = row_loader(encoders, SampleReader(index), np.arange(13), 4, 0, "fail")
     with pytest.raises(HelipError, match=r"00002\.tar, key x \(row 10\).*data\.on_error=skip"):
         trainer.predict(Embedder(encoders, store), loader, return_predictions=False)
-    assert store.valid[:8].all()  # what was written before stays
+    assert store.valid[:8].all()  # rows written before are kept
 
 
 @pytest.mark.filterwarnings("ignore")

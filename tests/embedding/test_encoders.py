@@ -1,4 +1,4 @@
-"""Encoders with random or packaged weights: shapes, lengths, and no trace left in the model."""
+"""Encoders with random or packaged weights: shapes, lengths, and the model unchanged."""
 
 import shutil
 from types import SimpleNamespace
@@ -135,7 +135,7 @@ def test_packaged_minilm() -> None:
 
 @pytest.mark.parametrize("method", ["preprocess", "tokenize"])
 def test_either_name_of_a_tokenizer_will_do(method: str) -> None:
-    """sentence-transformers 6 renames it; the old name may be gone then."""
+    """sentence-transformers 6 renames it, and may remove the old name."""
     encoder: Any = SentenceEncoder.__new__(SentenceEncoder)
     torch.nn.Module.__init__(encoder)
     encoder.network = SimpleNamespace(**{method: len})
@@ -163,7 +163,7 @@ def test_compiling_leaves_names_and_foreign_encoders_alone(monkeypatch) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile builds C++ on the CPU")
 def test_compiled_encoders_give_the_same_embeddings() -> None:
-    """To the last bits, also for a last batch of another size; under the same names."""
+    """Equal up to the last bits, also for a last batch of another size, and with the same names."""
     model = small_resnet().eval()
     encoders: Any = clip_encoders(model)
     names = list(model.state_dict())

@@ -1,4 +1,4 @@
-"""Faults that are really injected: processes that die at a named place, disks that are full."""
+"""Injected faults: processes that die at a named place, full disks."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ import pytest
 
 
 def in_child(action: Callable[[], object], patience: float = 120) -> int:
-    """Exit status of a forked process, negative for the signal that ended it; the action's own status if it is one."""
+    """Exit status of a forked process: that of the action, or negative for the signal that ended it."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -29,7 +29,7 @@ def in_child(action: Callable[[], object], patience: float = 120) -> int:
 
 
 def ended(pid: int, patience: float = 120) -> int:
-    """Wait for a child; one that hangs is killed, and an error."""
+    """Wait for a child; kill it and fail if it hangs."""
     limit = time.monotonic() + patience
     while time.monotonic() < limit:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -45,7 +45,7 @@ def ended(pid: int, patience: float = 120) -> int:
 def dying(
     place: str, how: signal.Signals, call: int = 1, when: Callable[..., bool] = lambda *_: True
 ) -> Iterator[None]:
-    """This process gets a signal at the `call`-th call of `place` (a dotted name) for whose arguments `when` holds."""
+    """Send this process a signal at the `call`-th call of `place` (a dotted name) with arguments that fulfil `when`."""
     owner, name = place.rsplit(".", 1)
     original = _resolve(owner, name)
     calls = 0
@@ -97,7 +97,7 @@ class SmallDisk:
 
 @contextmanager
 def longest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: what a full disk looks like where nothing can be mounted."""
+    """No file may grow beyond `size` bytes, which imitates a full disk without mounting."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

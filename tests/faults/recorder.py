@@ -1,4 +1,4 @@
-"""Every trained pair, written down in the training step and held against the index by other means than ours.
+"""Records every trained pair in the training step, and compares it with the index by independent code.
 
 The bytes that reached the step are known by their digests (batch["identity"]); which sample they belong to is looked up
 in the shards by `tarfile`, in which the hard pairs of its row stand is read by numpy from the index.
@@ -68,7 +68,7 @@ def recording(shards: Path, file: Path) -> Iterator[None]:
 
 
 def wrong_pairs(file: Path, index: Path, topk: int) -> tuple[int, list[dict[str, Any]]]:
-    """Pairs recorded, and those of them that are not what the index in a folder says."""
+    """Number of recorded pairs, and of those that contradict the index in a folder."""
     hard = np.load(index / "rows.npy")[:, :topk]
     lines = [json.loads(line) for line in file.read_text().splitlines()]
 

@@ -29,7 +29,7 @@ def small(number: int) -> dict[str, bytes]:
 
 
 def test_a_shard_cut_off_at_every_byte_gives_its_samples_or_a_sentence(tmp_path: Path) -> None:
-    """No length gives a sample other bytes than its own, and none an error of another kind."""
+    """No length changes the bytes of a sample or raises another error."""
     path = write_tar(tmp_path / "0.tar", [(f"k{n}", small(n)) for n in range(3)])
     whole = {f"k{n}": small(n) for n in range(3)}
     size, read, sentences = path.stat().st_size, 0, 0
@@ -54,7 +54,7 @@ def test_a_shard_cut_off_at_every_byte_gives_its_samples_or_a_sentence(tmp_path:
 
 
 def test_a_shard_rewritten_in_place_is_never_read_by_old_offsets(tmp_path: Path) -> None:
-    """Same size, same number of samples, another order: what a size alone does not tell."""
+    """Same size and number of samples, another order: the size alone does not show it."""
     path = write_tar(tmp_path / "0.tar", [(f"k{n}", small(n)) for n in range(3)])
     index = ShardIndex.build([path])
     write_tar(path, [(f"k{n}", small(n)) for n in (2, 0, 1)])
@@ -89,7 +89,7 @@ def make_shards(folder: Path) -> Callable[[], object]:
 
 @pytest.mark.parametrize("make", [make_index, make_store, make_shards])
 def test_every_flipped_byte_is_found_by_its_sum(tmp_path: Path, make: Callable[[Path], Callable[[], object]]) -> None:
-    """Each byte of each file, sums included; loading takes it, or refuses it in a sentence."""
+    """Each byte of each file, also of the sums; loading accepts or refuses it with a message."""
     folder = tmp_path / "artefact"
     load = make(folder)
     assert check_sums(folder) == [] and load() is not None
@@ -126,7 +126,7 @@ def test_an_array_cut_off_at_every_byte_is_refused(
 
 
 def test_a_damaged_file_of_keys_ends_in_a_sentence(tmp_path: Path) -> None:
-    """In a process of its own: the Arrow reader believes what a file says of its lengths, and then reads anywhere."""
+    """In an own process: the Arrow reader trusts the lengths in a file, and may then read anywhere."""
     folder = tmp_path / "artefact"
     make_shards(folder)
     path = folder / "keys.arrow"
@@ -158,7 +158,7 @@ def test_a_place_before_the_shard_begins_is_no_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [make_index, make_store, make_shards])
 def test_an_artefact_is_not_to_be_deleted_because_no_file_can_be_opened(tmp_path: Path, make) -> None:
-    """The command line has a sentence for what the machine does; "delete the folder" would cost hours."""
+    """The message must be about the machine, because "delete the folder" would cost hours."""
     load = make(tmp_path / "artefact")
 
     def without_handles() -> None:
@@ -173,7 +173,7 @@ def test_an_artefact_is_not_to_be_deleted_because_no_file_can_be_opened(tmp_path
     "damage", [lambda good: good[: len(good) // 2], lambda good: b"", lambda good: b"Q" + good[1:]]
 )
 def test_a_damaged_block_of_an_unfinished_search_is_searched_again(tmp_path: Path, damage) -> None:
-    """And a damaged plan is named, not followed."""
+    """A damaged plan is refused by name."""
     generator, settings = np.random.default_rng(0), SearchSettings(depth=3, block_rows=8, backend="exact")
     pairs = open_pairs(generator.random((24, 6)), generator.random((24, 4)))
     whole = mine(pairs, tmp_path / "whole", settings, progress=False)

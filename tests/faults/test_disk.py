@@ -1,4 +1,4 @@
-"""Disks that are full or read-only: one sentence, nothing broken that loads, and the same command goes on."""
+"""Disks that are full or read-only: one sentence, no damaged artefact loads, and the same command resumes."""
 
 import errno
 import gc
@@ -72,7 +72,7 @@ def refused(result: Result, what: str) -> None:
 
 
 def whole(folder: Path) -> int:
-    """Everything under a folder that loads is whole; how many artefacts there are."""
+    """Checks that all artefacts below a folder are whole. Returns their number."""
     loads: dict[str, Callable[[Path], Any]] = {"hard_pairs": HardPairIndex.load, "embeddings": EmbeddingStore}
     found = 0
     for meta in (folder / "artifacts").rglob("meta.json"):
@@ -84,14 +84,14 @@ def whole(folder: Path) -> int:
         assert len(ShardIndex.load(meta.parent)) == 40 and check_sums(meta.parent) == []
         found += 1
     for checkpoint in folder.rglob("*.ckpt"):
-        if zipfile.is_zipfile(checkpoint):  # what train.resume goes by
+        if zipfile.is_zipfile(checkpoint):  # the check of train.resume
             assert torch.load(checkpoint, weights_only=True)["global_step"] > 0
             found += 1
     return found
 
 
 def run_out(world: World, disk: SmallDisk, stages: list, record: Path) -> None:
-    """One run after the other finds the disk full in the next stage; the last one finishes, no pair was wrong."""
+    """Each run finds the disk full one stage later; the last one finishes, and no pair was wrong."""
     for stage, place, call, free in stages:
         with full_from(disk, place, call, free), recording(world.shards, record):
             result = world.run("train", *TRAINING)
@@ -127,7 +127,7 @@ def test_a_disk_that_is_full_in_each_place(make_world, unbroken, small_disk: Sma
 
 
 def test_files_that_may_not_grow(tmp_path: Path) -> None:
-    """The same sentence where nothing can be mounted: the store is made whole or not at all."""
+    """The same message without mounting: the store is made whole or not at all."""
 
     def create() -> int:
         with longest_file(4096):
@@ -162,8 +162,8 @@ def test_a_read_only_output_folder(make_world, small_disk: SmallDisk, tmp_path: 
         refused(result, "Read-only file system")
     assert os.listdir(small_disk.folder) == (["runs"] if what == "paths.runs" else [])
     assert world.run("mine", *places).status == 0
-    if what == "paths.artifacts":  # those of somebody else can be trained on
-        gc.collect()  # maps that were open for writing
+    if what == "paths.artifacts":  # artefacts of another user can be trained on
+        gc.collect()  # closes maps that are open for writing
         small_disk.set("ro")
         result = world.run("train", *places, "train.max_steps=1", "dataset.evaluators=[]")
         assert result.status == 0, result.err

@@ -1,4 +1,4 @@
-"""Input that was made, or happened, to do harm: images of every kind as open_clip sees them, captions, pickles."""
+"""Harmful input: images of every kind compared with open_clip, captions, pickles."""
 
 import base64
 import io
@@ -31,7 +31,7 @@ from tests.samples import picture, sample, write_tar
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: Callable[[int], bytes]) -> bytes:
-    """A whole PNG, row by row, so that its pixels are never in memory together."""
+    """A whole PNG, written row by row, so that its pixels are never all in memory."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -43,7 +43,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: Callable[[int], 
 
 
 def test_a_whole_picture_of_623_megapixels_is_never_decoded() -> None:
-    """As large as the two in Debian's openclipart; one colour, so that the file is small."""
+    """As large as two files of Debian's openclipart; one colour keeps the file small."""
     row = bytes(24_960 // 8)
     data = png(24_960, 24_960, 1, 0, lambda _: row)
     assert len(data) < 500_000
@@ -87,9 +87,9 @@ AS_OPEN_CLIP = {
 
 @pytest.mark.parametrize("kind", AS_OPEN_CLIP)
 def test_an_image_becomes_what_open_clip_makes_of_it(kind: str) -> None:
-    """open_clip's own evaluation transform on the file as Pillow opens it: EXIF does not turn it there either.
+    """Equal to open_clip's evaluation transform on the file as Pillow opens it, which ignores EXIF's rotation too.
 
-    But for palettes, which open_clip resizes as numbers of colours, without smoothing: ours are RGB before.
+    Palettes differ: open_clip resizes them as numbers of colours, without smoothing, and we convert to RGB first.
     """
     data = AS_OPEN_CLIP[kind]
     transform: Any = open_clip.image_transform(32, is_train=False)
@@ -99,7 +99,7 @@ def test_an_image_becomes_what_open_clip_makes_of_it(kind: str) -> None:
 
 
 def test_a_transparent_palette_is_laid_on_white_where_open_clip_shows_what_lies_under_it() -> None:
-    """The one kind that we read otherwise: below transparency lies whatever the program that saved it left there."""
+    """The only kind that we read differently: pixels below transparency have arbitrary colours."""
     palette = Image.new("P", (40, 40), 1)
     palette.putpalette([255, 0, 0, 0, 0, 0] + [0] * 762)
     palette.paste(0, (0, 0, 20, 40))
@@ -122,7 +122,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def mined(make_world, tmp_path_factory) -> tuple[World, Result]:
-    """Hostile captions, and keys, through the whole of mine.py, pictures and all."""
+    """Hostile captions and keys in all of mine.py, with its pictures."""
     folder = tmp_path_factory.mktemp("hostile")
     keys = ["<img src=x onerror=evil()>", "\x1b[31mred", "\u202ekey", "k" * 300]
     entries = []
@@ -192,7 +192,7 @@ def test_a_malicious_array_is_no_embedding(make_world, tmp_path: Path, write: Ca
 
 
 def test_a_malicious_pickle_is_no_model(make_world, tmp_path: Path) -> None:
-    """As weights of the model, of an encoder, and as a checkpoint to evaluate or to go on from."""
+    """As weights of the model or an encoder, and as a checkpoint to evaluate or resume."""
     world, trace = make_world(tmp_path), tmp_path / "trace"
     as_pickle(tmp_path / "plain.pt", trace)
     torch.save({"state_dict": Malicious(trace)}, tmp_path / "zipped.pt")

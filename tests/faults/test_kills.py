@@ -1,4 +1,4 @@
-"""A run that is killed in every stage, and started again by the same command: the same bytes, and no wrong pair."""
+"""A run that is killed in every stage and repeated: the same bytes, and no wrong pair."""
 
 import os
 import signal
@@ -49,13 +49,13 @@ STAGES: list[tuple[str, str, int, Callable[..., bool]]] = [
     ("export, half written", "os.replace", 1, final_weights),
     ("results, half written", "os.replace", 1, metadata),
 ]
-QUICK = (1, 3, 7, 14)  # a shard index, embeddings, hard pairs, an export; training and mining have tests of their own
+QUICK = (1, 3, 7, 14)  # a shard index, embeddings, hard pairs, an export; training and mining have other tests
 
 
 def outcome(world: World) -> dict[str, bytes]:
     """Index and final weights."""
     (index,) = (world.folder / "artifacts/folder/hard_pairs").glob("*/meta.json")
-    finals = (world.folder / "runs").glob("*/final.pt")  # two where a run died after it had written its own
+    finals = (world.folder / "runs").glob("*/final.pt")  # two if a run died after it had written its weights
     final = max(finals, key=lambda path: path.stat().st_mtime_ns)
     weights = torch.load(final, weights_only=True)
     files = {name: (index.parent / f"{name}.npy").read_bytes() for name in ("rows", "scores")}
@@ -79,7 +79,7 @@ def train(world: World, record: Path) -> int:
 
 
 def killed(world: World, how: signal.Signals, stages: list) -> None:
-    """One run after the other, each dying in the next stage; the last one finishes."""
+    """Each run dies one stage later; the last one finishes."""
     record = world.folder / "record"
     for stage, place, call, when in stages:
 
@@ -104,7 +104,7 @@ def check(world: World, unbroken: dict[str, bytes]) -> None:
 
 
 def no_wrong_pairs(world: World, record: Path) -> None:
-    """Every pair that was recorded in the training steps is one of the index."""
+    """Every recorded pair of the training steps is in the index."""
     (index,) = (world.folder / "artifacts/folder/hard_pairs").glob("*/meta.json")
     pairs, wrong = wrong_pairs(record, index.parent, 5)
     assert pairs > 0 and wrong == []
@@ -112,7 +112,7 @@ def no_wrong_pairs(world: World, record: Path) -> None:
 
 
 def test_sigterm_ends_what_comes_after_the_training(unbroken) -> None:
-    """The next job of a sweep, for instance: a handler that was left behind let it run on."""
+    """For example the next job of a sweep, which a remaining signal handler would let run on."""
     assert signal.getsignal(signal.SIGTERM) == BEFORE
 
 
@@ -137,9 +137,9 @@ def test_killed_in_each_place(make_world, unbroken, tmp_path: Path, stage, how: 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_in_all_places_one_after_the_other(make_world, unbroken, tmp_path: Path, how: signal.Signals) -> None:
     world = make_world(tmp_path)
-    # SIGTERM leaves a checkpoint at once, so that a third one does not come in a run that others have gone before
+    # SIGTERM writes a checkpoint at once, so a resumed run writes no third checkpoint
     stages = [stage for stage in STAGES if "last checkpoint" not in stage[0]]
-    if how == signal.SIGTERM:  # and after the one of the last step no training is left that could be ended
+    if how == signal.SIGTERM:  # after the checkpoint of the last step there is no training to end
         stages = [stage for stage in stages if stage[0] != "training, a checkpoint"]
     killed(world, how, stages)
     check(world, unbroken)
@@ -148,7 +148,7 @@ def test_killed_in_all_places_one_after_the_other(make_world, unbroken, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_an_evaluation_that_is_killed(make_world, unbroken, tmp_path: Path, how: signal.Signals) -> None:
-    """It leaves nothing that the next one could take for its own."""
+    """It leaves nothing that the next run could reuse by mistake."""
     world = make_world(tmp_path)
     expected = world.run("evaluate")
 
@@ -163,7 +163,7 @@ def test_an_evaluation_that_is_killed(make_world, unbroken, tmp_path: Path, how:
 
 
 def test_the_recorder_sees_a_wrong_pair(make_world, tmp_path: Path) -> None:
-    """The contrary: an index whose rows moved by one, as in fault 1 of the released scripts."""
+    """The control: an index with rows moved by one, as in fault 1 of the released scripts."""
     world = make_world(tmp_path)
     record = tmp_path / "record"
     assert train(world, record) == 0

@@ -1,4 +1,4 @@
-"""No pickle is read from an index, embeddings, bare arrays or a checkpoint: each file here would make another file."""
+"""No pickle is read from an index, embeddings, arrays or a checkpoint: each of these would write a file."""
 
 import os
 import pickle
@@ -64,7 +64,7 @@ def test_a_checkpoint_with_a_pickle_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_pickles_are_malicious(tmp_path: Path) -> None:
-    """The contrary: read without care, they do what they say."""
+    """The control: an unsafe reader runs them."""
     as_array(tmp_path / "a.npy", tmp_path / "trace")
     np.load(tmp_path / "a.npy", allow_pickle=True)
     assert (tmp_path / "trace").exists()

@@ -1,4 +1,4 @@
-"""Processes that die or meet: loader workers, ranks, two runs with one artefact; and shards that go away in between."""
+"""Processes that die or share an artefact (loader workers, ranks, two runs), and shards that disappear."""
 
 import json
 import multiprocessing
@@ -42,7 +42,7 @@ def refused(result: Result, what: str) -> None:
     [("mine", Embedder, "predict_step"), pytest.param("train", HelipModule, "training_step", marks=pytest.mark.slow)],
 )
 def test_a_loader_worker_that_is_killed(make_world, tmp_path: Path, program: str, owner: type, name: str) -> None:
-    """kill -9 from outside, as the kernel does when memory runs out; the run says so and goes on later."""
+    """kill -9, as the kernel does when memory runs out: the run reports it and can be resumed."""
     world = make_world(tmp_path)
     settings = ["data.workers=1", "data.embed_batch_size=2", "dataset.evaluators=[]"]
     settings += ["train.max_steps=40", "train.checkpoint_every=1", "train.resume=auto"] if program == "train" else []
@@ -86,7 +86,7 @@ def group_member(leader: int, rank: int) -> int:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, be it that nobody has asked for its status yet."""
+    """Whether a process has ended, even if its status was not collected yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
@@ -96,7 +96,7 @@ def gone(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_rank_of_two_is_killed(make_world, folder_model: Path, tmp_path: Path, victim: int) -> None:
-    """The other one ends within RANK_PATIENCE, with a sentence; the same command goes on."""
+    """The other rank ends within RANK_PATIENCE with a message; the same command resumes."""
     world = make_world(tmp_path, [f"model.name=local-dir:{folder_model}", "model.pretrained=null"])
     settings = ["train.max_steps=400", "train.checkpoint_every=5", "dataset.evaluators=[]", "train.resume=auto"]
     command = [sys.executable, "train.py", *world.overrides, "trainer=ddp_cpu", *settings]
@@ -140,7 +140,7 @@ def test_two_runs_that_mine_the_same_at_once(make_world, tmp_path: Path) -> None
     write, keep = EmbeddingStore.write, BlockStore.write
 
     def written(self: EmbeddingStore, rows: Any, *arrays: Any) -> None:
-        time.sleep(0.4)  # so that the other one surely comes in between
+        time.sleep(0.4)  # so that the other run starts meanwhile
         note({"pid": os.getpid(), "rows": rows.tolist()})
         write(self, rows, *arrays)
 
@@ -187,7 +187,7 @@ def vanish(shard: Path) -> None:
 
 
 def grow(shard: Path) -> None:
-    """Another shard under the same name: other samples, and more of them."""
+    """Another shard with the same name: other and more samples."""
     write_tar(shard, [(f"00001{n:04d}", sample(500 + n)) for n in range(13)])
 
 
@@ -211,7 +211,7 @@ TRAIN = ["train.max_steps=6", "dataset.evaluators=[]"]
 def test_a_shard_that_goes_away_under_a_training(
     own_shards: World, change: Callable[[Path], None], what: str, workers: int
 ) -> None:
-    """After the shards were indexed, before they are read; from a worker the same sentence comes."""
+    """After the shards were indexed and before they are read; a worker gives the same message."""
     assert own_shards.run("mine").status == 0
     original = program.create_clip
 
@@ -235,7 +235,7 @@ def test_a_shard_that_is_missing_is_refused_by_name(own_shards: World) -> None:
 
 @pytest.mark.parametrize("change", [vanish, grow])
 def test_pairs_of_other_shards_are_never_trained_on(own_shards: World, change: Callable[[Path], None]) -> None:
-    """An index that is named is refused, with both fingerprints; one that is looked for is not found."""
+    """An index in paths.index is refused with both fingerprints; a searched one is not found."""
     index = own_shards.folder / "named"
     assert own_shards.run("mine", f"paths.index={index}").status == 0
     assert own_shards.run("mine").status == 0

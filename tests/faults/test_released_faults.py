@@ -1,4 +1,4 @@
-"""The six silent faults of the authors' released scripts, each shown not to be ours, on real (small) shards."""
+"""The six silent faults of the authors' released scripts are absent here, on small shards."""
 
 import io
 import signal
@@ -28,7 +28,7 @@ from tests.samples import sample, write_shards, write_tar
 
 
 def by_tarfile(shards: Path) -> list[tuple[str, bytes, str]]:
-    """(key, image, caption) in the order of shards and members: what a row number means."""
+    """(key, image, caption) in the order of shards and members, which defines row numbers."""
     found = []
     for path in sorted(shards.glob("*.tar")):
         with tarfile.open(path) as tar:
@@ -40,7 +40,7 @@ def by_tarfile(shards: Path) -> list[tuple[str, bytes, str]]:
 
 @pytest.fixture(scope="module")
 def mined_by_workers(make_world, tmp_path_factory) -> World:
-    """`train.py` with three loader processes, as many as finish in an order of their own."""
+    """`train.py` with three loader processes, which finish in any order."""
     world = make_world(tmp_path_factory.mktemp("workers"))
     with recording(world.shards, world.folder / "record"):
         result = world.run("train", "data.workers=3", "data.embed_batch_size=2", "train.max_steps=8")
@@ -137,8 +137,8 @@ def test_fault_5_a_bad_image_is_counted_and_its_place_taken_by_the_next_in_order
     for batch in made:
         for place, (row, target) in enumerate(zip(batch["row"].tolist(), batch["target"].tolist(), strict=True)):
             assert row not in bad
-            assert bytes(batch["text"][place].tolist()) == f"u{row}".encode().ljust(12, b"\0")  # of this very row
-            assert target == place or row in ring(16)[batch["row"][target]]  # a partner of this very target
+            assert bytes(batch["text"][place].tolist()) == f"u{row}".encode().ljust(12, b"\0")  # the text of this row
+            assert target == place or row in ring(16)[batch["row"][target]]  # a partner of this target
     replaced = sum(batch["replaced"] for batch in made)
     assert replaced >= sum(row in bad for row in order[:16]) > 0
 

@@ -1,4 +1,4 @@
-"""No secret of the environment in a run folder or an artefact, not even one that a setting quotes."""
+"""No secret of the environment in a run folder or an artefact, not even one that a setting contains."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_overrides_without_secrets(text: str, shown: str) -> None:
 
 
 def test_credentials_of_remote_shards_are_written_nowhere(make_world, tmp_path: Path) -> None:
-    """User and password of the address, the signature of its query, and options of a storage: in no file of a run."""
+    """Credentials in the address, the signature of its query, and options of a storage are in no file."""
     hidden = ["hunter-user", "hunter-password", "hunter-signature", "hunter-secret"]
     world: World = make_world(tmp_path)
     with serving(world.shards) as server:

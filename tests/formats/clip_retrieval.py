@@ -18,7 +18,7 @@ def write_folder(
     urls: Sequence[str | None] | None = None,
     parts: int = 1,
 ) -> Path:
-    """Entries dealt to `parts` files; with `urls` as enable_metadata=True does it, which adds the .json's fields."""
+    """Entries in `parts` files; `urls` adds the fields of the .json, as enable_metadata=True does."""
     width = int(math.log10(parts)) + 1
     for side in ("img_emb", "text_emb", "metadata"):
         (folder / side).mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ def flickr8k(root: Path) -> Path:
 
 
 def flickr30k(root: Path) -> Path:
-    """As Kaggle distributes it: a space behind each separator, no quoting."""
+    """As distributed by Kaggle: a space behind each separator, no quoting."""
     lines = ["image_name| comment_number| comment"]
     for n, name in enumerate(photos(root / "flickr30k_images")):
         lines += [f"{name}| {m}| {text}" for m, text in enumerate(one_line(text) for text in captions_of(n))]
@@ -101,7 +101,7 @@ def data_set(root: Path) -> datasets.Dataset:
 
 
 def hub_parquet(root: Path) -> Path:
-    """With the bytes inside, as push_to_hub writes it."""
+    """With the bytes of the images, as push_to_hub writes it."""
     (root / "data").mkdir(parents=True)
     for part, numbers in enumerate((range(4), range(4, 7))):
         images = [{"bytes": picture(n), "path": None} for n in numbers]
@@ -112,7 +112,7 @@ def hub_parquet(root: Path) -> Path:
 
 
 def saved_arrow(root: Path) -> Path:
-    """With paths inside, as save_to_disk leaves them."""
+    """With the paths of the images, as save_to_disk writes it."""
     data_set(root / "of").save_to_disk(root / "saved")
     return root / "saved"
 
@@ -158,7 +158,7 @@ def pairs(root: Path) -> Path:
 
 
 def packed_by_tar(root: Path) -> Path:
-    """GNU tar as people call it: members in the order of the disk, not of the names."""
+    """As GNU tar packs a folder: members in the order of the disk, not of the names."""
     pairs(root / "in")
     subprocess.run(["tar", "czf", str(root / "all.tar.gz"), "-C", str(root / "in"), "."], check=True)
     return root / "all.tar.gz"

@@ -1,4 +1,4 @@
-"""Shards whose pairs have something in common, and the authors' files about them, written by other means than ours."""
+"""Shards with related pairs, and the authors' files about them, written by independent code."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def hard_pairs(count: int, depth: int, fingerprint: str) -> HardPairIndex:
 
 
 def loader_order(index: ShardIndex, workers: int = 4, batch: int = 5) -> list[int]:
-    """The order in which their 128-worker loader meets rows: a worker per shard, batches dealt in turn."""
+    """The order in which their 128-worker loader reads rows: a worker per shard, batches in turn."""
     queues = [list(range(int(a), int(b))) for a, b in zip(index.starts[:-1], index.starts[1:], strict=True)]
     assert len(queues) == workers
     order: list[int] = []

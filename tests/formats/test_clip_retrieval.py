@@ -1,4 +1,4 @@
-"""Entries of clip-retrieval come to the rows that they were made from, or are refused."""
+"""Entries of clip-retrieval are matched to the rows that they were made from, or refused."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ HOSTILE = [
 
 
 def vectors(count: int, dtype: type = np.float16) -> np.ndarray:
-    """(count, 4), each row its own."""
+    """(count, 4) with distinct rows."""
     return np.random.default_rng(3).normal(size=(count, 4)).astype(dtype)
 
 
@@ -69,7 +69,7 @@ def test_shuffled_entries_are_put_into_the_order_of_rows(tmp_path: Path, parts: 
 
 
 def test_hostile_captions_and_urls(tmp_path: Path) -> None:
-    """Equal keys in both shards, duplicate and missing urls, captions with everything in them."""
+    """Equal keys in both shards, duplicate and missing urls, captions with special characters."""
     count = len(HOSTILE)
     captions, keys = [*HOSTILE, *HOSTILE[::-1]], [f"dir/{n % count:09d}" for n in range(2 * count)]
     urls: list[str | None] = ['http://x/?a=1,2&b="3"\n', "u", "u", "", "http://ü", "u"] * 2
@@ -101,7 +101,7 @@ def test_missing_samples_are_left_out_and_too_many_are_refused(tmp_path: Path) -
 
 
 def test_equal_keys_of_another_dataset_are_refused(tmp_path: Path) -> None:
-    """img2dataset numbers every dataset alike: 000000000, 000000001, ..."""
+    """img2dataset gives every dataset the same keys: 000000000, 000000001, ..."""
     index = ShardIndex.build(write_shards(tmp_path / "tars", [10]))
     keys = [index.key(row) for row in range(10)]
     captions = [f"picture number {row}" for row in range(10)]

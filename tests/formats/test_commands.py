@@ -1,4 +1,4 @@
-"""helip convert: each command from files to files, and faults as one sentence."""
+"""helip convert: each command on files, and errors as one sentence."""
 
 import errno
 from pathlib import Path

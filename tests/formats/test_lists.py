@@ -1,4 +1,4 @@
-"""Training lists of open_clip to shards and back: hostile captions and keys come through, faults name their line."""
+"""Training lists of open_clip to shards and back: hostile captions and keys are kept, errors name their line."""
 
 import json
 import tarfile
@@ -134,7 +134,7 @@ def test_a_list_becomes_shards_in_its_order(tmp_path: Path, separator: str) -> N
 
 
 def test_the_columns_of_the_list_are_kept(tmp_path: Path) -> None:
-    """`key`, `caption` and `status` are a list's own where it has them, but for the .txt member."""
+    """Columns `key`, `caption` and `status` of a list replace our fields; the .txt member is unchanged."""
     (tmp_path / "0.jpg").write_bytes(picture(0))
     (tmp_path / "list.csv").write_text("filepath,title,key,caption,status\n0.jpg,a dog,k7,ein Hund,checked\n")
     to_shards(tmp_path / "list.csv", tmp_path / "out")
@@ -168,7 +168,7 @@ def test_shards_to_a_list_to_shards(tmp_path: Path) -> None:
     one, two = SampleReader(index), SampleReader(again)
     for row in range(7):
         assert one.image_bytes(row) == two.image_bytes(row) and one.captions(row) == two.captions(row)
-        assert url_of(one, row) == url_of(two, row) == f"u{row}"  # the list's own column
+        assert url_of(one, row) == url_of(two, row) == f"u{row}"  # the url column of the list
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The authors' files: there and back, pairs by url, and fault 1 refused."""
+"""The authors' files: converted both ways, pairs read by url, and fault 1 refused."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from tests.samples import sample, write_shards, write_tar
 
 @pytest.mark.parametrize("source", ["toy_hard_sample.csv", "toy_hard_sample_dict.json"])
 def test_theirs_to_ours_to_theirs(tmp_path: Path, source: str) -> None:
-    """55 ids a target, all files equal to the byte. What is ours in between has the same rows."""
+    """55 ids per target: all files are equal byte by byte, and the index between has the same rows."""
     count = 60
     index = ShardIndex.build(write_shards(tmp_path / "tars", [30, 30]))
     shards_to_csv(index, tmp_path / "list", "toy")
@@ -81,7 +81,7 @@ def test_ids_that_are_rows_beside_urls_in_loader_order_are_refused(tmp_path: Pat
 
 @pytest.mark.parametrize("shift", [1, -1])
 def test_ids_that_are_off_by_one_row_are_refused(tmp_path: Path, shift: int) -> None:
-    """A row that the url index lacks, or a url that the shards lost: ids still rise with rows, and all are wrong."""
+    """The url index lacks a row, or the shards lack a url: ids increase with the rows, but all are wrong."""
     topic = np.random.default_rng(0).integers(0, len(TOPICS), 120)
     members = [sample(row, txt=TOPICS[topic[row]].encode()) for row in range(120)]
     index = ShardIndex.build([write_tar(tmp_path / "0.tar", [(f"{row:04d}", m) for row, m in enumerate(members)])])
@@ -102,7 +102,7 @@ def test_ids_that_are_off_by_one_row_are_refused(tmp_path: Path, shift: int) -> 
 
 
 def test_nothing_is_replaced(tmp_path: Path, index: ShardIndex) -> None:
-    """A folder that was there, such as that of the shards, was removed for the index; so was a file."""
+    """An existing folder, such as that of the shards, is not replaced by the index; nor is a file."""
     (tmp_path / "hard.csv").write_text("0,6\n6,0\n")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/photo.jpg").write_bytes(b"dear")
@@ -113,7 +113,7 @@ def test_nothing_is_replaced(tmp_path: Path, index: ShardIndex) -> None:
 
 
 def test_pairs_that_have_nothing_in_common_are_refused_and_embeddings_can_tell(tmp_path: Path) -> None:
-    """Captions that say nothing ("picture number 7"): only embeddings know which rows belong together."""
+    """Captions without content ("picture number 7"): only embeddings show which rows are related."""
     index = ShardIndex.build(write_shards(tmp_path / "tars", [21, 21, 21, 21]))
     pairs = hard_pairs(len(index), 6, index.fingerprint)
     ids = np.argsort(loader_order(index)).tolist()
@@ -217,7 +217,7 @@ def test_more_that_cannot_be_read(tmp_path: Path, index: ShardIndex) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not {"HELIP_DATA", "HELIP_REAL_EMBEDDINGS"} <= os.environ.keys(), reason="needs real data")
 def test_on_real_pairs(tmp_path: Path) -> None:
-    """Flickr8k, ids dealt by 8 workers: captions alone tell the right reading of the ids from the wrong one."""
+    """Flickr8k, ids in the order of 8 workers: captions alone identify the right reading of the ids."""
     index = ShardIndex.build(sorted(Path(os.environ["HELIP_DATA"], "flickr8k").glob("*.tar")))
     sides = [np.load(Path(os.environ["HELIP_REAL_EMBEDDINGS"]) / f"{name}.npy") for name in ("image", "text")]
     pairs = mine_hard_pairs(*sides, k=50)

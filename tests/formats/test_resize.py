@@ -20,7 +20,7 @@ from tests.formats.killed import kill_after
 from tests.formats.layouts import contents
 from tests.samples import picture, sample, write_tar
 
-LONG = "x" * 120  # a key that no plain header holds
+LONG = "x" * 120  # a key that does not fit into a plain header
 
 
 def wide(number: int, format: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -32,7 +32,7 @@ def wide(number: int, format: str = "JPEG", mode: str = "RGB") -> bytes:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Four shards: JPEGs; other formats and a mask; what is small, broken, or no sample; two samples of one key."""
+    """Four shards: JPEGs; other formats and a mask; small and broken images and other members; a repeated key."""
     folder = tmp_path / "in"
     write_tar(folder / "00000.tar", [(f"0000{n}", sample(n, jpg=wide(n))) for n in range(4)])
     others = [

@@ -43,7 +43,7 @@ def test_rows_and_scores_with_keys_and_urls(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_tuples_open_in_datasets_and_sentence_transformers(tmp_path: Path) -> None:
-    """Images decode, columns stand in the order that the losses expect, and a batch is collated by their own class."""
+    """Images decode, columns have the order that the losses expect, and sentence-transformers collates a batch."""
     datasets = pytest.importorskip("datasets")
     collators = pytest.importorskip("sentence_transformers.sentence_transformer.data_collator")
     members = [sample(n) for n in range(8)]
@@ -73,7 +73,7 @@ def test_tuples_open_in_datasets_and_sentence_transformers(tmp_path: Path) -> No
 
 
 def test_images_carry_the_note_that_makes_datasets_decode_them(tmp_path: Path) -> None:
-    """It is heeded only where the column has exactly the type that `datasets` gives its Image (the slow test above)."""
+    """`datasets` reads it only if the column has exactly the type of its Image (the slow test above)."""
     index = ShardIndex.build(write_shards(tmp_path, [6]))
     write_tuples(ring(index), index, tmp_path / "t.parquet", negatives=1)
     schema = pq.read_schema(tmp_path / "t.parquet")

@@ -23,7 +23,7 @@ from tests.samples import sample, write_shards, write_tar
 
 
 def test_their_loader_reads_the_pairs_that_were_mined(tmp_path: Path, index: ShardIndex, training_list: Path) -> None:
-    """CsvDataset and CustomDistributedSampler of their data.py, restated: beside a target stands its hard pair."""
+    """CsvDataset and CustomDistributedSampler of their data.py, restated, draw a hard pair of each target."""
     pairs = hard_pairs(len(index), 6, index.fingerprint)
     to_released(pairs, training_list, tmp_path, "toy")
     table = pandas.read_csv(training_list, sep=",")
@@ -40,7 +40,7 @@ def test_their_loader_reads_the_pairs_that_were_mined(tmp_path: Path, index: Sha
 
 
 def test_lines_are_ids_where_rows_are_missing_or_urls_repeat(tmp_path: Path) -> None:
-    """Unreadable rows have no line; a repeated url is in the url index once; ids are lines all the same."""
+    """Unreadable rows have no line, a repeated url is in the url index once, and ids are still lines."""
     count = 30
     members = [sample(row, json=json.dumps({"url": f"u{row // 2}" if row else None}).encode()) for row in range(count)]
     members[4]["jpg"], members[9]["txt"] = b"no image", b"\xff\xfe"

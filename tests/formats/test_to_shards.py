@@ -66,7 +66,7 @@ def test_what_img2dataset_wrote(tmp_path: Path, layout: str) -> None:
     texts = ["a red, green pattern", "two\\nlines of it", "squares — ünïcode", 'says "hello"']
     assert read_back(tmp_path / "out") == [([t], picture(n, 32)) for t, n in zip(texts, (0, 1, 3, 5), strict=True)]
     assert ("shards already" in done.kind) == (layout == "webdataset")
-    # its parquet keeps a line for each dead link, which is no error whatever --on-error says; its files leave none
+    # its parquet has a line for each dead link, which is never an error; its files have no trace of them
     assert done.reasons == ({"failed_to_download": 1, "failed_to_resize": 1} if layout == "parquet" else {})
     index = ShardIndex.build(sorted((tmp_path / "out").glob("*.tar")))
     assert url_of(SampleReader(index), 2) == "http://127.0.0.1:8017/3.jpg"

@@ -40,7 +40,7 @@ def test_bad_pairs_are_counted_by_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", ["\t", ","])
 def test_an_open_quote_that_swallows_lines(tmp_path: Path, separator: str) -> None:
-    """Four lines, of which csv's quoting makes two: a warning with the number, an error, or all four with none."""
+    """Four lines that csv's quoting joins into two: a warning, an error, or all four with quoting none."""
     names = photos(tmp_path)
     texts = ["plain", '"an open quote', "in between", 'closed here"', "last"]
     lines = [separator.join(("filepath", "title"))]

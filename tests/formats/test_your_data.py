@@ -1,4 +1,4 @@
-"""docs/your_data.md: every block runs as it stands, and what it makes can be mined and trained on."""
+"""docs/your_data.md: every block runs unchanged, and its result can be mined and trained on."""
 
 import json
 import os
@@ -24,7 +24,7 @@ COMMANDS = re.findall(r"^    helip convert (.+)$", DOCUMENT.read_text(encoding="
 
 
 def sources(folder: Path) -> None:
-    """What the document names, each made by the function that tests its layout."""
+    """The sources that the document names, made by the functions that test each layout."""
     layouts.comma_list(folder)
     layouts.photos(folder / "images")
     layouts.write_csv(folder / "own.csv", [["bild", "text_de"], ["images/0.jpg", "rot"]])
@@ -65,7 +65,7 @@ def test_every_block_of_the_document_runs(
         main([name, *arguments])
     assert len(kinds) == len(set(kinds)) == 9
     assert HardPairIndex.load(Path("INDEX")).depth == 3
-    assert "imported" in HardPairIndex.load(Path("INDEX")).meta  # or training refuses it as mined by other settings
+    assert "imported" in HardPairIndex.load(Path("INDEX")).meta  # or training refuses it
     assert HardPairIndex.load(Path("bucket/pairs")).depth == 3
     assert pq.read_table("tuples.parquet").num_rows == 7
     assert transformers.AutoModel.from_pretrained("EXPORTED-to-transformers").config.projection_dim == 24

@@ -49,7 +49,7 @@ def siglip_config(act: str = "gelu_pytorch_tanh") -> Any:
 
 
 def randomise(model: torch.nn.Module) -> Any:
-    """All weights, also those that begin as zeros or ones: a swapped pair of them would pass unseen."""
+    """Random values for all weights, because a swap of two that begin as zeros or ones would not be found."""
     generator = torch.Generator().manual_seed(0)
     for value in model.parameters():
         value.data += 0.2 * torch.randn(value.shape, generator=generator)
@@ -112,7 +112,7 @@ def test_a_checkpoint_of_transformers_gives_the_same_logits(tmp_path: Path, conf
 
 
 def test_the_largest_token_is_the_end_in_old_configs(tmp_path: Path) -> None:
-    """eos_token_id 2, as OpenAI's own checkpoints say."""
+    """eos_token_id 2, as in OpenAI's checkpoints."""
     config = clip_config()
     config.text_config.eos_token_id = 2
     model = written(tmp_path, config)
@@ -200,7 +200,7 @@ def test_siglip_there_and_back(tmp_path: Path) -> None:
 
 
 def test_tokens_of_a_thousand_captions_are_the_same(tmp_path: Path) -> None:
-    """Up to the end of the text. Behind it open_clip writes 0 and transformers the end again, which no logit sees."""
+    """Up to the end of the text. Then open_clip pads with 0 and transformers with the end, which changes no logit."""
     clip = made(own(tmp_path))
     to_transformers(clip, tmp_path / "out")
     words = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -218,8 +218,8 @@ def test_tokens_of_a_thousand_captions_are_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [{}, {"image_resize_mode": "squash", "image_interpolation": "bilinear"}])
 def test_pixels_are_nearly_the_same(tmp_path: Path, arguments: dict) -> None:
-    """transformers resizes by torchvision, open_clip by Pillow: a level of 255. Where an odd number of pixels is cut
-    off, open_clip rounds half of it to the even number and transformers down: then its crop may lie a pixel earlier."""
+    """transformers resizes with torchvision, open_clip with Pillow: they differ by one level of 255. If an odd
+    number of pixels is cut, open_clip rounds half of it to even and transformers down: a crop may lie 1 px earlier."""
     spec = own(tmp_path)
     clip = made(ModelSpec(spec.name, None, arguments=arguments, config=spec.config))
     to_transformers(clip, tmp_path / "out")
@@ -276,7 +276,7 @@ def test_an_open_clip_folder_loads_as_it_was(tmp_path: Path) -> None:
 
 
 def test_weights_over_a_checkpoint_of_transformers(tmp_path: Path) -> None:
-    """As evaluate.py rebuilds a run that began from one: its architecture from there, its weights from the run."""
+    """As evaluate.py rebuilds a run: the architecture of the checkpoint, the weights of the run."""
     written(tmp_path / "theirs", clip_config())
     spec = ModelSpec(f"hf:{tmp_path}/theirs", None)
     clip = create_clip(spec)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of remote shards: a cache of their own, and an S3 server of this machine."""
+"""Fixtures of the tests of remote shards: an own cache, and an S3 server of this machine."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from helip.storage.blocks import BLOCK
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of 64 blocks, nothing known of any shard, and short waits before a request is repeated."""
+    """An empty cache of 64 blocks, no known shard, and short waits before a request is repeated."""
     monkeypatch.setattr(remote, "known_facts", {})
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(remote, "cache_settings", remote.CacheSettings(tmp_path / "cache", 64 * BLOCK))

@@ -80,7 +80,7 @@ def handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 server.sent += len(part) if body else 0
             if fault == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.close_connection = True  # with what was not sent, the other side sees a reset
+                self.close_connection = True  # unsent data make it a reset for the client
                 return
             if fault == "503":
                 self.send_error(503)
@@ -106,7 +106,7 @@ def handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serving(folder: Path, **how: bool | float) -> Iterator[Server]:
-    """On 127.0.0.1 only."""
+    """Serve a folder on 127.0.0.1."""
     server = Server(folder, **how)  # type: ignore[arg-type]
     http = ThreadingHTTPServer(("127.0.0.1", 0), handler(server))
     server.url = f"http://127.0.0.1:{http.server_address[1]}"

@@ -70,7 +70,7 @@ def test_a_read_waits_for_its_block_and_asks_for_nothing_itself(shards: list[Pat
     with serving(shards[0].parent) as server:
         far = SampleReader(ShardIndex.build(server.addresses(shards)))
         forget(own_cache)
-        far.read(0)  # its answer shows that this server knows ranges
+        far.read(0)  # its answer shows that the server supports ranges
         for row in (30, 17):
             far.fetch_ahead(row)
         server.latency = 0.2
@@ -122,7 +122,7 @@ def test_work_is_done_once_in_order_by_few_threads() -> None:
     assert not done
     gate.set()
     for key in range(3 * THREADS + 1):
-        ahead.wait(key)  # the last was never asked for
+        ahead.wait(key)  # the last key was never queued
     assert sorted(done) == [*range(3 * THREADS)] and most <= before + THREADS
     ahead.ask(5)
     ahead.wait(5)

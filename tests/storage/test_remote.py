@@ -1,4 +1,4 @@
-"""Shards behind HTTP and S3, on servers of this machine: the same rows and bytes as local, whatever goes wrong."""
+"""Shards behind HTTP and S3, on servers of this machine: the same rows and bytes as local, also after faults."""
 
 import os
 import random
@@ -140,7 +140,7 @@ def test_a_server_without_ranges_sends_a_shard_once_if_the_cache_can_hold_it(
         kept = [block for block in own_cache.rglob("*-*") if block.stat().st_size == BLOCK]
         if fits:
             assert len(kept) == 16 and len(list(own_cache.rglob("*-*"))) == 17
-            kept[0].unlink()  # a read over a hole between blocks that are there
+            kept[0].unlink()  # a missing block between cached blocks
             wanted = path.stat().st_size
             assert theirs.storages.of(far.shards[0]).read(far.shards[0], 0, wanted) == path.read_bytes()
         else:
@@ -160,7 +160,7 @@ def test_least_recently_used_blocks_go_first(tmp_path: Path) -> None:
     for number in range(16):
         cache.put("a", number, bytes(BLOCK))
         os.utime(next(tmp_path.rglob(f"*-{number:x}")), (number, number))
-    assert cache.get("a", 0, 0, 10) == bytes(10)  # used now
+    assert cache.get("a", 0, 0, 10) == bytes(10)  # now the most recently used
     cache.put("a", 16, bytes(BLOCK))
     assert cache.get("a", 0, 5, 6) == b"\0" and cache.get("a", 1, 0, 1) is None
     assert cache.get("b", 0, 0, 1) is None

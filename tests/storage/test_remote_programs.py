@@ -1,4 +1,4 @@
-"""Mining and training on remote shards: the files of a local run, with a small cache, whatever the server does."""
+"""Mining and training on remote shards: the same files as a local run, with a small cache and faults of the server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.slow
 BLOCK = 4096
 LIMIT = 16 * BLOCK
 SHARDS, ROWS = 20, 6
-STEPS = 30  # of 4 targets with a partner each: the 114 training rows once
+STEPS = 30  # of 4 targets with a partner each: one epoch of the 114 training rows
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_cache: Path) -> None:
-    """So that the shards, of about 20 kB, have several blocks, and all together are far more than the cache holds."""
+    """Shards of about 20 kB have several blocks, and together exceed the cache."""
     monkeypatch.setattr(blocks, "BLOCK", BLOCK)
     monkeypatch.setattr(remote, "BLOCK", BLOCK)
     monkeypatch.setattr(remote.Remote, "window", 8 * BLOCK)
