@@ -61,24 +61,23 @@ def launch(name: str, command: tuple[str, ...] = ()) -> None:
     try:
         sys.argv[1:] = [*readable(sys.argv[1:]), *_without_folder()]
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
-    except (HelipError, HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
+    except Exception as error:  # before the task: of the overrides, or of making the run folder
+        if wants_traceback or not _is_expected(error):
             raise
         sys.exit(f"error: {sentence(error, name)}")
-    except ValueError as error:  # of Hydra for `dataset=3`; any other is a bug
-        if wants_traceback or "Config group override" not in str(error):
-            raise
-        sys.exit(f"error: {error}")
-    except (OSError, RuntimeError) as error:  # such as from making the run folder, before the task
-        if wants_traceback or (said := machine_sentence(error)) is None:
-            raise
-        sys.exit(f"error: {said}")
     except KeyboardInterrupt:
         sys.exit("interrupted: repeat the command to resume from what is finished")
     finally:
         SweepTable.print()  # of a multirun that ended before its last job
     if failed:
         sys.exit(1)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether the user can fix the error; any other is a bug."""
+    of_hydra = isinstance(error, ValueError) and "Config group override" in str(error)  # for `dataset=3`
+    known = isinstance(error, HelipError | HydraException | OmegaConfBaseException)
+    return known or of_hydra or machine_sentence(error) is not None
 
 
 def _without_folder() -> list[str]:
@@ -111,8 +110,7 @@ def _task(
                 _stage(name)(config, folder)
                 return None
             except Exception as error:
-                expected = isinstance(error, HelipError | HydraException | OmegaConfBaseException)
-                expected = expected or machine_sentence(error) is not None
+                expected = _is_expected(error)
                 if failed is None or not (expected or multirun):
                     raise
                 if not expected:
