@@ -7,6 +7,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,18 +55,21 @@ def inside(name: str, packages: tuple[str, ...]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
+def library(root: Path, without: str | tuple[str, ...]) -> Iterator[tuple[str, str, set[str]]]:
+    """File, room and imported names of each module of root/helip, without files that begin with `without`."""
+    for path in sorted((root / "helip").rglob("*.py")):
+        file = path.relative_to(root).as_posix()
+        if not file.startswith(without):
+            module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            yield file, module.partition(".")[2].partition(".")[0], imported(path, module)
+
+
 def room_violations(root: Path) -> list[str]:
     """Imports in root/helip that no rule allows, as `file imports name`."""
     found = []
-    for path in sorted((root / "helip").rglob("*.py")):
-        file = path.relative_to(root).as_posix()
-        if file.startswith(JOINTS):
-            continue
-        module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        room = module.split(".")[1]
+    for file, room, names in library(root, JOINTS):
         below = FLOORS[: FLOORS.index(room)] if room in FLOORS else ("errors", *ASIDE.get(room, ()))
         allowed = tuple(f"helip.{name}" for name in (room, *below) if name not in APART.get(room, ()))
-        names = imported(path, module)
         found += [f"{file} imports {n}" for n in sorted(names) if inside(n, ("helip",)) and not inside(n, allowed)]
         if room == "artifacts":
             known = {"helip", *ARTIFACTS_MAY_USE, *sys.stdlib_module_names}
@@ -76,12 +80,9 @@ def room_violations(root: Path) -> list[str]:
 def framework_violations(root: Path) -> list[str]:
     """Hydra outside the command line, and Lightning or Hydra in the rooms that are plain functions on arrays."""
     found = []
-    for path in sorted((root / "helip").rglob("*.py")):
-        file = path.relative_to(root).as_posix()
-        if file.startswith(HYDRA_ALLOWED):
-            continue
+    for file, _, names in library(root, HYDRA_ALLOWED):
         forbidden = FRAMEWORKS if file.startswith(NO_FRAMEWORK) else {"hydra"}
-        tops = {name.split(".")[0] for name in imported(path, file.removesuffix(".py").replace("/", "."))}
+        tops = {name.split(".")[0] for name in names}
         found += [f"{file} imports {top}" for top in sorted(tops & forbidden)]
     return found
 

@@ -60,15 +60,21 @@ def test_before_a_training_the_dose_is_logged_and_all_else_if_asked_for(world: W
     assert all(torch.equal(one[name], other[name]) for name in one), "the pre-flight changed the training"
 
 
-def test_random_states_and_batch_norms_are_left_alone(world: World, tmp_path: Path) -> None:
+@pytest.fixture
+def embed(world: World, tmp_path: Path) -> ClipEmbed:
+    """The start of the world's trainings, on its shards."""
     index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
+    trainer = predict_trainer(TrainerSpec(accelerator="cpu"), progress=False)
+    dataset = DatasetSpec("world", str(world.shards), {"train": "0:3", "val": "3:4"})
     clip = create_clip(ModelSpec(MODEL, str(world.weights)))
+    return ClipEmbed(clip, dataset, index, predict_drive(trainer), tmp_path, torch.device("cpu"), 0, workers=0)
+
+
+def test_random_states_and_batch_norms_are_left_alone(embed: ClipEmbed) -> None:
+    clip = embed.clip
     visual: Any = clip.model.visual
     visual.ln_post = nn.Sequential(nn.BatchNorm1d(5), nn.Dropout(0.5))
     clip.model.train()
-    trainer = predict_trainer(TrainerSpec(accelerator="cpu"), progress=False)
-    dataset = DatasetSpec("world", str(world.shards), {"train": "0:3", "val": "3:4"})
-    embed = ClipEmbed(clip, dataset, index, predict_drive(trainer), tmp_path, torch.device("cpu"), 0, workers=0)
     before = {name: value.clone() for name, value in clip.model.state_dict().items()}
     states: Any = torch.get_rng_state(), random.getstate(), np.random.get_state()
     found = print_advice(embed, embed.usable("train"), None, 5, 8, 0, Console(quiet=True))
@@ -82,15 +88,11 @@ def test_random_states_and_batch_norms_are_left_alone(world: World, tmp_path: Pa
     assert again == found
 
 
-def test_what_mined_pairs_add_is_measured_on_the_batches_of_the_plan(world: World, tmp_path: Path) -> None:
+def test_what_mined_pairs_add_is_measured_on_the_batches_of_the_plan(embed: ClipEmbed) -> None:
     """Against the mean loss of the same batches, taken one row at a time from the order of the plan."""
-    index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
-    clip = create_clip(ModelSpec(MODEL, str(world.weights)))
-    trainer = predict_trainer(TrainerSpec(accelerator="cpu"), progress=False)
-    dataset = DatasetSpec("world", str(world.shards), {"train": "0:3", "val": "3:4"})
-    embed = ClipEmbed(clip, dataset, index, predict_drive(trainer), tmp_path, torch.device("cpu"), 0, workers=0)
     valid = embed.usable("train")
-    order = TargetOrder(valid, index.starts, seed=0, window=1)
+    assert embed.index is not None
+    order = TargetOrder(valid, embed.index.starts, seed=0, window=1)
     found = measure(embed, valid, PartnerPlan(order, None, 8), 5, 8, 0, 16)
     batches = [[order[8 * step + place][1] for place in range(8)] for step in range(2)]
     pairs, place = embedded(embed, np.flatnonzero(valid), "by-hand")

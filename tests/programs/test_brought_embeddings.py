@@ -23,11 +23,16 @@ def world(make_world: Callable[[Path], World], tmp_path_factory: pytest.TempPath
     return make_world(tmp_path_factory.mktemp("brought"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def mined(world: World) -> Result:
     result = world.run("mine")
     assert result.status == 0, result.err
     return result
+
+
+@pytest.fixture(scope="module")
+def index(world: World) -> ShardIndex:
+    return ShardIndex.build(sorted(world.shards.glob("*.tar")))
 
 
 def arrays_of(folder: Path) -> list[bytes]:
@@ -54,9 +59,8 @@ def brought(world: World, folder: Path, index: ShardIndex, rows: np.ndarray, par
     )
 
 
-def test_clip_retrieval_gives_the_index_of_our_own_store(world: World, mined: Result, tmp_path: Path) -> None:
+def test_clip_retrieval_gives_the_index_of_our_own_store(world: World, index: ShardIndex, tmp_path: Path) -> None:
     [own] = (world.folder / "artifacts/folder/hard_pairs").glob("joint-*/meta.json")
-    index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
     rows = np.random.default_rng(0).permutation(TRAIN)
     folder = brought(world, tmp_path / "made", index, rows)
     overrides = ["encoders=precomputed", f"encoders.image={folder}", f"paths.artifacts={tmp_path}/a"]
@@ -66,8 +70,9 @@ def test_clip_retrieval_gives_the_index_of_our_own_store(world: World, mined: Re
     assert arrays_of(tmp_path / "theirs") == arrays_of(own.parent)
 
 
-def test_rows_without_an_embedding_are_no_targets_and_no_partners(world: World, mined: Result, tmp_path: Path) -> None:
-    index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
+def test_rows_without_an_embedding_are_no_targets_and_no_partners(
+    world: World, index: ShardIndex, tmp_path: Path
+) -> None:
     rows = np.delete(np.arange(TRAIN), [3, 20])
     overrides = ["encoders=precomputed", f"encoders.image={brought(world, tmp_path / 'made', index, rows)}"]
     result = world.run("mine", *overrides, f"paths.index={tmp_path}/pairs", f"paths.artifacts={tmp_path}/a")
@@ -77,17 +82,15 @@ def test_rows_without_an_embedding_are_no_targets_and_no_partners(world: World, 
     assert (pairs.counts()[[3, 20]] == 0).all() and not np.isin(pairs.rows, [3, 20]).any()
 
 
-def test_who_is_waited_for_is_said_on_the_sessions_console(world: World, mined: Result, tmp_path: Path) -> None:
+def test_who_is_waited_for_is_said_on_the_sessions_console(world: World, index: ShardIndex, tmp_path: Path) -> None:
     """Its own one had markup, which takes the [name] in a path for a style."""
-    index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
     folder, console = brought(world, tmp_path / "made", index, np.arange(TRAIN)), Console(quiet=True)
     with mock.patch("helip.embedding.precomputed.artefact_lock", wraps=artefact_lock) as lock:
         Precomputed(folder, folder, tmp_path / "store").load(index, np.arange(len(index)) < TRAIN, console)
     assert lock.call_args.args[1] is console
 
 
-def test_bare_folders_and_npz_files(world: World, mined: Result, tmp_path: Path) -> None:
-    index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
+def test_bare_folders_and_npz_files(world: World, index: ShardIndex, tmp_path: Path) -> None:
     folder = brought(world, tmp_path / "made", index, np.arange(TRAIN), parts=3)
     store, both = own_store(world), tmp_path / "all.npz"
     np.savez(both, image=store.image[:TRAIN], text=store.text[:TRAIN])
@@ -100,9 +103,8 @@ def test_bare_folders_and_npz_files(world: World, mined: Result, tmp_path: Path)
     assert len(list(tmp_path.glob("a/none/embeddings/*/present.npy"))) == 1
 
 
-def test_contents_name_the_embeddings(world: World, mined: Result, tmp_path: Path) -> None:
+def test_contents_name_the_embeddings(world: World, index: ShardIndex, tmp_path: Path) -> None:
     """Changed metadata or numbers are other hard pairs, and what was put into order is found again."""
-    index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
     folder = brought(world, tmp_path / "made", index, np.arange(TRAIN))
     before = Precomputed(folder, folder).identity
     assert before == Precomputed(folder, folder).identity
@@ -110,8 +112,7 @@ def test_contents_name_the_embeddings(world: World, mined: Result, tmp_path: Pat
     assert Precomputed(folder, folder).identity != before
 
 
-def test_what_cannot_be_matched_is_refused(world: World, mined: Result, tmp_path: Path) -> None:
-    index = ShardIndex.build(sorted(world.shards.glob("*.tar")))
+def test_what_cannot_be_matched_is_refused(world: World, index: ShardIndex, tmp_path: Path) -> None:
     folder = brought(world, tmp_path / "made", index, np.arange(TRAIN))
     other = brought(world, tmp_path / "other", index, np.arange(TRAIN)[::-1])
     bare = ["dataset=none", "encoders=precomputed", "helip.topk=5", "trainer=cpu", f"paths.artifacts={tmp_path}/a"]
