@@ -36,8 +36,8 @@ def open_keys(path: Path) -> pa.Array:
 def scattered(keys: pa.Array, present: np.ndarray, valid: np.ndarray) -> list[int]:
     """The first row of each key whose members are split over several rows, because they are not adjacent in the tar.
 
-    Two rows of a key are pieces of one sample if they have no kind of member in common. Two rows that both have, say,
-    an image are two samples.
+    Two rows of a key are parts of one sample if they have no kind of member in common. Two rows that both have an image
+    are two samples.
 
     Args:
         keys: (n,) Arrow strings of one shard.

@@ -92,12 +92,12 @@ class MemberReader:
 
     @property
     def ahead(self) -> int:
-        """Rows that may be asked for before they are read; 0 where no shard has a storage that fetches ahead."""
+        """Rows that may be requested before they are read; 0 if no storage of the shards fetches ahead."""
         storages = [self.storages.of(shard) for shard in {scheme_of(one): one for one in self.index.shards}.values()]
         return max((storage.ahead for storage in storages if isinstance(storage, Prefetching)), default=0)
 
     def prefetch(self, row: int, columns: Iterable[int]) -> None:
-        """Have members of a row fetched in the background, where their storage can do that."""
+        """Fetch members of a row in the background, if their storage can do that."""
         shard = self.index.shards[int(self.index.shard_of(row))]
         storage = self.storages.of(shard)
         if not isinstance(storage, Prefetching):

@@ -33,7 +33,7 @@ from helip.secrets import without_credentials
 from helip.storage.base import Shard, as_shard
 from helip.storage.schemes import Storages
 
-VERSION = 2  # in 1 every image of a key was a row; see as_format_2
+VERSION = 2  # in format 1 every image of a key was a row; see as_format_2
 ARRAYS = ("shard_bytes", "starts", "offset", "size")
 
 

@@ -160,8 +160,8 @@ def row_loader(
 ) -> DataLoader:
     """A loader of decoded rows for the predict loop, which splits it over ranks.
 
-    Images come as bytes where the transform ends in ToTensor and Normalize: `Embedder` does those, bit for bit. With
-    `draft` a large JPEG is decoded at a fraction of its size where the transform shrinks it anyway.
+    If the transform ends in ToTensor and Normalize, images are bytes, and `Embedder` does these steps bit for bit.
+    `draft` decodes a large JPEG at a fraction of its size if the transform shrinks it anyway.
     """
     transform = encoders.image.transform
     sides = still_draft_size(transform) if draft else 0

@@ -30,7 +30,7 @@ class ImageEncoder(Protocol):
 class TextEncoder(Protocol):
     tokenize: Callable[[list[str]], Any]
 
-    def __call__(self, tokens: Any) -> torch.Tensor: ...  # what tokenize returned -> (B, d)
+    def __call__(self, tokens: Any) -> torch.Tensor: ...  # the result of tokenize -> (B, d)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def _mine(arguments: argparse.Namespace, given: Precomputed, shards: ShardIndex)
     limits = {"near_duplicate": arguments.near_duplicate, "min_similarity": arguments.min_similarity}
     index = mine_hard_pairs(image, words, arguments.k, arguments.score, valid=usable, progress=True, **limits)
     sides = [path.name for path in (arguments.image, arguments.text) if path]
-    # Training takes an imported index whatever the settings of its own mining are.
+    # `imported`: training accepts the index without comparing the settings of mining.
     index.meta.update(fingerprint=shards.fingerprint, imported={"from": sides, "scores": True})
     index.save(arguments.out)
     have = int((np.asarray(index.rows)[:, 0] >= 0).sum())

@@ -1,12 +1,8 @@
 """The authors' hard pairs as an index: helip train paths.index=OUT
 
-Ids become urls, and urls become rows.
-
 Fault 1 of the released scripts: ids are numbered in the order in which a 128-worker loader reads the urls, but training
 looks them up by line number in a CSV in shard order. Pairs read by url are right; a file whose ids are line numbers is
 right when read by row. If the two orders differ, a test on the pairs decides how to read them.
-
-Legend: N rows, K listed partners, T listed targets.
 """
 
 import argparse

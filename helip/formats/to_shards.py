@@ -83,7 +83,7 @@ def to_shards(
         raise HelipError(f"--per-shard {per_shard} must be at least 1")
     options = options or Options()
     source = recognise(path, options)
-    console.print(f"{path}: taken for {source.kind}")
+    console.print(f"{path}: read as {source.kind}")
     done = Converted(source.kind)
     with partial_folder(out, _made_of(source, options, per_shard, on_error), console) as folder:
         (folder / UNPACKED).mkdir(exist_ok=True)

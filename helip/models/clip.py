@@ -149,7 +149,7 @@ def _architecture(spec: ModelSpec) -> tuple[str, dict[str, Any], dict[str, torch
 
 
 def _registered(architecture: Any) -> str:
-    """Register an architecture with open_clip, under a name from which its factory guesses nothing."""
+    """Register an architecture with open_clip. Returns its name, from which open_clip's factory derives no settings."""
     lacking = [part for part in ("embed_dim", "vision_cfg", "text_cfg") if part not in architecture]
     if lacking:
         raise HelipError(

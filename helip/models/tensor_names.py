@@ -1,7 +1,7 @@
 """Rules that map the weight names of open_clip to those of transformers, in both directions.
 
 A rule says that the tensors of one side, concatenated along their first axis, equal those of the other side: open_clip
-stores query, key and value in one matrix, transformers in three; SigLIP's pooling head is stored the other way round.
+stores query, key and value in one matrix, transformers in three; for SigLIP's pooling head it is the reverse.
 """
 
 from collections.abc import Iterator, Mapping

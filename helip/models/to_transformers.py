@@ -183,7 +183,7 @@ def tokenizer(tokenize: Any) -> Any:
     if isinstance(tokenize, open_clip.tokenizer.SimpleTokenizer):
         ends = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}  # one token, two spellings
         vocabulary = {ends.get(word, word): number for word, number in tokenize.encoder.items()}
-        merges: Any = list(tokenize.bpe_ranks)  # pairs; the signature of transformers says otherwise
+        merges: Any = list(tokenize.bpe_ranks)  # pairs, unlike the type in transformers
         return transformers.CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=tokenize.context_length)
     if not hasattr(tokenize, "tokenizer"):
         raise NoCounterpart(f"the tokenizer {type(tokenize).__name__}")

@@ -46,7 +46,7 @@ class Storage(Protocol):
         ...
 
     def size(self, shard: Shard) -> int:
-        """Bytes of the whole shard. Raises HelipError when it is not there."""
+        """Bytes of the whole shard. Raises HelipError if it is missing."""
         ...
 
     def stamp(self, shard: Shard) -> int | str:
@@ -69,7 +69,7 @@ class Prefetching(Protocol):
     """A storage that can fetch bytes in the background, before they are read.
 
     Attributes:
-        ahead: rows that may be asked for before they are read.
+        ahead: rows that may be requested before they are read.
     """
 
     @property

@@ -24,7 +24,7 @@ from helip.storage.blocks import BLOCK, KEEP, BlockCache
 
 TRIES, FIRST_WAIT, LONGEST_WAIT = 7, 0.2, 8.0  # seconds; 15 s together
 SILENCE = 30.0  # seconds without a byte before a request is repeated
-FRESH = 30.0  # seconds for which the size and version of a shard are not asked for again
+FRESH = 30.0  # seconds for which the size and version of a shard are not requested again
 AHEAD = 64  # rows that are fetched before they are read, if the cache has room for eight blocks of each
 GIB = 1 << 30
 

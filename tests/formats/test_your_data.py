@@ -56,7 +56,7 @@ def test_every_block_of_the_document_runs(
         if name == "to-shards":
             arguments = [f"OUT{number}" if word == "OUT" else word for word in arguments]
             main([name, *arguments, "--processes", "1"])
-            kinds.append(capsys.readouterr().err.split("taken for ")[1])
+            kinds.append(capsys.readouterr().err.split(": read as ")[1])
             shards = ShardIndex.build(sorted(Path(f"OUT{number}").glob("*.tar")))
             assert shards.valid.all() and len(shards) == (1 if "own.csv" in arguments else 7)
             continue

@@ -1,4 +1,4 @@
-"""Compressed tars in the layout of webdataset, and plain ones whose members of one key stand apart."""
+"""Compressed tars in the layout of webdataset, and plain tars with scattered members of a key."""
 
 import bz2
 import gzip
@@ -46,7 +46,7 @@ class ArchiveSource(Source):
         packed = bool(_opener(self.path))
         what = "compressed tar" if packed else "plain tar"
         many = f"{len(self.files):,} {what}s" if len(self.files) > 1 else f"a {what}"
-        known = "" if packed else " (shards already: dataset=folder reads them, unless members of a key stand apart)"
+        known = "" if packed else " (shards already: dataset=folder reads them, unless members of a key are scattered)"
         return f"{many} with KEY.jpg and KEY.txt, or another picture and text{known}"
 
     def items(self, scratch: Path) -> Iterator[Item]:

@@ -19,7 +19,7 @@ class CocoSource(Source):
 
     @property
     def kind(self) -> str:
-        return f"COCO captions with the images in {self.photos}: captions of one image join"
+        return f"COCO captions with the images in {self.photos}: captions of one image are joined"
 
     def items(self, scratch: Path) -> Iterator[Item]:
         captions: dict[Any, list[str]] = {}

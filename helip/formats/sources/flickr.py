@@ -30,9 +30,8 @@ class FlickrSource(Source):
 
     @property
     def kind(self) -> str:
-        return (
-            f"Flickr8k's or Flickr30k's {self.path.name} with the photos in {self.photos}: captions of one photo join"
-        )
+        name = f"Flickr8k's or Flickr30k's {self.path.name}"
+        return f"{name} with the photos in {self.photos}: captions of one photo are joined"
 
     def items(self, scratch: Path) -> Iterator[Item]:
         captions: dict[str, list[str]] = {}
