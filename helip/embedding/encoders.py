@@ -19,6 +19,24 @@ from torch.nn import functional
 
 from helip.data.transforms import ImageTransform
 from helip.errors import HelipError
+from helip.typed import Leaf, operation, result
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """The settings (conf/encoders) of a pair of encoders, or of precomputed embeddings.
+
+    Attributes:
+        near_duplicate, min_similarity: suitable limits, the defaults of helip.near_duplicate and helip.min_similarity.
+        image, text: the `_target_` node of an encoder; a model for `clip`; files for `precomputed`.
+    """
+
+    name: str = result()
+    near_duplicate: float = operation()
+    min_similarity: float = operation()
+    image: Leaf[Any] | dict[str, Any] | str = result()
+    text: Leaf[Any] | dict[str, Any] | str | None = result()
+    compile: bool = operation(default=False)
 
 
 class ImageEncoder(Protocol):

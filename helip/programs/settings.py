@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 from helip.artifacts.datasets import DatasetSpec
 from helip.data.loading import loader_workers
 from helip.data.settings import StreamSettings
-from helip.embedding.settings import EncoderSettings
+from helip.embedding.encoders import EncoderSettings
 from helip.errors import HelipError
 from helip.evaluation.settings import EvaluationSettings
 from helip.mining.settings import SearchSettings
