@@ -1,6 +1,5 @@
 """CLIP models from open_clip's factory, with weights of a tag, a file or a checkpoint."""
 
-import difflib
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from helip.artifacts.atomic import digest, path_digest
-from helip.errors import HelipError
+from helip.errors import HelipError, nearest
 from helip.models import small_towers  # noqa: F401  registers towers with timm
 from helip.models.checkpoints import load_clip_weights, load_state
 from helip.secrets import without_environment
@@ -95,16 +94,15 @@ def create_clip(spec: ModelSpec) -> Clip:
     """Build a model and load its weights. Raises HelipError for an unknown name or tag, or weights that do not fit."""
     name, arguments, weights = _architecture(spec)
     if not name.startswith((HUB, LOCAL)) and open_clip.get_model_config(name) is None:
-        raise HelipError(
-            f"open_clip has no model {name!r}: see open_clip.list_models(){_nearest(name, open_clip.list_models())}"
-        )
+        meant = nearest(name, open_clip.list_models(), 0.5)
+        raise HelipError(f"open_clip has no model {name!r}{meant}: open_clip.list_models() lists them")
     check_image_size(spec, name)
     is_file = spec.pretrained is not None and Path(spec.pretrained).is_file()
     tag = None if is_file else spec.pretrained
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag is not None and tag not in tags and "hf-hub" not in name:
         raise HelipError(
-            f"model.pretrained={tag} is neither a file nor a tag of {spec.name}{_nearest(tag, tags)}; its tags are "
+            f"model.pretrained={tag} is neither a file nor a tag of {spec.name}{nearest(tag, tags, 0.5)}; its tags are "
             f"{', '.join(tags) or 'none'}"
         )
     try:
@@ -185,8 +183,3 @@ def _hidden_warnings(hide: bool) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1, 0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
