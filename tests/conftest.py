@@ -1,4 +1,4 @@
-"""Before torch is imported anywhere; and what a test must not leave to the next one in its process."""
+"""Settings before torch is imported, and state that a test must not leave to the next one."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(autouse=True)
 def _rank_of_the_process() -> Iterator[None]:
-    """Lightning keeps the rank of the last strategy: after a test of rank 1 no logger would write."""
+    """Lightning keeps the rank of the last strategy; after a test of rank 1, no logger would write."""
     yield
     lightning = sys.modules.get("lightning_utilities.core.rank_zero")
     if lightning is not None:

@@ -1,7 +1,7 @@
-"""A pretend GPU: tensors that say they lie on "cuda:0" and compute on the CPU.
+"""A pretend GPU: tensors whose device is "cuda:0", and which compute on the CPU.
 
-An operation between devices is refused as a GPU refuses it, and operations that wait for the device are counted.
-Unlike fake tensors these have values, so that code runs whose shapes depend on them.
+Operations between devices are refused, and those that wait for the device are counted. Unlike fake tensors, these have
+values, so that code runs whose shapes depend on values.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -39,7 +39,7 @@ class Pretend(torch.Tensor):
 
 
 class Device(TorchDispatchMode):
-    """Runs what lies on the pretend GPU.
+    """Runs operations on the pretend GPU.
 
     Attributes:
         waits: names of the operations that waited for the device, in order.
@@ -94,7 +94,7 @@ def _same_device(function: Any, args: Any, tensors: list[torch.Tensor], there: l
 
 @contextmanager
 def pretend_gpu(monkeypatch: Any, capability: tuple[int, int] = (7, 5), memory: int = 1 << 30):
-    """A machine with a pretend GPU, for one thread: pools of threads work in the caller's.
+    """A machine with a pretend GPU, for one thread: pools of threads run in the thread of the caller.
 
     Args:
         capability: of the card; Triton's kernels, which cannot run here, ask for (8, 0).
@@ -110,11 +110,11 @@ def pretend_gpu(monkeypatch: Any, capability: tuple[int, int] = (7, 5), memory: 
         "Stream": nothing, "memory_reserved": lambda device: 0, "memory_allocated": lambda device: 0,
         "mem_get_info": lambda device: (memory, memory), "get_device_capability": lambda device=None: capability,
     }  # fmt: skip
-    # As fake tensors do it: else a driver would be asked for, and torch.tensor would go past the mode.
+    # as fake tensors do; otherwise torch asks for a driver, and torch.tensor bypasses the mode
     torch._C._ensureCUDADeviceGuardSet()
     before = torch._C._only_lift_cpu_tensors(), torch.__future__.get_overwrite_module_params_on_conversion()
     torch._C._set_only_lift_cpu_tensors(True)
-    torch.__future__.set_overwrite_module_params_on_conversion(True)  # else `inner` is lost when a module moves
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # otherwise `inner` is lost when a module moves
     for name, stand_in in stand_ins.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr("helip.mining.workers.Workers.map", lambda self, function, items: list(map(function, items)))

@@ -1,4 +1,4 @@
-"""HELIP's loss as plain double loops over one process's pairs, straight from the formulas; the margins in numpy."""
+"""HELIP's loss as double loops over the pairs of one process, from the formulas; the margins in numpy."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""The examples of docs/api.md run as they stand, and what they promise holds."""
+"""The examples of docs/api.md run, and their comments are true."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every command line of the README and the documents is composed, parsed, or found: a reader can type it."""
+"""Every command line of the README and the documents composes, is parsed, or exists."""
 
 import argparse
 import re
@@ -31,7 +31,7 @@ THEIRS = (
     "pack.py",
     "hard_pair_mining.py",
     "wbs_to_csv.py",
-)  # shown beside ours
+)  # of other programs
 PLACEHOLDER = re.compile(r"(?:.*/)?[A-Z][A-Z_0-9]*(?:\.\w+)?$")
 
 
@@ -121,7 +121,7 @@ def test_another_command_is_parsed_or_found(
             find(words[2]).add_arguments(parser)
             if words[3:] and not words[3].startswith("--"):
                 parser.parse_args(words[3:])
-            else:  # an option that the text speaks of
+            else:  # an option that the text mentions
                 assert all(word in parser.format_help() for word in words[3:] if word.startswith("--"))
     elif words[0] == "python" and len(words) > 1:
         named = words[2] if words[1] == "-m" else words[1]

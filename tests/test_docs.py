@@ -1,4 +1,4 @@
-"""What the documents promise exists: links, make targets, extras, options, shard patterns; the packing script runs."""
+"""Links, make targets, extras, options and shard patterns of the documents exist, and the packing script runs."""
 
 import json
 import re
@@ -17,7 +17,7 @@ DOCUMENTS += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "experiments"
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENTRY_POINT = re.compile(r"^\s*(?:\$ )?python (mine|train|evaluate)\.py\b(?P<arguments>[^\n#|]*)", re.MULTILINE)
-# named in the issue that started the project; every other base dependency is argued for in CONTRIBUTING.md
+# the base of the project; CONTRIBUTING.md gives a reason for every other base dependency
 GIVEN = {"pytorch-lightning", "hydra-core", "omegaconf", "open_clip_torch", "faiss-cpu", "webdataset", "wandb"}
 GIVEN |= {"pyarrow", "rich", "matplotlib"}
 

@@ -1,4 +1,4 @@
-"""What the machine does to a run, in one sentence."""
+"""One sentence about failures of the machine."""
 
 import errno
 import os
@@ -51,7 +51,7 @@ def test_none_for_any_other(error: BaseException) -> None:
     "error", [ConnectionResetError(errno.ECONNRESET, "reset by peer"), EOFError(), OSError(2, "x")]
 )
 def test_a_worker_that_dies_while_it_hands_over_a_batch(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Before torch can know of its end, the main process finds half of a message."""
+    """The main process receives half of a message before torch notices the end of the worker."""
 
     def half(*_: object, **__: object) -> None:
         raise error

@@ -1,4 +1,4 @@
-"""examples/ run as they stand."""
+"""The files of examples/ run."""
 
 import importlib.util
 import math

@@ -1,9 +1,9 @@
 """Twenty steps of the tiny model, from random weights, on the embedded data with hard pairs: losses to the last bit.
 
-A change that must not change the numerics keeps them equal. One that may regenerates the file and says why.
+They stay equal unless a change of the numerics is intended; its commit regenerates the file and says why.
 
     python -m tests.test_golden              puts this machine's losses into tests/golden/losses.json
-    python -m tests.test_golden --anew       and takes out those of all others: the numerics were meant to change
+    python -m tests.test_golden --anew       and removes those of all others, after an intended change of the numerics
 
 Bits depend on the processor and on the versions below; elsewhere the losses agree to a relative 1e-5 (5e-7 between an
 Intel with torch 2.15 and an AMD with torch 2.14, measured).

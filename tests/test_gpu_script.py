@@ -1,4 +1,4 @@
-"""benchmarks/gpu.sh, which a rented GPU runs once: its stages exist, and each has a limit and a log of its own."""
+"""benchmarks/gpu.sh: its stages exist, and each has its limit and its log."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def test_a_stage_that_fails_or_hangs_does_not_end_the_others(tmp_path):
         'case "$*" in *"gpu env"*) exit 3;; *"gpu kernel"*) sleep 60;; esac\necho "$3 ran"\n'
     )
     python.chmod(0o755)
-    # a limit below a second rounds to 0, which `timeout` takes for none: 80 s of `kernel` are cut to 1 here
+    # a limit below a second would be rounded to 0, no limit for `timeout`: 80 s of `kernel` become 1 here
     environment = {**os.environ, "BENCH_DEVICE": "cpu", "PY": str(python), "OUT": str(tmp_path / "out")}
     environment |= {"STAGES": "env kernel tune train", "SLOW": "1/80"}
     run = subprocess.run(["bash", str(SCRIPT)], env=environment, capture_output=True, text=True, timeout=50)

@@ -1,4 +1,4 @@
-"""tools/house.py counts what it says."""
+"""The counts of tools/house.py."""
 
 import importlib.util
 from types import ModuleType

@@ -1,6 +1,6 @@
-"""Who may import whom: the rooms of helip/ depend on each other in one direction, each knows only its own frameworks.
+"""The rooms of helip/ import each other in one direction, and frameworks only where they are allowed.
 
-Read from the syntax tree, so that an import inside a function or under TYPE_CHECKING counts as well.
+Read from the syntax tree, so that an import inside a function or under TYPE_CHECKING counts.
 """
 
 import ast
@@ -25,7 +25,7 @@ FLOORS = (
 )  # fmt: skip
 APART = {"training": ("embedding", "mining")}  # they meet at files
 ASIDE = {"embedded": ("artifacts",)}  # built once; only its files are used
-# what the names of the package, and commands of a room, may join
+# files that may import all rooms
 JOINTS = ("helip/__init__.py", "helip/report/__main__.py")
 ARTIFACTS_MAY_USE = {"numpy", "pyarrow", "filelock", "braceexpand", "rich", "PIL"}
 FRAMEWORKS = {"pytorch_lightning", "lightning", "hydra", "omegaconf"}
@@ -38,7 +38,7 @@ HYDRA_ALLOWED = "helip/cli/"
 
 
 def imported(path: Path, module: str) -> set[str]:
-    """Dotted names that the file imports; `from a import b` gives `a.b`, which tells a submodule from its package."""
+    """Dotted names that the file imports; `from a import b` gives `a.b`, because b may be a submodule."""
     names: set[str] = set()
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -204,7 +204,7 @@ print(json.dumps([seconds, heavy]))
 
 
 def test_artifacts_import_quickly_and_without_torch() -> None:
-    """Processor time (neighbours on the machine do not count), the best of three fresh interpreters."""
+    """Processor time, the best of three new interpreters."""
     runs = []
     for _ in range(3):
         result = subprocess.run(
@@ -215,7 +215,7 @@ def test_artifacts_import_quickly_and_without_torch() -> None:
     assert min(seconds for seconds, _ in runs) < 0.3
 
 
-READS = {"mmap", "pread", "preadv", "readinto"}  # ways to the bytes of a file by their place
+READS = {"mmap", "pread", "preadv", "readinto"}  # reads of a file by offset
 
 
 def shard_openings(root: Path) -> list[str]:

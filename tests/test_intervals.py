@@ -35,4 +35,4 @@ def test_the_plot_has_a_panel_for_each_metric(tmp_path: Path) -> None:
     two = interval_plot(tmp_path / "two.png", {"a": arms, "b": arms}, "A title")
     with Image.open(one) as single, Image.open(two) as double:
         assert double.width == 2 * single.width and double.height == single.height
-        assert len(single.convert("L").getcolors() or []) > 20  # not a blank page
+        assert len(single.convert("L").getcolors() or []) > 20  # not an empty picture

@@ -63,7 +63,7 @@ def test_a_part_is_chosen_by_its_place(typed: str, understood: str) -> None:
 
 
 def test_what_a_shell_makes_of_braces_is_refused() -> None:
-    """Hydra would take the last shard alone, without a word."""
+    """Hydra would silently use only the last shard."""
     spread = [f"dataset.path=/data/{number:05d}.tar" for number in range(4)]
     with pytest.raises(HelipError, match=r"dataset\.path is given 4 times, from /data/00000\.tar to /data/00003\.tar"):
         readable([*spread, "helip.topk=5"])

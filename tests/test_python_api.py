@@ -1,4 +1,4 @@
-"""The five names as a program uses them: tensors, words of their own arguments, nothing overwritten, one-line reprs."""
+"""The public names in a program: tensors, messages with argument names, nothing overwritten, one-line reprs."""
 
 import subprocess
 import sys

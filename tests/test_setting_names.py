@@ -41,7 +41,7 @@ def named(prefix: str, node: Mapping[str, Any]) -> Iterator[str]:
 
 
 def declared(prefix: str, settings: type) -> Iterator[tuple[str, bool]]:
-    """Each name of a class of settings, and whether any name may stand below it; without those for Python alone."""
+    """Each name of a class of settings, and whether any name may follow it; without those for Python only."""
     hints = get_type_hints(settings)
     for one in fields(settings):  # type: ignore[arg-type]
         if one.metadata.get("rest"):
@@ -80,12 +80,12 @@ def exists(name: str) -> bool:
 
 @cache
 def groups() -> frozenset[str]:
-    """What the name of a setting begins with."""
+    """The first parts of setting names."""
     return frozenset(name.partition(".")[0] for name in tree()[0]) - {"hydra", "defaults"}
 
 
 def unknown(text: str) -> list[str]:
-    """The dotted names in a text that begin as a setting does and are none."""
+    """The dotted names in a text that begin like a setting but are none."""
     found = (match[0] for match in DOTTED.finditer(text))
     return [one for one in found if one.partition(".")[0] in groups() and not FILE.search(one) and not exists(one)]
 

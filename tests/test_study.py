@@ -1,4 +1,4 @@
-"""The numbers of the study, in its tables and in the README, are those of its results."""
+"""The tables of the study and the README have the numbers of its results."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""experiments/tabulate.py as it is called: the tables of the documents, Markdown, CSV and PNG."""
+"""experiments/tabulate.py on its command line: tables of the documents, Markdown, CSV and PNG."""
 
 import csv
 import os

@@ -77,7 +77,7 @@ def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Pat
 
 
 def test_a_stale_copy_is_never_read(tmp_path: Path) -> None:
-    """The copy of an older wheel in another folder of the path: a checkout's own conf/ counts."""
+    """With an older wheel in another folder of the path, a checkout uses its own conf/."""
     (tmp_path / "helip/conf").mkdir(parents=True)
     (tmp_path / "helip/conf/train.yaml").write_text("stale: true\n")
     assert config_folder(tmp_path / "helip") == tmp_path / "helip/conf"

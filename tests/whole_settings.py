@@ -1,8 +1,8 @@
-"""Who takes the whole configuration, found by types whatever the names.
+"""Finds functions that take the whole configuration, by the types of their parameters.
 
-Whole is the tree of a program (SharedSettings and what derives from it), Hydra's DictConfig, an alias of one of them,
-and the plain mapping that the command line makes of it. A program may take its tree, the command line all; others take
-what they need. A parameter of type Any hides nothing: what is passed is looked at where it is passed.
+The whole configuration is the tree of a program (SharedSettings and its subclasses), Hydra's DictConfig, an alias of
+one of them, or the plain mapping that the command line makes of it. A program may take its tree, and the command line
+all of them. Calls are checked too, because a parameter may have the type Any.
 """
 
 import ast
@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT_TREE, HYDRA = "SharedSettings", {"DictConfig", "ListConfig", "BaseContainer"}
 COMPOSE = ("cli", "config")  # rooms that make the tree from the mapping
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-HOLD = (*COMPOSE, "programs", "typed")  # typed knows no setting: it reads fields and roles
+HOLD = (*COMPOSE, "programs", "typed")  # typed reads only fields and roles
 
 
 @dataclass
@@ -58,7 +58,7 @@ def names_in(node: ast.AST | None) -> set[str]:
 
 
 def whole_types(all_of: list[Module]) -> set[str]:
-    """Trees, what derives from them, and aliases of either."""
+    """Trees, their subclasses, and aliases of both."""
     bound: list[tuple[str, set[str]]] = []
     for node in (node for module in all_of for node in module.tree.body):
         if isinstance(node, ast.ClassDef):
@@ -82,7 +82,7 @@ def functions(tree: ast.AST) -> Iterator[Function]:
 
 
 def taken(root: Path) -> list[str]:
-    """Parameters of a whole type where none may be, and whole configurations that are passed to such places."""
+    """Forbidden parameters of a whole type, and forbidden calls with a whole configuration."""
     all_of = modules(root)
     whole, found = whole_types(all_of), []
     keepers = {name for module in all_of for function in functions(module.tree) for name in kept(function, whole)}
@@ -144,7 +144,7 @@ def maps_to_anything(node: ast.AST | None) -> bool:
 
 
 def passed(module: Module, function: Function, whole: set[str], keepers: set[str]) -> list[str]:
-    """Calls that hand a whole configuration to a room that may not hold it."""
+    """Calls that pass a whole configuration to a room that may not have it."""
     trees, mappings = held(function, whole), composed(module, function) if module.room in COMPOSE else set()
     found = []
     for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):

@@ -116,7 +116,7 @@ def test_a_packed_batch_is_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_packed_batch_survives_the_thread_that_pins_memory(tmp_path: Path, monkeypatch) -> None:
-    """Which takes tuples apart and makes lists of them; only a GPU's machine runs it."""
+    """pin_memory turns tuples into lists; it runs only with a GPU."""
     (batch,) = batches(unit_reader(write_shards(tmp_path, [7])), 1, 4)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self, *_: self.clone())
     pinned = pin_memory(pack(batch))

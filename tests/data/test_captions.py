@@ -1,4 +1,4 @@
-"""Captions that are none: named fields that no row has, words that pandas leaves, rows that lack a source."""
+"""Missing captions: named fields that no row has, words that pandas writes, rows without a source."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One shard of 100,000 samples: scanned, read and trained from like any other."""
+"""One shard of 100,000 samples is scanned, read and used in a training."""
 
 import resource
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The loader for other training loops: who is a target and who a partner. docs/api.md's example runs in test_api.py."""
+"""The loader for other training loops: targets and partners. test_api.py runs the example of docs/api.md."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def visited(index: ShardIndex, rows: np.ndarray, steps: int, topk: int) -> set[t
 
 
 def test_a_partner_without_hard_pairs_of_its_own_is_drawn(tmp_path: Path) -> None:
-    """As a list of other hands, or a random pool, has them: rows 0 to 3 are targets, 4 to 11 partners alone."""
+    """Imported lists, or those of a random pool: rows 0 to 3 are targets, 4 to 11 only partners."""
     index = ShardIndex.build(write_shards(tmp_path, [12]))
     rows = np.full((12, 3), -1)
     rows[:4] = [[4, 5, 0], [5, 6, 7], [7, 4, 3], [8, 11, 9]]
@@ -39,7 +39,7 @@ def test_a_partner_without_hard_pairs_of_its_own_is_drawn(tmp_path: Path) -> Non
 
 
 def test_numbers_that_cannot_be_are_an_error(tmp_path: Path) -> None:
-    """A rank counted from 1 trained on the targets of the next step, which others train on as well."""
+    """A rank counted from 1 would train on targets of the next step, which other ranks use too."""
     index = ShardIndex.build(write_shards(tmp_path, [6]))
     pairs = pairs_of(index, (np.arange(6)[:, None] + 1) % 6)
     arguments: dict[str, Any] = {"batch_size": 4, "steps": 1, "topk": 1}

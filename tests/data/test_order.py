@@ -1,4 +1,4 @@
-"""The order of targets: pure, complete, near, and small."""
+"""The order of targets: a pure function, complete, with local reads and little memory."""
 
 import tracemalloc
 
@@ -52,7 +52,7 @@ def test_other_seeds_and_epochs_are_other_orders() -> None:
 
 
 def test_the_order_is_the_one_that_is_documented() -> None:
-    """Other code, the same rows: a training of an older release must be resumed with its own order."""
+    """Fixed rows, because a training of an older release must be resumed with its own order."""
     seed, window = 7, 3
     live, starts = np.random.default_rng(0).random(60) < 0.7, np.array([0, 9, 9, 20, 31, 40, 55, 58, 60])
     order = TargetOrder(live, starts, seed, window)
@@ -101,7 +101,7 @@ def test_nothing_live_is_an_error() -> None:
 
 
 def test_memory_is_that_of_a_window() -> None:
-    """4 M rows in 5,000 shards: the mask of 4 MB is the caller's, what the order adds is below 2 MB."""
+    """4 M rows in 5,000 shards: besides the mask of the caller (4 MB) the order needs less than 2 MB."""
     live, starts = np.ones(4_000_000, bool), np.arange(0, 4_000_001, 800)
     tracemalloc.start()
     order = TargetOrder(live, starts, 0, 8)

@@ -1,4 +1,4 @@
-"""Who stands beside a target: uniform draws, nothing dead, outliers by rule."""
+"""Partners of a target: uniform draws, only usable rows, outliers by their rule."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""The stream: no worker count, no rank count and no interruption changes what a step trains on."""
+"""The stream: numbers of workers and ranks, and interruptions, do not change the pairs of a step."""
 
 import signal
 import subprocess
@@ -65,7 +65,7 @@ def test_resuming_gives_the_rest(read: UnitReader, alone: list, step: int, worke
 
 
 def test_a_wrong_first_step_would_show(read: UnitReader, alone: list) -> None:
-    """The contrary: off by one, and every step differs."""
+    """A check of the comparison: with an offset of one, every step differs."""
     shifted = batches(read, 9, 4, first=4)
     assert not any(same(one, other) for one, other in zip(alone[5:], shifted, strict=False))
     assert not any(same(one, other) for one, other in pairwise(alone))
@@ -88,9 +88,9 @@ def test_workers_outlive_every_sigterm_and_end_with_their_program(read: UnitRead
     stream = TrainingStream(StepPositions(0, 400, 4, 0, 1), read)
     batches = iter(PatientLoader(stream, batch_size=None, num_workers=1))
     next(batches)
-    before = signal.getsignal(signal.SIGCHLD)  # torch's, by which other tests know of workers that died
+    before = signal.getsignal(signal.SIGCHLD)  # of torch, which reports dead workers in other tests
     (worker,) = batches._workers  # type: ignore[attr-defined]
-    for _ in range(2):  # a scheduler's, to every process, and once more
+    for _ in range(2):  # a scheduler sends it to every process, perhaps twice
         worker.terminate()
         assert [next(batches)["replaced"] >= 0 for _ in range(10)] and worker.is_alive()
     try:
@@ -125,7 +125,7 @@ raise SystemExit(143)
 
 @pytest.mark.slow
 def test_a_program_with_workers_that_are_left_over_ends() -> None:
-    """Python waits at its exit for workers that it has sent SIGTERM."""
+    """At its exit, Python sends SIGTERM to the workers and waits for them."""
     done = subprocess.run([sys.executable, "-c", LEFT_OVER], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 143 and done.stderr == ""
     total, first, one, again, other = map(int, done.stdout.split())
@@ -147,7 +147,7 @@ def test_an_error_in_a_worker_arrives(tmp_path: Path) -> None:
 
 
 def test_the_length_is_the_whole_training(read: UnitReader) -> None:
-    """Lightning counts the trained steps against it when it resumes."""
+    """Lightning compares it with the trained steps when it resumes."""
     stream = TrainingStream(StepPositions(5, 9, 4, 0, 1), read)
     assert len(stream) == len(DataLoader(stream, batch_size=None)) == 9
 

@@ -1,4 +1,4 @@
-"""Random access by offset: the tar's own bytes, captions of every kind, few open files, and shards that change."""
+"""Random access by offset: bytes of the tar, all kinds of captions, few open files, and changed shards."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Each schedule draws what it says, as a pure function of seed, epoch, row and progress."""
+"""Each schedule draws by its rule, as a pure function of seed, epoch, row and progress."""
 
 import numpy as np
 import pytest
@@ -61,4 +61,4 @@ def test_the_stream_does_not_depend_on_workers(shards, schedule: Schedule) -> No
     assert all(same(one, other) for one, other in zip(*streams, strict=True))
     last = streams[0][-1]
     distance = (last["row"][4:] - last["row"][:4]) % len(read().index)
-    assert schedule == Score() or set(distance.tolist()) == {1}  # at the end anneal takes the best alone
+    assert schedule == Score() or set(distance.tolist()) == {1}  # at the end, anneal draws only the best

@@ -1,4 +1,4 @@
-"""Every kind of image that a crawl holds becomes RGB or is called unreadable; randomness is tied to a seed."""
+"""All kinds of crawled images become RGB or are unreadable; randomness depends on a seed."""
 
 import io
 import random
@@ -33,7 +33,7 @@ def colours(mode: str) -> Image.Image:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises width x height white pixels and holds next to nothing."""
+    """A PNG whose header says width x height, with almost no data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -100,9 +100,8 @@ def test_a_damaged_avif_is_unreadable() -> None:
     """Its decoder raises a bare RuntimeError."""
     good = encoded(colours("RGB"), "AVIF")
     with pytest.raises(Unreadable, match="RuntimeError"):
-        decode_image(
-            good.replace(b"pitm" + bytes(5) + b"\x01", b"pitm" + bytes(5) + b"\x07")
-        )  # the main picture's number
+        # another number of the main picture
+        decode_image(good.replace(b"pitm" + bytes(5) + b"\x01", b"pitm" + bytes(5) + b"\x07"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A target with its partners: never a wrong pair, unreadable rows replaced and counted."""
+"""A target with its partners: no wrong pair, and unreadable rows are replaced and counted."""
 
 from pathlib import Path
 
@@ -33,14 +33,14 @@ def shards(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory) -> list[Path]:
-    """Sixteen rows that all look fine in the index, three of which cannot be read."""
+    """Sixteen rows that are valid in the index, three of which cannot be read."""
     folder = tmp_path_factory.mktemp("damaged")
     entries = [(f"{number:04d}", sample(number, **BAD.get(number, {}))) for number in range(16)]
     return [write_tar(folder / "0.tar", entries[:8]), write_tar(folder / "1.tar", entries[8:])]
 
 
 def test_zero_wrong_pairs(shards: list[Path]) -> None:
-    """Three epochs: every partner is a hard pair of its target, by the content that was read and not by a number."""
+    """In three epochs, every partner is a hard pair of its target, by the content that was read."""
     read = unit_reader(shards, p=2)
     for position in range(3 * read.plan.length):
         unit = read(position)
@@ -57,7 +57,7 @@ def test_zero_wrong_pairs(shards: list[Path]) -> None:
 def test_unreadable_rows_are_replaced_and_counted_never_mispaired(damaged: list[Path]) -> None:
     read = unit_reader(damaged)
     index = read.index
-    assert index.valid.all()  # nothing shows before the bytes are decoded
+    assert index.valid.all()  # found only when the bytes are decoded
     replaced = 0
     for position in range(2 * 16):
         unit = read(position)
@@ -134,7 +134,7 @@ def test_the_random_arm(shards: list[Path]) -> None:
 def test_captions_of_a_list_are_drawn_by_epoch_and_row(shards: list[Path]) -> None:
     read = unit_reader(shards, partners=None)
     texts = {tuple(read(position).target.text.tolist()) for position in range(0, 16 * 8)}
-    assert len(texts) > 16  # both captions of a row turn up
+    assert len(texts) > 16  # both captions of a row are drawn
     first = [read(position).target.text.tolist() for position in range(16)]
     assert first == [read(position).target.text.tolist() for position in range(16)]
 

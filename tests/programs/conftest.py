@@ -1,4 +1,4 @@
-"""One small world for all pipeline tests: shards, a tiny model, and the programs called in this process."""
+"""One small world for all tests of programs: shards, a tiny model, and the programs called in this process."""
 
 import io
 import json
@@ -42,7 +42,7 @@ TRAIN, VAL = 32, 8  # rows of the world's parts
 
 @dataclass
 class Result:
-    """What a program left behind."""
+    """Exit status, output and run folder of a program."""
 
     status: int
     out: str
@@ -51,17 +51,17 @@ class Result:
 
     @property
     def errors(self) -> list[str]:
-        """Its sentences on standard error."""
+        """The error messages on standard error."""
         return [line for line in self.err.splitlines() if line.startswith("error: ")]
 
 
 def no_sheet(path: Path, *_: object, **__: object) -> Path:
-    """Drawing takes four seconds, and tests/report looks at it."""
+    """Draws nothing, because that takes four seconds; tests/report tests it."""
     return path
 
 
 def is_setting(argument: str) -> bool:
-    """Hydra's parser wants its own flags before the settings."""
+    """Whether an argument is a setting; Hydra's flags must come before the settings."""
     return not argument.startswith("-")
 
 
@@ -191,7 +191,7 @@ def mined(world: World) -> Result:
 
 @pytest.fixture(scope="session")
 def trained(world: World, mined: Result) -> Result:
-    """`python train.py` for six steps: three passes of the four targets of a batch over 32 rows, nearly."""
+    """`python train.py` for six steps of four targets over 32 rows."""
     result = world.run(
         "train", "train.max_steps=6", "train.checkpoint_every=3", "train.log_every=1", "train.evaluate=end"
     )

@@ -1,4 +1,4 @@
-"""The pre-flight through the programs, on the small world; what it leaves alone; keeping what the start knew."""
+"""The advice, the anchor and the interpolated export through the programs."""
 
 import json
 import random
@@ -23,7 +23,7 @@ from tests.programs.conftest import MODEL, TRAIN, Result, World
 
 
 def about(result: Result) -> dict:
-    """What results.json says beside the metrics."""
+    """The content of results.json besides the metrics."""
     found = json.loads((result.folder / "results.json").read_text())
     return found if "advice" in found else found["about"]
 
@@ -89,7 +89,7 @@ def test_random_states_and_batch_norms_are_left_alone(embed: ClipEmbed) -> None:
 
 
 def test_what_mined_pairs_add_is_measured_on_the_batches_of_the_plan(embed: ClipEmbed) -> None:
-    """Against the mean loss of the same batches, taken one row at a time from the order of the plan."""
+    """Compared with the mean loss of the same batches, from the order of the plan."""
     valid = embed.usable("train")
     assert embed.index is not None
     order = TargetOrder(valid, embed.index.starts, seed=0, window=1)

@@ -1,4 +1,4 @@
-"""Every kind of bad input ends in one sentence and exit status 1, or is used as far as it is good."""
+"""Bad input ends in one sentence and exit status 1, or its good part is used."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from tests.samples import sample, write_shards, write_tar
 
 
 def refused(result: Result, pattern: str) -> None:
-    """One sentence on standard error that says it, nothing else, and a status."""
+    """One message on standard error, no traceback, and exit status 1."""
     assert result.status == 1
     assert len(result.errors) == 1 and re.search(pattern, result.errors[0]), result.err
     assert "Traceback" not in result.err

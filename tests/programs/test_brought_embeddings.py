@@ -1,4 +1,4 @@
-"""encoders=precomputed with folders of clip-retrieval and .npz files: the same hard pairs as from our own store."""
+"""encoders=precomputed with folders of clip-retrieval and .npz files: the same hard pairs as from the own store."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.programs.conftest import TRAIN, Result, World
 
 @pytest.fixture(scope="module")
 def world(make_world: Callable[[Path], World], tmp_path_factory: pytest.TempPathFactory) -> World:
-    """One of our own: there is one store, and one index."""
+    """A world with one store and one index."""
     return make_world(tmp_path_factory.mktemp("brought"))
 
 
@@ -83,7 +83,7 @@ def test_rows_without_an_embedding_are_no_targets_and_no_partners(
 
 
 def test_who_is_waited_for_is_said_on_the_sessions_console(world: World, index: ShardIndex, tmp_path: Path) -> None:
-    """Its own one had markup, which takes the [name] in a path for a style."""
+    """A console with markup would read a [name] in a path as a style."""
     folder, console = brought(world, tmp_path / "made", index, np.arange(TRAIN)), Console(quiet=True)
     with mock.patch("helip.embedding.precomputed.artefact_lock", wraps=artefact_lock) as lock:
         Precomputed(folder, folder, tmp_path / "store").load(index, np.arange(len(index)) < TRAIN, console)
@@ -104,7 +104,7 @@ def test_bare_folders_and_npz_files(world: World, index: ShardIndex, tmp_path: P
 
 
 def test_contents_name_the_embeddings(world: World, index: ShardIndex, tmp_path: Path) -> None:
-    """Changed metadata or numbers are other hard pairs, and what was put into order is found again."""
+    """Other contents have another identity, equal contents the same."""
     folder = brought(world, tmp_path / "made", index, np.arange(TRAIN))
     before = Precomputed(folder, folder).identity
     assert before == Precomputed(folder, folder).identity

@@ -1,4 +1,4 @@
-"""Every YAML of conf/ composes and is understood by the classes that it is written for, without loading a weight."""
+"""Every YAML of conf/ composes and fits its classes, without loading weights."""
 
 import inspect
 import json
@@ -20,7 +20,7 @@ from helip.training.losses import HelipLoss, HelipSigLipLoss
 from helip.training.margins import ConstantMargin, HardNegativeMargin, Margin, SimilarityMargin
 from tests.programs.conftest import compose, settings
 
-# What an option leaves to the user.
+# Settings that an option needs.
 GIVEN = {
     "dataset=folder": ["dataset.path=/data"],
     "dataset=none": ["encoders=precomputed", "encoders.image=a.npy", "encoders.text=b.npy"],
@@ -33,13 +33,13 @@ TRAIN_ONLY = {"loss"}
 
 
 def options() -> list[str]:
-    """GROUP=OPTION of every YAML in a group, but what a user keeps to themselves."""
+    """GROUP=OPTION of every YAML in a group, without those of users."""
     files = [path for path in sorted((ROOT / "conf").glob("*/*.yaml")) if path.parent.name not in ("local", "hydra")]
     return [f"{path.parent.name}='{path.stem}'" for path in files]
 
 
 def understood(name: str, *overrides: str) -> None:
-    """Whatever the stages read goes through its typed settings; encoders are called with the names they have."""
+    """Read the settings of a program, and check that encoders accept their arguments."""
     created: list[str] = []
 
     def make(node: dict[str, Any]) -> Any:
@@ -91,7 +91,7 @@ def test_every_group_has_a_file_that_is_tested() -> None:
 
 
 def test_the_same_overrides_name_the_same_artefacts() -> None:
-    """mine.py and train.py share conf/base.yaml; a helip arm changes no more than its rules."""
+    """mine.py and train.py share conf/base.yaml."""
     overrides = ["dataset=flickr8k", "encoders=effnet_minilm", "helip.topk=7"]
     requests = [mining_request(settings(name, *overrides)) for name in ("mine", "train")]
     assert requests[0].settings() == requests[1].settings()
@@ -145,7 +145,7 @@ def test_loggers(tmp_path: Path) -> None:
 
 
 def test_help_reads_well_without_torch() -> None:
-    """`--help` must answer at once: nothing heavy is imported for it."""
+    """`--help` imports nothing heavy, because it must be quick."""
     check = (
         "import sys; sys.argv = ['train.py', '--help']\n"
         "from helip.cli import launch\n"

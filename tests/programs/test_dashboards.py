@@ -1,4 +1,4 @@
-"""W&B offline: what the three programs leave in the run folder, read record by record; and no login, no network."""
+"""W&B offline: the records of the three programs in the run folder; and runs without login or network."""
 
 import io
 import json
@@ -23,7 +23,7 @@ BLOCK, HEADER = 1 << 15, 7
 def records(folder: Path) -> list[Record]:
     """The records of the only W&B run of a run folder: a log of LevelDB's format after seven bytes of W&B's own.
 
-    wandb 0.31 reads these files in its Go part only, so the few lines are ours.
+    Only the Go part of wandb 0.31 reads these files.
     """
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     data = file.read_bytes()
@@ -75,7 +75,7 @@ def runs(world: World, mined: Result) -> Iterator[dict[str, Result]]:
         steps = ("train.max_steps=2", "train.log_every=1", "train.evaluate=end", "train.skip_finished=false")
         found["train"] = world.run("train", *study, *steps, "helip.topk=4", f"logger.wandb.tags=[{SECRET}]")
         found["evaluate"] = world.run("evaluate", *study, f"checkpoint={found['train'].folder}")
-        wandb.teardown()  # as the end of a process would: only now is all of it on disk
+        wandb.teardown()  # as at the end of a process: now all records are on disk
         yield found
 
 
@@ -153,7 +153,7 @@ def start(folder: Path, **changes: Any) -> tuple[Any, str]:
 @pytest.fixture
 def nobody(monkeypatch, tmp_path: Path) -> Iterator[Path]:
     """A machine without login, whose server is a closed port."""
-    wandb.teardown()  # it keeps what the environment was when it was first used
+    wandb.teardown()  # it keeps the environment of its first use
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free.getsockname()[1]}")

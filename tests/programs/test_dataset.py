@@ -1,4 +1,4 @@
-"""Where shards lie, and what is said of samples that lack something."""
+"""Places of shards, and messages about incomplete samples."""
 
 import io
 from pathlib import Path

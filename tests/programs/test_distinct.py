@@ -1,4 +1,4 @@
-"""helip.distinct from shards to lists: copies of a pair, an index of before, and stricter rules on it."""
+"""helip.distinct from shards to lists: copies of a pair, an older index, and stricter rules for it."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_copies_of_pairs_in_shards(fresh: World, tmp_path: Path) -> None:
     for target, line in enumerate(lists):
         partners = line[line >= 0].tolist()
         assert partners and max(partners) < KINDS  # the lowest row of each kind
-        assert kinds[target] not in partners  # of its own kind there is none
+        assert kinds[target] not in partners  # there is none of its own kind
 
 
 def _as_of_an_older_version(folder: Path) -> None:

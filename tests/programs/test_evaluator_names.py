@@ -1,6 +1,6 @@
-"""What an evaluator's configuration names exists: a field, part, class, file, split or metric, else it is refused.
+"""An evaluator is refused if its configuration names a field, part, class, file, split or metric that does not exist.
 
-Silent before: `captions: capitons` measured one caption instead of all.
+Otherwise `captions: capitons` would measure one caption instead of all.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A file of another program where a checkpoint is asked for: read, or named as what it is, in one sentence."""
+"""A file of another program as a checkpoint: read, or refused with a message that names its kind."""
 
 import argparse
 import collections
@@ -35,7 +35,7 @@ HARMLESS: dict[str, Any] = {
 
 
 class Stranger:
-    """Of a library that is not known here."""
+    """An object of an unknown library."""
 
 
 class Hostile:

@@ -1,4 +1,4 @@
-"""train.py killed again and again, by kill -9 and by SIGTERM, and restarted by the same command: the same weights."""
+"""train.py is killed repeatedly by SIGKILL and SIGTERM and restarted by the same command: the same weights."""
 
 import os
 import random
@@ -32,7 +32,7 @@ class Killed:
         ]  # fmt: skip
 
     def start(self) -> subprocess.Popen:
-        """In a session of its own, as a scheduler starts it."""
+        """Start it in a new session, as a scheduler does."""
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             self.command,
@@ -49,7 +49,7 @@ class Killed:
         return max(steps, default=0)
 
     def kill(self, how: signal.Signals, after: float) -> None:
-        """Let it write a checkpoint that is new, go on for a moment, and end all of its processes."""
+        """Wait for a new checkpoint and a moment longer, and end all processes of the training."""
         before, process, began = self.newest(), self.start(), time.monotonic()
         while self.newest() <= before and process.poll() is None:
             assert time.monotonic() - began < 200, "no checkpoint was written"
@@ -99,7 +99,7 @@ def test_killed_twenty_times_at_random_steps(unbroken, tmp_path: Path, shards: P
 
 @pytest.mark.slow
 def test_graph_batches_killed_ten_times(tmp_path: Path, shards: Path, folder_model: Path):
-    """By kill -9 and SIGTERM, each after one more checkpoint; partners would end elsewhere."""
+    """By SIGKILL and SIGTERM, each after one more checkpoint; another plan has other weights."""
     graph = ["helip.plan=graph", "helip.cluster=4"]
     unbroken = Killed(tmp_path / "unbroken", shards, folder_model, *graph).finish()
     killed, chance = Killed(tmp_path / "killed", shards, folder_model, *graph), random.Random(0)

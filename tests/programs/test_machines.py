@@ -1,4 +1,4 @@
-"""Where a program is started: inside a SLURM allocation, in a folder that Hydra leaves, without the GPU it asks for."""
+"""Programs inside a SLURM allocation, in a folder that Hydra leaves, and without the requested GPU."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ TASK = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
 
 @pytest.fixture
 def slurm(monkeypatch):
-    """Variables of an allocation; none of this machine's own."""
+    """Variables of an allocation, without those of this machine."""
     for name in list(os.environ):
         if name.startswith("SLURM_"):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""mine.py: what is mined, where it goes, and when it is found again."""
+"""mine.py: the mined pairs, their folder, and when they are found again."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def test_the_hard_pairs_are_those_of_brute_force(world: World, mined: Result) ->
     """From the stored embeddings; the evaluation part is neither target nor partner."""
     (folder,) = [path for path in indices(world) if path.name.startswith("joint")]
     index = HardPairIndex.load(folder)
-    assert index.rows.shape == (TRAIN + VAL, TRAIN - 1)  # search.depth is 100, cut to what there is
+    assert index.rows.shape == (TRAIN + VAL, TRAIN - 1)  # search.depth is 100, cut to the number of other rows
     (store,) = (world.folder / "artifacts/folder/embeddings").glob("clip-*/meta.json")
     image, text = (np.load(store.parent / f"{name}.npy")[:TRAIN] for name in ("image", "text"))
     rows, scores, _, _ = hard_pairs(image, text, TRAIN - 1)
@@ -89,7 +89,7 @@ def test_an_index_of_ones_own(fresh: World, tmp_path: Path) -> None:
     refused = fresh.run("mine", own)
     assert refused.status == 1 and "thesis.txt" in refused.err, refused.err
     assert "name a new or an empty one" in refused.err
-    assert not list((fresh.folder / "artifacts").rglob("embeddings"))  # before the work, not after it
+    assert not list((fresh.folder / "artifacts").rglob("embeddings"))  # before the work
     (folder / "thesis.txt").unlink()
     assert fresh.run("mine", own, "search.depth=6").status == 0
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -100,7 +100,7 @@ def test_an_index_of_ones_own(fresh: World, tmp_path: Path) -> None:
     assert other.status == 1
     assert "min_similarity" in other.errors[0] and "[0.0, 0.0] there, [0.5, 0.5] here" in other.errors[0]
     assert 'embedding.precision ("32-true" there, "bf16-mixed" here)' in other.errors[0]
-    shallow = fresh.run("train", own, "helip.topk=9", bf16)  # a training has a precision of its own
+    shallow = fresh.run("train", own, "helip.topk=9", bf16)  # a training may have another precision
     assert shallow.status == 1
     assert (
         "stores 6 partners per row, but topk=9" in shallow.errors[0] and "mine.py search.depth=9" in shallow.errors[0]
@@ -137,7 +137,7 @@ def test_a_damaged_neighbour_is_no_candidate(world: World, mined: Result) -> Non
 
 
 def shard_of_twelve(folder: Path, bad: int) -> None:
-    """The first `bad` images are zeros of the same length, as a copy that was cut off may leave them."""
+    """The first `bad` images are zeros of the same length, as after an interrupted copy."""
     entries = [(str(n), sample(n)) for n in range(12)]
     for _, members in entries[:bad]:
         members["jpg"] = bytes(len(members["jpg"]))
@@ -145,7 +145,7 @@ def shard_of_twelve(folder: Path, bad: int) -> None:
 
 
 def test_repaired_rows_are_mined_again(fresh: World, tmp_path: Path) -> None:
-    """The index of the rows that could be read is not that of all; training leaves a folder of one's own alone."""
+    """An index of the readable rows is mined again after a repair; training does not write into the user's folder."""
     data, own = tmp_path / "data", tmp_path / "own"
     changes = [f"dataset.path={data}", "dataset.parts.train=':'", "~dataset.parts.val", "dataset.evaluators=[]"]
     shard_of_twelve(data, 4)
@@ -167,7 +167,7 @@ def test_repaired_rows_are_mined_again(fresh: World, tmp_path: Path) -> None:
 
 
 def test_hard_pairs_of_a_shard_that_was_replaced_are_mined_again(fresh: World, tmp_path: Path) -> None:
-    """By one of the same sizes, which the fingerprint does not see; the index of before fits no more."""
+    """The new shard has the same sizes and fingerprint, but the old index does not fit it."""
     data = tmp_path / "data"
     changes = [f"dataset.path={data}", "dataset.parts.train=':'", "~dataset.parts.val", "dataset.evaluators=[]"]
 
@@ -193,7 +193,7 @@ def test_hard_pairs_of_a_shard_that_was_replaced_are_mined_again(fresh: World, t
 
 
 def test_what_names_embeddings() -> None:
-    """The order of caption sources and the precision of the forward; the sources' probabilities do not."""
+    """The order of caption sources and the precision are part of the identity, probabilities are not."""
 
     def identity(*overrides: str) -> dict:
         return mining_request(settings("mine", *overrides)).settings()["embedding"]

@@ -1,4 +1,4 @@
-"""CLIP models by name, tag, file and folder; what their artefacts are named by."""
+"""CLIP models by name, tag, file and folder, and the names of their artefacts."""
 
 import json
 import logging

@@ -92,7 +92,7 @@ def test_a_changed_schedule_is_refused_unless_asked_for(world: World, mined: Res
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Path]:
-    """Three runs with the same settings, each with a whole checkpoint; the newest is the last."""
+    """Three runs with the same settings, each with a complete checkpoint; the last is the newest."""
     folders = [tmp_path / "runs" / "train" / name for name in ("a", "b", "c")]
     for step, folder in enumerate(folders, start=1):
         (folder / "checkpoints").mkdir(parents=True)
@@ -122,7 +122,7 @@ def test_auto_finds_the_latest_run_with_the_same_settings(runs: list[Path], tmp_
     (runs[2] / "checkpoints" / "step-000003.ckpt").write_bytes(b"cut off")
     assert find() == runs[1] / "checkpoints" / "step-000002.ckpt"
     assert "step-000003.ckpt is cut off and skipped" in said[-1]
-    (runs[1] / "results.json").write_text("{}")  # a finished run is not continued, nor what lies before it
+    (runs[1] / "results.json").write_text("{}")  # a finished run is not resumed, nor are older ones
     assert find() is None
 
 

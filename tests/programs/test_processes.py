@@ -1,4 +1,4 @@
-"""What only real processes can show: exit status and standard error, two ranks, and a sweep with a job that fails."""
+"""Tests that need real processes: exit status, standard error, two ranks, and a sweep with a failing job."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def run(*command: object, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def test_a_mistyped_setting_on_the_command_line() -> None:
-    """Answered without torch, so that it takes a second."""
+    """The answer takes a second, because torch is not imported."""
     result = run("train.py", "helip.topkk=3")
     assert result.returncode == 1 and result.stdout == ""
     assert result.stderr == "error: there is no setting 'helip.topkk', did you mean 'helip.topk'?: --help lists them\n"
@@ -67,7 +67,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def folder_model(tmp_path_factory) -> Path:
-    """A model that a fresh process can load: open_clip's layout of a folder; without dropout, which each rank draws."""
+    """A model that a new process can load, in open_clip's layout; without dropout, which differs between ranks."""
     import open_clip
 
     folder = tmp_path_factory.mktemp("model")
@@ -89,7 +89,7 @@ def test_two_ranks_do_what_one_does(make_world, folder_model: Path, tmp_path: Pa
     folder = tmp_path / "run"
     command = [tmp_path / "train_recorded.py", *two.overrides, *training, "trainer=ddp_cpu", f"hydra.run.dir={folder}"]
     (tmp_path / "record").mkdir()
-    result = run(*command, RECORD=str(tmp_path / "record"), PYTHONIOENCODING="ascii")  # bars and tables hold more
+    result = run(*command, RECORD=str(tmp_path / "record"), PYTHONIOENCODING="ascii")  # bars have other characters
     assert result.returncode == 0, result.stderr
 
     # every row of the training part once, by both ranks, and every row of the evaluation part once an evaluation

@@ -1,4 +1,4 @@
-"""train.py on two gloo ranks, as processes: ended by SIGTERM, resumed, and gone on with on another number of ranks."""
+"""train.py on two gloo ranks: ended by SIGTERM, and resumed on the same and on another number of ranks."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ class Runs:
         return torch.load(self.folder / name / "final.pt", weights_only=True)
 
     def steps(self, name: str) -> list[int]:
-        """Steps whose checkpoint is on disk."""
+        """Steps with a checkpoint."""
         found = (self.folder / name / "checkpoints").glob("step-*.ckpt")
         return sorted(int(path.stem.removeprefix("step-")) for path in found)
 
@@ -77,7 +77,7 @@ def close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> fl
 
 @pytest.mark.slow
 def test_sigterm_on_two_ranks(runs: Runs, two: dict[str, torch.Tensor]) -> None:
-    """To every process, as a scheduler sends it: one checkpoint, status 143, and bit for bit the unbroken weights."""
+    """SIGTERM for every process, as from a scheduler: one checkpoint, status 143, the weights of an unbroken run."""
     process, began = runs.start("terminated", TWO), time.monotonic()
     while not runs.steps("terminated"):
         assert process.poll() is None and time.monotonic() - began < 300

@@ -1,4 +1,4 @@
-"""Defaults where the data are not the embedded ones: a real model, its learning rate, and a line about what is odd."""
+"""Defaults for data other than the embedded ones: a real model, its learning rate, and a note about the toy model."""
 
 import pytest
 

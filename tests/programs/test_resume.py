@@ -1,6 +1,6 @@
-"""Stopped at step 10 of 20 and resumed: the weights of the unbroken run, bit for bit, by the objects of train.py.
+"""A training that is stopped at step 10 of 20 and resumed has the weights of an unbroken run, bit for bit.
 
-And never resumed: what was trained under other settings.
+Checkpoints of other settings are not resumed.
 """
 
 import copy
@@ -47,7 +47,7 @@ def hard(index: ShardIndex) -> HardPairIndex:
 
 
 def train(index, hard, weights: Path, folder: Path, resume: Path | None = None, workers: int = 0):
-    """Weights after step 20, from the start or from a checkpoint, by what train.py calls."""
+    """Weights after step 20, from the start or from a checkpoint, with the functions of train.py."""
     quiet_lightning()
     torch.manual_seed(7 if resume is None else 8)  # a resumed process starts with other random numbers
     model = [f"model.name={MODEL}", f"model.pretrained={weights}"]
@@ -78,7 +78,7 @@ def test_resumed_is_unbroken(index, hard, model_weights, unbroken, tmp_path: Pat
 
 
 def restart(self: StepPositions):
-    """The stream begins anew: what Lightning does with a loader that knows nothing of steps."""
+    """A loader that ignores the step: Lightning begins it anew."""
     self.first_step = 0
     return iter(range(self.first_step * self.targets, self.steps * self.targets))
 
@@ -109,7 +109,7 @@ def test_the_contrary_a_stream_that_starts_over(
 
 
 def test_the_contrary_a_lost_random_state(index, hard, model_weights, unbroken, tmp_path: Path, monkeypatch) -> None:
-    """Patch dropout draws from torch's generator, whose state travels in the checkpoint."""
+    """Patch dropout draws from torch's generator, whose state is in the checkpoint."""
     monkeypatch.setattr(HelipModule, "on_load_checkpoint", lambda self, checkpoint: None)
     expected, checkpoint = unbroken
     assert not equal(train(index, hard, model_weights, tmp_path, checkpoint), expected)
@@ -149,7 +149,7 @@ def test_what_is_recorded_follows_the_content_of_the_base(model_weights: Path, t
 
 
 def test_auto_passes_over_what_another_experiment_left(tmp_path: Path) -> None:
-    """In its own folder and in others, whose settings read the same while the base behind the path is another one."""
+    """In its own folder and in others with the same settings, but another base at the same path."""
     config = {"paths": {"runs": str(tmp_path)}, "seed": 0}
     now, said = {"model.pretrained": "sha256:new", "seed": 0}, []
 
@@ -166,7 +166,7 @@ def test_auto_passes_over_what_another_experiment_left(tmp_path: Path) -> None:
         return folder
 
     other, mixed = run("other", "sha256:old"), run("mixed", "sha256:new", "sha256:old")
-    old, new = run("old", None), tmp_path / "train" / "new"  # of a release that recorded no base
+    old, new = run("old", None), tmp_path / "train" / "new"  # of an older release, which recorded no base
     assert auto(old) == old / "checkpoints" / "step-000001.ckpt"
     assert not said
     assert auto(mixed) == mixed / "checkpoints" / "step-000001.ckpt"
@@ -177,7 +177,7 @@ def test_auto_passes_over_what_another_experiment_left(tmp_path: Path) -> None:
     (mixed / "results.json").write_text("{}")
     assert auto(new) is None
     shutil.rmtree(mixed)
-    (other / "results.json").write_text("{}")  # of another experiment: not what finished
+    (other / "results.json").write_text("{}")  # of other settings than those of the finished run
     assert auto(new) is None
     fitting = run("fitting", "sha256:new")
     (other / "config.json").touch()
@@ -190,7 +190,7 @@ def steps_logged(run: Path) -> list[int]:
 
 
 def test_a_folder_that_another_training_used(world: World) -> None:
-    """Begun from random weights; then from the base, which moves all of it aside; then resumed, with one log."""
+    """From random weights, then from the base, which moves all files aside, then resumed with one log."""
     shared = ["helip=random", "dataset.evaluators=[]", "train.max_steps=3", "train.log_every=1", "train.resume=auto"]
 
     def train(*overrides: str, again: Path | None = None):

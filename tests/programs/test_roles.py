@@ -1,4 +1,4 @@
-"""One place says what a setting does, its role; identities, resume checks and records follow from it."""
+"""The role of a setting, from which identities, resume checks and records follow."""
 
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
@@ -15,7 +15,7 @@ from tests.programs.conftest import compose, settings
 
 
 def without_role(tree: type, name: str) -> list[str]:
-    """Dotted names of the fields of a tree that do not say what they do."""
+    """Dotted names of the fields of a tree that have no role."""
     found, hints = [], get_type_hints(tree)
     for one in fields(tree):
         inner = settings_of(hints[one.name])
@@ -39,12 +39,12 @@ def test_a_field_without_a_role_is_found() -> None:
 
 @pytest.mark.parametrize("program", TREES)
 def test_the_tree_mirrors_conf(program: str) -> None:
-    """Every setting of the files, by its name and with its value, is in the tree, and nothing else is."""
+    """The tree has the settings of the files, with their values, and no others."""
     assert plain(settings(program)) == compose(program)
 
 
 def test_a_new_result_counts_and_a_new_operation_does_not() -> None:
-    """As if somebody had added a field to the settings of training, in a record and at a resume."""
+    """Fields that are added to the settings of training, in a record and when a run is resumed."""
 
     @dataclass(frozen=True)
     class More(TrainSettings):
@@ -58,7 +58,7 @@ def test_a_new_result_counts_and_a_new_operation_does_not() -> None:
     def asked(**changed: float) -> dict[str, Any]:
         return old | {"train": old["train"] | changed}
 
-    assert decisive(more, old) == decisive(more, asked(sharper=0.0))  # a record of before the setting existed
+    assert decisive(more, old) == decisive(more, asked(sharper=0.0))  # a record that is older than the setting
     assert decisive(more, old) != decisive(more, asked(sharper=1.0))
     assert decisive(more, old) == decisive(more, asked(louder=1))
     before, loud, sharp = (

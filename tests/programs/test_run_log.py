@@ -1,4 +1,4 @@
-"""The run folder keeps what the screen says: lines, tables, and the numbers of the steps."""
+"""The log in the run folder has the lines and tables of the screen, and numbers of the steps."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Ranks, locks, loaders and the line before a long run."""
+"""Ranks, locks, loaders and the estimate before a long run."""
 
 import os
 import threading
@@ -41,7 +41,7 @@ def test_precision_follows_the_hardware(monkeypatch) -> None:
         torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or not emulated
     )
     assert TrainerSpec("auto").arguments()["precision"] == "bf16-mixed"
-    emulated = True  # a T4 says that it has bfloat16
+    emulated = True  # a T4 emulates bfloat16
     assert TrainerSpec("auto").arguments()["precision"] == "32-true"
     assert TrainerSpec("cpu").arguments()["precision"] == "32-true"
     assert TrainerSpec("gpu", precision="16-mixed").arguments()["precision"] == "16-mixed"
@@ -59,7 +59,7 @@ def test_workers_share_the_cores_of_a_gpu_machine(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert loader_workers("auto", TrainerSpec("gpu", 8)) == 3
     assert loader_workers("auto", TrainerSpec("gpu")) == 6
-    assert loader_workers("auto", TrainerSpec("gpu", 1)) == 16  # more do not help
+    assert loader_workers("auto", TrainerSpec("gpu", 1)) == 16  # more workers do not help
     monkeypatch.setattr(loading, "cores", lambda: 64)
     assert loader_workers("auto", TrainerSpec("cpu")) == 4
     assert loader_workers("auto", TrainerSpec("cpu", 2)) == 2
@@ -132,7 +132,7 @@ def test_ranks_wait_for_another_job_longer_than_their_collectives(tmp_path: Path
 
 
 def test_a_rank_that_waits_for_a_dead_one_says_so(tmp_path: Path) -> None:
-    barrier()  # one process waits for nobody
+    barrier()  # one process does not wait
 
     def die() -> None:
         os._exit(7)

@@ -18,7 +18,7 @@ pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install
 
 @pytest.mark.slow
 def test_jobs_in_processes_of_their_own(make_world, folder_model: Path, tmp_path: Path) -> None:
-    """Three jobs at once: one mining behind one lock, a folder for each, one of them fails and the others do not."""
+    """Three jobs at once: they mine once, each has its folder, and one fails while the others do not."""
     world = make_world(tmp_path)
     model = [f"model.name=local-dir:{folder_model}", "model.pretrained=null"]
     command = [sys.executable, "train.py", "-m", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10"]

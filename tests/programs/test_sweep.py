@@ -1,4 +1,4 @@
-"""Multiruns: finished jobs are not repeated, a begun one goes on, a dead one takes no other with it."""
+"""Multiruns: finished jobs are not repeated, unfinished ones are resumed, and a failed job ends no other."""
 
 import csv
 import json
@@ -66,7 +66,7 @@ def test_one_table_of_all_jobs(first: tuple[Result, Path]) -> None:
 
 
 def test_the_same_command_again_repeats_nothing(world: World, first: tuple[Result, Path]) -> None:
-    """In a new folder, as by default; what is asked for beside it is done; the table has all of them."""
+    """In a new folder, as by default; new jobs run, and the table has all jobs."""
     result, folder = sweep(world, "again", "helip.topk=3,4")
     assert result.status == 0, result.err
     assert statuses(folder) == ["finished before", "finished"]
@@ -95,7 +95,7 @@ def test_a_single_run_is_skipped_only_when_asked(world: World, first: tuple[Resu
 
 
 def test_an_interrupted_sweep_goes_on(world: World, first: tuple[Result, Path], monkeypatch) -> None:
-    """Ended after step 2 of the second job's four: the same command skips the first and goes on with the second."""
+    """Ended after step 2 of 4 of the second job: the same command skips the first and resumes the second."""
     calls = []
 
     def save(self: Checkpoints, trainer) -> None:
@@ -137,7 +137,7 @@ def test_an_error_in_one_job_ends_no_other(world: World, first: tuple[Result, Pa
 
 
 def test_settings_that_decide_a_result_are_another_job(world: World, first: tuple[Result, Path]) -> None:
-    """Precision and steps do, workers and checkpoints do not; nor does a folder with other settings in its results."""
+    """Precision and steps decide a result; workers and checkpoints do not."""
     digest = json.loads((first[1] / "0" / "results.json").read_text())["settings"]
     assert finished_run(digest, world.folder / "nowhere" / "0", world.folder / "runs") is not None
     assert finished_run("0" * 16, first[1] / "0", world.folder / "runs") is None
@@ -150,7 +150,7 @@ def test_settings_that_decide_a_result_are_another_job(world: World, first: tupl
 
 
 def test_hard_pairs_that_are_named_decide_a_result(tmp_path: Path) -> None:
-    """Their path for resuming, their content for skipping; arrays that were brought, too."""
+    """By their path for resuming and by their content for skipping, also arrays."""
 
     brought = ["encoders=precomputed", f"encoders.image={tmp_path}/image.npy", f"encoders.text={tmp_path}/text.npy"]
 
@@ -201,7 +201,7 @@ def test_a_multirun_of_another_program(world: World, mined: Result) -> None:
 
 
 def test_a_report_of_the_jobs(first: tuple[Result, Path], tmp_path: Path, capsys) -> None:
-    """`helip report runs/train-sweep/DATE/*`: what Hydra writes beside the jobs is no run."""
+    """`helip report runs/train-sweep/DATE/*` leaves out Hydra's file beside the jobs."""
     given = sorted(str(path) for path in first[1].glob("*"))
     assert {"0", "1", "multirun.yaml"} <= {Path(path).name for path in given}
     assert report([*given, "--out", str(tmp_path / "jobs.html")]) == 0
@@ -215,7 +215,7 @@ def test_a_report_of_the_jobs(first: tuple[Result, Path], tmp_path: Path, capsys
 
 @pytest.mark.slow
 def test_killed(make_world, folder_model: Path, tmp_path: Path) -> None:
-    """kill -9 of the whole process in the middle of the second job; the same command finishes, and mines once."""
+    """SIGKILL in the middle of the second job; the same command finishes it without mining again."""
     world = make_world(tmp_path)
     model = [f"model.name=local-dir:{folder_model}", "model.pretrained=null"]
     command = [sys.executable, "train.py", "-m", *data_overrides(world.shards), *world.places, *model, "helip.topk=2,3"]

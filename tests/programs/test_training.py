@@ -1,4 +1,4 @@
-"""train.py and evaluate.py: every arm, the run folder, resuming, and the same numbers twice."""
+"""train.py and evaluate.py: every arm, the run folder, resuming, and reproducible numbers."""
 
 import csv
 import json
@@ -106,7 +106,7 @@ def test_config_json_has_no_secrets() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights(run: Path, world: World) -> None:
-    """Also with workers, and whether or not the run evaluates in between."""
+    """Also with workers, and with or without evaluations during the training."""
     _, again = short(world, "train.max_steps=6", "data.workers=2", "train.evaluate=end")
     assert losses(again) == losses(run) and same_weights(again, run)
     _, other = short(world, "train.max_steps=6", "seed=1", "train.evaluate=end")
@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_weights(run: Path, world: World) -> None:
 
 
 def test_resuming_from_a_run_folder(run: Path, world: World, tmp_path: Path) -> None:
-    """From step 3 of 6 the weights of the unbroken run, bit for bit; from the folder itself there is nothing left."""
+    """From step 3 of 6 it has the weights of the unbroken run, bit for bit; from the last step too."""
     checkpoint = run / "checkpoints" / "step-000003.ckpt"
     said, resumed = short(world, "train.max_steps=6", f"train.resume={checkpoint}")
     assert sorted(losses(resumed)) == list(range(6))  # the lines before the checkpoint are the earlier run's

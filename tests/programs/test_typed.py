@@ -1,4 +1,4 @@
-"""Plain values into typed settings: what fits, and what is said when it does not."""
+"""Plain values as typed settings, and the messages about those that do not fit."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""47 samples in 5 uneven shards: what hangs a trainer that splits shards over ranks."""
+"""47 samples in 5 uneven shards, which would hang a trainer that splits shards over ranks."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""mine.py verify=true: good where nothing changed, and both sides named where something did."""
+"""mine.py verify=true: good if nothing changed; otherwise the message names both sides."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def checked(make_world, tmp_path_factory) -> World:
 
 @pytest.fixture
 def copy(checked: World, tmp_path: Path) -> World:
-    """A copy to damage: artefacts only, the shards stay where their index says."""
+    """A copy of the artefacts to damage; the shards are shared."""
     shutil.copytree(checked.folder / "artifacts", tmp_path / "artifacts")
     return World(tmp_path, checked.folder / "data", checked.weights, checked.overrides)
 
@@ -70,7 +70,7 @@ def test_a_flipped_byte(copy: World, pattern: str) -> None:
 
 
 def test_sums_that_agree_with_a_wrong_index(copy: World) -> None:
-    """As a fault in the search would leave it: only the brute force sees it."""
+    """As after a fault of the search, which only the brute force finds."""
     folder = only(copy, "hard_pairs/*/meta.json").parent
     rows = np.load(folder / "rows.npy")
     rows[3, [0, 1]] = rows[3, [1, 0]]
@@ -93,7 +93,7 @@ def test_sums_that_agree_with_a_wrong_index(copy: World) -> None:
     ],
 )
 def test_an_index_is_judged_by_what_was_asked_for(copy: World, changes: dict, sentence: str) -> None:
-    """And not by what it says of itself: by the words of a random pool any list of pairs would be good."""
+    """Not by its own description: with that of a random pool, any list of pairs would be good."""
     folder = only(copy, "hard_pairs/*/meta.json").parent
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps(meta | changes))
@@ -109,7 +109,7 @@ def test_a_file_without_a_sum(copy: World) -> None:
 
 
 def test_embeddings_whose_shards_begin_elsewhere(copy: World) -> None:
-    """Where another dataset shares a shard it takes rows from there."""
+    """Another dataset that shares a shard would reuse its rows."""
     folder = only(copy, "embeddings/*/meta.json").parent
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps(meta | {"starts": [0, *(n + 1 for n in meta["starts"][1:])]}))
@@ -131,7 +131,7 @@ def test_embeddings_of_others(copy: World) -> None:
 
 
 def test_samples_with_other_bytes_in_the_same_places(checked: World, copy: World) -> None:
-    """The fingerprint is of headers; the digests of the embedded bytes see it."""
+    """The fingerprint covers headers only; digests of the embedded bytes find the change."""
     shard = copy.shards / "00001.tar"
     before = shard.read_bytes()
     shard.write_bytes(before.replace(b"picture number 15", b"picture number 51"))
@@ -153,7 +153,7 @@ def test_a_checkpoint_of_other_hard_pairs(checked: World, tmp_path: Path) -> Non
 
 
 def test_a_run_goes_on_with_its_own_hard_pairs_only(checked: World) -> None:
-    """The settings of helip are compared as well; the hard pairs are so even where those do not name what differs."""
+    """Settings of helip and hard pairs are compared with those of the checkpoint."""
     (run, *_) = sorted((checked.folder / "runs").glob("train-*"))
     resumed = [f"train.resume={run}", "train.max_steps=2", "dataset.evaluators=[]"]
     refused(
@@ -163,7 +163,7 @@ def test_a_run_goes_on_with_its_own_hard_pairs_only(checked: World) -> None:
 
 
 def test_shards_that_changed_are_named(checked: World, tmp_path: Path) -> None:
-    """A new size or time is a new shard index; nothing fits it, and no pair is taken from the old one."""
+    """A new size or time gives a new shard index, which the old hard pairs do not fit."""
     data = tmp_path / "data"
     shutil.copytree(checked.folder / "data", data)
     write_tar(data / "00001.tar", [(f"00001{n:04d}", sample(12 + n)) for n in range(9)])

@@ -1,7 +1,4 @@
-"""A training with mined hard pairs and logger=wandb, whatever W&B's mode: it ends well and asks for nothing private.
-
-Before: WANDB_MODE=disabled raised AttributeError: _cached_public_api.
-"""
+"""A training with mined hard pairs and logger=wandb ends well in every mode of W&B, with its public interface."""
 
 import json
 import re
@@ -22,7 +19,7 @@ NAMES = ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_DISABLED", "WAN
 
 @pytest.fixture
 def environment(monkeypatch, tmp_path: Path):
-    """Nobody is logged in; what W&B keeps of the environment is read anew."""
+    """Nobody is logged in, and W&B reads the environment anew."""
     wandb.teardown()
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
@@ -47,7 +44,7 @@ def test_a_mined_training_ends_well(world: World, environment, mode: str | None)
 def test_online_the_index_is_an_input_and_the_training_does_not_wait_for_it(
     world: World, environment, broken: bool
 ) -> None:
-    """W&B itself is replaced by an object of its public form; its upload takes until the training is over."""
+    """With a replacement of W&B, whose upload ends after the training."""
     run, over, used = mock.create_autospec(wandb.Run, instance=True), threading.Event(), threading.Event()
     run.settings, run.summary, run.config = mock.MagicMock(), mock.MagicMock(), mock.MagicMock()
 

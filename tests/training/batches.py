@@ -1,4 +1,4 @@
-"""Random batches with everything in them that the loss must treat specially."""
+"""Random batches with all cases that the loss treats specially."""
 
 import torch
 

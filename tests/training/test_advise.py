@@ -1,4 +1,4 @@
-"""The rule on made-up numbers, losses against the training's own loss, batches with partners by hand."""
+"""The rule of the advice on invented numbers, and losses of rows against the loss of a training."""
 
 import math
 from dataclasses import replace

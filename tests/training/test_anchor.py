@@ -1,4 +1,4 @@
-"""The anchor: its value by hand, its gradient, what it leaves alone, and a resumed run."""
+"""The anchor: value and gradient by hand, no effect on random states and checkpoints, and a resumed run."""
 
 import copy
 
@@ -31,7 +31,7 @@ class Features(torch.nn.Module):
 
 
 def test_value_and_gradient_by_hand():
-    """Images turn by a right angle (squared distance 2), texts stay: the mean of both is 1."""
+    """Images turn by a right angle (squared distance 2), texts do not move: the mean of both is 1."""
     model = Features([1.0, 0.0], [0.0, 1.0])
     anchor = Anchor(model, 0.5)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def test_value_and_gradient_by_hand():
     assert term.item() == pytest.approx(0.5 * (2 + 0) / 2)
     term.backward()
     assert model.image.grad is not None and model.text.grad is not None
-    assert model.image.grad[0] < 0  # down the gradient is back to where it was
+    assert model.image.grad[0] < 0  # descent leads back to the start
     assert anchor.model.image.grad is None and model.text.grad.abs().max() == 0
 
 

@@ -29,7 +29,7 @@ def test_minutes(tmp_path, monkeypatch):
 
         @classmethod
         def monotonic(cls):
-            cls.now += 25.0  # two calls a step or so
+            cls.now += 25.0  # about two calls per step
             return cls.now
 
     monkeypatch.setattr(checkpoint_callback, "time", Clock)
@@ -59,7 +59,7 @@ def logged(folder):
 
 
 def test_no_line_of_the_log_is_lost_or_written_twice(tmp_path):
-    """Lightning logs a step after the callbacks of its end, where SIGTERM ends the run."""
+    """Lightning logs a step after the callbacks of its end, but SIGTERM ends the run in one of them."""
     with pytest.raises(SystemExit):
         fit(
             tiny_module(tmp_path),
@@ -82,7 +82,7 @@ def test_a_log_of_every_second_step_has_no_line_of_the_others(tmp_path):
 
 
 class Early(Stream):
-    """Lightning asks for the length when it has put its own handler there, and the training has not begun."""
+    """Lightning asks for the length after it has set its own handler, before the training begins."""
 
     def __len__(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -90,9 +90,9 @@ class Early(Stream):
 
 
 def test_sigterm_before_the_first_step_is_no_success(tmp_path, capsys, monkeypatch):
-    """Lightning notes it, and would leave after step 1 with status 0 and no checkpoint."""
+    """Lightning would note the signal and exit after step 1 with status 0 and without a checkpoint."""
     monkeypatch.setattr("tests.training.tiny.Stream", Early)
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning calls what is there as well: coverage's, say
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning also calls an existing handler
     try:
         with pytest.raises(SystemExit) as caught:
             fit(tiny_module(tmp_path), tmp_path, 7, callbacks=[Checkpoints(tmp_path / "c", 100)])

@@ -110,7 +110,7 @@ def test_what_is_no_checkpoint_is_one_sentence(trained, tmp_path):
         with pytest.raises(HelipError, match=name) as caught:
             load_clip_weights(model, tmp_path / name)
         assert "\n" not in str(caught.value)
-    torch.save({"state_dict": model}, tmp_path / "pickle.pt")  # a whole module: needs code to be read
+    torch.save({"state_dict": model}, tmp_path / "pickle.pt")  # a module, not readable without running code
     with pytest.raises(HelipError, match=r"pickle\.pt"):
         load_clip_weights(model, tmp_path / "pickle.pt")
     torch.save([1, 2], tmp_path / "list.pt")
@@ -132,7 +132,7 @@ def test_safetensors_load_and_what_is_none_is_a_sentence(trained, tmp_path):
 
 
 def test_torchscript_is_named_as_such(tmp_path):
-    with zipfile.ZipFile(tmp_path / "ViT-B-32.pt", "w") as archive:  # what torch itself knows such archives by
+    with zipfile.ZipFile(tmp_path / "ViT-B-32.pt", "w") as archive:  # the file by which torch recognises such archives
         archive.writestr("model/constants.pkl", b"")
     with pytest.raises(HelipError, match=r"TorchScript archive.*model\.pretrained=openai"):
         read_checkpoint(tmp_path / "ViT-B-32.pt")

@@ -1,6 +1,6 @@
-"""A global batch cut over ranks that take turns in one process: what each sends is recorded, then all of it is given.
+"""A global batch on ranks that run one after the other in one process, with recorded messages between them.
 
-Slower and truer: test_two_ranks, on processes. Here a mistake in the arithmetic of ranks shows within milliseconds.
+Finds a mistake in the arithmetic of ranks within milliseconds; test_two_ranks runs real processes.
 """
 
 import pytest

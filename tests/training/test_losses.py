@@ -1,4 +1,4 @@
-"""The loss against double loops in float64, against open_clip, and at its edges."""
+"""The loss against double loops in float64, against open_clip, and in edge cases."""
 
 import open_clip.loss
 import pytest
@@ -136,7 +136,7 @@ def test_mined_members_against_plain_membership():
 def test_only_the_row_and_not_its_digest_makes_a_mined_member():
     target = torch.arange(3)
     identity = torch.tensor([[0, 50], [1, 51], [2, 52]])
-    mined = torch.tensor([[51, 52], [-1, -1], [-1, -1]])  # digests of the others, rows of nobody
+    mined = torch.tensor([[51, 52], [-1, -1], [-1, -1]])  # equal to digests of the others, not to rows
     assert lay_out(target, identity, mined, True).rows(0, 3).normal[0].tolist() == [False, True, True]
 
 
@@ -181,7 +181,7 @@ def test_at_weight_0_the_margin_is_left_out():
 
 
 def test_a_bias_is_added_as_open_clip_adds_it():
-    """No softmax sees it, but at 1024 its sign shows in how float32 logits round."""
+    """A bias does not change the softmax, but at 1024 its sign changes how float32 logits round."""
     image, text = features(12, 8, seed=1, dtype=torch.float32)
     bias = torch.tensor(1024.0)
     ours = HelipLoss(0)(image, text, SCALE.float(), torch.arange(12), logit_bias=bias)["clip_loss"]

@@ -1,4 +1,4 @@
-"""Margins against numpy and by hand; blocks of rows against the whole; what a margin of 0 costs."""
+"""Margins against numpy and by hand; blocks of rows against the whole; no cost of a margin of 0."""
 
 import math
 
@@ -35,7 +35,7 @@ def gradients(loss, target, identity, mined, image, text, **settings):
 
 
 def in_numpy(case, towers, batch):
-    """The loss of a case as a function of its towers' parameters, and those parameters; what is not live is frozen."""
+    """The loss of a case as a function of its towers' parameters, and the parameters; detached parts are constants."""
     make, settings, _ = CASES[case]
     image, text, (target, identity, mined) = (x.numpy() if isinstance(x, torch.Tensor) else x for x in batch)
     target, identity, mined = target.numpy(), identity.numpy(), mined.numpy()
@@ -86,7 +86,7 @@ def test_one_process_equals_numpy_and_its_central_differences(case):
 @pytest.mark.parametrize("margin", MARGINS)
 @pytest.mark.parametrize("rows", [1, 4, 5, 12])
 def test_blocks_of_rows_are_the_whole(margin, kind, rows):
-    """14 rows by ones, by fours and five with a shorter last block, and by 12 and 2."""
+    """14 rows in blocks of 1, of 4 and 5 with a shorter last block, and of 12."""
     target, identity, mined = roles(5, 1, 4, seed=3)
     image, text = features(len(target), 6, seed=8)
     whole = gradients(kind(margin=margin), target, identity, mined, image, text)
@@ -158,18 +158,18 @@ def test_a_margin_of_0_is_no_margin_to_the_bit(make, margin):
     plain, found = gradients(make(margin=Margin()), *batch), gradients(make(margin=margin), *batch)
     assert {n: v.item() for n, v in found[0].items()} == {n: v.item() for n, v in plain[0].items()}
     assert all(torch.equal(one, other) for one, other in zip(found[1], plain[1], strict=True))
-    block = object()  # nothing is read of it, so nothing is paid
+    block = object()  # no values are read, so none are computed
     assert margin.offset(block) is None and margin.term(block) is None
 
 
 def test_suspects_and_masked_share_by_hand():
-    """Pair 0 fits the picture and the caption of pair 1 better than its own; 2 and 3 share a caption."""
+    """Pair 0 is more similar to image and caption of pair 1 than to its own; 2 and 3 share a caption."""
     image = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0.6, 0.8]])
     text = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]])
     identity = torch.tensor([[0, 5], [1, 6], [2, 7], [3, 7]])
     terms = HelipLoss(0)(image, text, torch.tensor(1.0), torch.arange(4), identity)
     assert terms["masked_share"] == pytest.approx(2 / 12)
-    # rows 0 and 1 have a positive of 0: image 0 likes text 1 (1), text 0 likes images 1 (1) and 3 (0.6)
+    # rows 0 and 1 have a positive of 0: image 0 has 1 with text 1, text 0 has 1 and 0.6 with images 1 and 3
     assert terms["false_negative_suspects"] == pytest.approx(2 / 4)
 
 

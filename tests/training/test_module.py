@@ -19,7 +19,7 @@ from helip.training.monitor import SpeedMonitor
 from helip.training.optim import OptimSettings, build_optimizer, build_schedule
 from tests.training.tiny import DESCRIPTION, batch_of, fit, tiny_model, tiny_module
 
-# of no meaning here: one folder for everything, and a loader whose batches depend on the step alone
+# they do not apply: tests use one folder, and a loader whose batches depend only on the step
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{start}")
     for start in (
@@ -36,7 +36,7 @@ def same_weights(one, other):
 
 
 def plain_loop(module, steps):
-    """What the module does, written down without Lightning."""
+    """The training of the module, written without Lightning."""
     optimizer = build_optimizer(module.model, module.optim)
     schedule = build_schedule(optimizer, module.optim.warmup, module.max_steps)
     for step in range(steps):
@@ -79,7 +79,7 @@ def resumed(tmp_path, break_state=lambda checkpoint: None, stop_at=3, until=6):
     checkpoint = torch.load(path, weights_only=True)
     break_state(checkpoint)
     torch.save(checkpoint, path)
-    torch.manual_seed(999)  # a new process knows nothing of the old generator
+    torch.manual_seed(999)  # a new process has another generator state
     again = tiny_module(tmp_path, max_steps=until)
     fit(again, tmp_path, until, start=stop_at, ckpt_path=path)
     return unbroken, again
@@ -249,7 +249,7 @@ def test_precisions_learn(tmp_path, precision):
 
 
 def test_float16_scales_its_loss_and_skips_a_step_that_overflows(tmp_path):
-    """On the CPU, where Lightning itself would take bf16 instead: the plug-in that a GPU gets."""
+    """With the plugin of a GPU, because Lightning would use bf16 on the CPU."""
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler)
     module, seen = tiny_module(tmp_path, max_steps=30, lr=3e-3, warmup=0), []

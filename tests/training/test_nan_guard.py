@@ -11,7 +11,7 @@ from tests.training.tiny import batch_of, fit, tiny_module
 
 
 class Break(pl.Callback):
-    """A weight that is infinite after a step, whose own loss was finite."""
+    """Makes a weight infinite after a step with a finite loss."""
 
     def __init__(self, step):
         self.step = step
@@ -42,7 +42,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 
 
 def overflowing(folder, steps, scale):
-    """A float16 training on the CPU, by the plug-in that a GPU gets, whose batches overflow at these steps."""
+    """A float16 training on the CPU with the plugin of a GPU, whose batches overflow at these steps."""
     folder.mkdir()
 
     def make(step):

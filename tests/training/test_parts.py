@@ -1,6 +1,6 @@
-"""A batch that passes the towers in parts: one loss over all of it, the gradients of the whole batch.
+"""Micro-batches of the forward pass have one loss and the gradients of the whole batch.
 
-On several ranks: test_two_ranks.py.
+test_two_ranks.py tests them on several ranks.
 """
 
 import pytest
@@ -23,7 +23,7 @@ def gradients(model, loss, batch, parts):
 
 @pytest.fixture
 def model(tmp_path):
-    """In float64, and without dropout, whose draws follow the parts."""
+    """In float64, and without dropout, whose draws depend on the parts."""
     return tiny_model(tmp_path, vision_cfg=CONFIG["vision_cfg"] | {"patch_dropout": 0.0}).double()
 
 
@@ -55,7 +55,7 @@ def test_parts_pass_one_after_the_other_and_twice(model, monkeypatch):
 
 
 def test_dropout_draws_the_same_both_times(tmp_path):
-    """With patch dropout the second pass must see the patches of the first: the gradient of what was computed."""
+    """With patch dropout, the second pass must use the patches of the first, so that the gradient fits the features."""
     model = tiny_model(tmp_path).double().train()
     batch = both_ranks(0)
     image, text = batch["image"].double(), batch["text"]

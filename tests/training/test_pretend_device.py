@@ -1,6 +1,6 @@
-"""A training step on a pretend GPU: fake CUDA tensors refuse an operation between devices, fake ones count their bytes.
+"""A training step on a pretend GPU: fake CUDA tensors refuse operations between devices, and count their bytes.
 
-Autograd's engine wants a driver for CUDA, so what runs backward is fake on the CPU; it follows the forward's devices.
+Autograd's engine needs a CUDA driver, so backward passes run with fake tensors of the CPU.
 """
 
 import weakref
@@ -29,7 +29,7 @@ MARGINS = [
 
 
 class Bytes(TorchDispatchMode):
-    """The most bytes that lay in storages at once, of what was made inside."""
+    """Peak bytes of the storages that are made inside."""
 
     def __init__(self):
         super().__init__()
@@ -88,7 +88,7 @@ def test_32768_pairs_on_one_card_take_less_than_8_gib(margin):
 
 
 def test_in_one_block_it_would_not(capsys):
-    """The contrary: the counter sees what the blocks save."""
+    """A check of the counter: without blocks, the peak is higher."""
     with FakeTensorMode():
         leaves, roles = fake_batch(32_768, 512, "cpu")
         with Bytes() as counted:

@@ -1,4 +1,4 @@
-"""Rows that a training has shown, by role; over ranks and over a resume."""
+"""Rows that a training has used, by role, over a resume."""
 
 import torch
 

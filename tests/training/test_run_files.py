@@ -39,7 +39,7 @@ def test_a_training_that_goes_on_keeps_its_own(tmp_path):
     assert files(tmp_path / "earlier-1") == ["step-000006.ckpt"]
     set_aside(tmp_path, tmp_path / "checkpoints" / "best.ckpt")  # of step 3
     assert files(tmp_path / "earlier-2") == ["step-000004.ckpt"]
-    assert "checkpoints/step-000004-mine.ckpt" in files(tmp_path)  # what somebody copied is not ours
+    assert "checkpoints/step-000004-mine.ckpt" in files(tmp_path)  # a copy by the user is left alone
     fill(tmp_path / "other", own[0])
     set_aside(tmp_path, tmp_path / "other" / own[0])
     assert files(tmp_path / "earlier-3") == ["best.ckpt", "metrics.csv", "step-000002.ckpt"]
@@ -51,7 +51,7 @@ def lines(run):
 
 
 def test_the_log_goes_on(tmp_path):
-    """After step 2, of which there are the lines 0 and 1 and an evaluation; what came after is done again."""
+    """Resumed after step 2: the lines 0 and 1 and an evaluation stay, and later lines are written again."""
     first = MetricsLog(tmp_path)
     for step in range(4):
         first.log_metrics({"train/loss": step / 10}, step)
@@ -72,7 +72,7 @@ def test_the_log_goes_on(tmp_path):
 
 
 def test_the_log_goes_on_in_another_folder(tmp_path):
-    """Of a checkpoint in checkpoints/, or of one that was set aside; the earlier run keeps its own file."""
+    """From a checkpoint in checkpoints/, or one that was set aside; the earlier run keeps its file."""
     fill(tmp_path / "old", "checkpoints/step-000002.ckpt", "final.pt")
     first = MetricsLog(tmp_path / "old")
     for step in range(4):
@@ -87,7 +87,7 @@ def test_the_log_goes_on_in_another_folder(tmp_path):
 
 
 def test_half_a_line_at_the_end_is_no_line(tmp_path):
-    """As a kill or a full disk leaves it: its last number would read as a smaller one."""
+    """A kill or a full disk may cut a line, and its last number would be read as a smaller one."""
     log = MetricsLog(tmp_path)
     for step in range(3):
         log.log_metrics({"train/loss": 1.0625}, step)
@@ -106,7 +106,7 @@ def test_half_a_line_at_the_end_is_no_line(tmp_path):
 
 
 def test_a_new_column_keeps_the_lines(tmp_path, monkeypatch):
-    """Killed while the file is rewritten, the old one stands; a line without a column leaves it empty."""
+    """If the program is killed while it rewrites the file, the old file stays; missing values are empty."""
     log = MetricsLog(tmp_path)
     log.log_metrics({"train/loss": torch.tensor(0.5)}, 0)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):

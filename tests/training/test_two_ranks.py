@@ -1,4 +1,4 @@
-"""Two and four gloo processes against one: the loss looks right in every variant, only the gradients tell."""
+"""Gradients on two and four gloo processes against one; wrong variants have the right loss, but wrong gradients."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_four_ranks_as_well(four_ranks, case):
 
 @pytest.mark.parametrize("case", IN_PARTS)
 def test_batches_in_parts(ranks, four_ranks, case):
-    """Gradients of the whole global batch, in float64, while each rank's ten pairs pass the towers by threes."""
+    """Gradients of the global batch, in float64, with micro-batches of three of each rank's ten pairs."""
     compare(ranks, case, f"{case} in parts")
     compare(four_ranks, case, f"{case} in parts")
 
@@ -60,7 +60,7 @@ def compare(ranks, case, found=None, towers=None):
         if name in COUNTS:
             assert parts.sum() == value
     for name, gradient in gradients.items():
-        assert name == "logit_bias" or gradient.abs().max() > 1e-3  # the softmax does not see a bias
+        assert name == "logit_bias" or gradient.abs().max() > 1e-3  # a bias does not change the softmax
         for rank in ranks:
             torch.testing.assert_close(rank[found][1][name], gradient, rtol=1e-5, atol=1e-12)
 
@@ -80,7 +80,7 @@ def test_the_batches_hold_what_must_be_tested():
 
 
 def test_a_loss_that_forgets_the_other_rank_is_caught(ranks):
-    """The contrary: averaging two local losses is something else, so the comparison above can fail."""
+    """The average of two local losses has other gradients, so the comparison above can fail."""
     make, settings, _ = CASES["margin"]
     _, truth = run_case("margin", Towers(), make(**settings), global_batch("margin"))
     local = [run_case("margin", Towers(), make(**settings), rank_batch("margin", rank))[1] for rank in (0, 1)]

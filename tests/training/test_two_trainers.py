@@ -62,7 +62,7 @@ def test_each_rank_resumes_its_own_random_numbers_bit_for_bit(ranks):
 
 
 def test_sigterm_of_one_rank_ends_both_after_one_checkpoint(folder, ranks):
-    """It arrives in rank 1's third step; both learn of it after the fourth, save once, and resume bit for bit."""
+    """It reaches rank 1 in its third step; both ranks know it after the fourth, save once, and resume bit for bit."""
     assert [path.name for path in (folder / "terminated").iterdir()] == ["step-000004.ckpt"]
     for rank in ranks:
         assert rank["status"] == EXIT_SIGTERM
@@ -76,14 +76,14 @@ def test_a_loss_that_is_infinite_on_one_rank_ends_both(folder, ranks):
 
 
 def test_minutes_are_counted_by_any_rank(folder):
-    """Rank 1 is late every 0.2 s, which is two steps or less; a checkpoint sets its clock back."""
+    """Rank 1 asks for a checkpoint every 0.2 s, two steps or less; a checkpoint resets its timer."""
     steps = [int(path.stem.removeprefix("step-")) for path in checkpoints_in(folder / "minutes")]
     assert steps[0] < 5 and steps[-1] == 6
     assert all(later - earlier > 1 for earlier, later in pairwise(steps[:-1]))
 
 
 def test_resuming_on_another_number_of_ranks(folder, ranks, tmp_path):
-    """Two ranks to one, and one to two, after two of four steps: the weights of runs that never changed."""
+    """From two ranks to one, and from one to two, after two of four steps: the weights of unbroken runs."""
     module = tiny_module(tmp_path, dropout=0.0, eps=1e-3)
     with pytest.warns(UserWarning, match="no random state for 1 ranks"):
         fit(module, tmp_path, 4, start=2, ckpt_path=folder / "still" / "step-000002.ckpt", make=both_ranks)

@@ -1,4 +1,4 @@
-"""What each of two or four gloo processes runs; spawned processes import this file: it stays light (no open_clip)."""
+"""The program of each of two or four gloo processes, which import this file: it does not import open_clip."""
 
 import math
 
@@ -35,7 +35,7 @@ IN_PARTS = ("margin", "siglip", "similarity", "hnml in blocks")
 
 
 class Towers(nn.Module):
-    """Two linear towers and a temperature: small, and wrong at once if a gradient does not cross the gather."""
+    """Two linear towers and a temperature; their gradients are wrong if a gradient does not pass the gather."""
 
     def __init__(self):
         super().__init__()
@@ -58,7 +58,7 @@ def locked(towers):
 
 
 class InParts(nn.Module):
-    """The same towers, which the ten pairs of a rank pass by three, three, three and one."""
+    """The same towers with micro-batches of three, three, three and one of the ten pairs of a rank."""
 
     NAMES = ("image_features", "text_features", "logit_scale", "logit_bias")
 

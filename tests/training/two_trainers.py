@@ -1,4 +1,4 @@
-"""What each of two processes runs under Lightning's DDP, started the way torchrun starts them."""
+"""The program of each of two processes under Lightning's DDP, started as torchrun starts them."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.training.tiny import batch_of, fit, tiny_module
 
 
 class Terminate(Callback):
-    """A scheduler that reaches rank 1 alone, before its third step."""
+    """SIGTERM for rank 1 only, before its third step."""
 
     def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == 2 and trainer.global_rank == 1:
@@ -24,7 +24,7 @@ class Terminate(Callback):
 
 
 class Slow(Callback):
-    """Steps of 0.1 s, of which rank 1 alone counts the minutes."""
+    """Steps of 0.1 s; only rank 1 has a timer."""
 
     def on_train_batch_start(self, trainer, *_):
         time.sleep(0.1)
@@ -39,7 +39,7 @@ class Diverge(Callback):
 
 
 def diverged(train, own, folder):
-    """The sentence that the training ends with."""
+    """The error message of the training."""
     callbacks = [Diverge(), NanGuard(folder), Checkpoints(folder, 2)]
     try:
         train(tiny_module(own), folder, 6, callbacks=callbacks)
@@ -102,7 +102,7 @@ def worker(rank, port, folder):
     minutes = 0.2 / 60 if rank == 1 else 1e6
     train(tiny_module(own), folder, 6, callbacks=[Slow(), Checkpoints(folder / "minutes", 100, minutes, keep=9)])
 
-    alone = tiny_module(own, dropout=0.0, eps=1e-3)  # goes on from one process
+    alone = tiny_module(own, dropout=0.0, eps=1e-3)  # resumes the run of one process
     train(alone, folder, 4, start=2, ckpt_path=folder / "alone" / "step-000002.ckpt")
     weights["alone"] = alone.model.state_dict()
 

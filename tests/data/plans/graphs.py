@@ -1,4 +1,4 @@
-"""Lists of hard pairs for the tests of plans, and the obviously right versions of what they need."""
+"""Lists of hard pairs for the tests of plans, and reference implementations."""
 
 import numpy as np
 
@@ -39,9 +39,9 @@ def mutual_reference(lists: np.ndarray, valid: np.ndarray) -> list[set[int]]:
 
 
 def clusters_reference(near: list[set[int]], valid: np.ndarray, size: int) -> list[list[int]]:
-    """The greedy growth by the definition, with a look at all rows for every decision.
+    """The greedy growth by the definition, which searches all rows for every decision.
 
-    Seeds: fewest free neighbours to a power of two, of those the one that came to that level first.
+    Seeds: fewest free neighbours to a power of two; of those, the row that reached that level first.
     """
     free = {int(row) for row in np.flatnonzero(valid)}
 

@@ -1,4 +1,4 @@
-"""Graph batches: whole clusters, each row once an epoch, and what cannot be."""
+"""Graph batches: whole clusters, each row once an epoch, and refused settings."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def test_a_deal_has_every_row_once_and_whole_clusters(given_, epoch: int, window
     starts = np.array([*range(0, count, 7), count])
     rows = deal(partition, starts, batch, size, window, 3, epoch)
     assert sorted(rows.tolist()) == list(range(count))
-    # a full cluster stands in one batch, unless rows were needed for the ends of the epoch and no smaller one was left
+    # a full cluster is in one batch, unless it was split for the ends of the epoch because no smaller one was left
     labels = partition.labels(count)
     batches = (epoch * count + np.arange(count)) // batch
     full = np.flatnonzero(partition.sizes == size)
@@ -66,7 +66,7 @@ def test_each_row_once_an_epoch_and_a_new_deal_each_time() -> None:
 
 
 def test_a_batch_is_whole_clusters_of_hard_pairs() -> None:
-    """Topics of four rows: the four stand together in each epoch, and beside other topics in the next one."""
+    """Topics of four rows: the four are in one batch in each epoch, with other topics in the next epoch."""
     lists = topics(160, 4, 3)
     plan, beside = plan_of(lists), []
     for step in range(20):
@@ -137,7 +137,7 @@ def test_the_partition_is_kept_and_found_again(tmp_path: Path, monkeypatch) -> N
     for number, change in enumerate(others, 2):
         plan_of(lists, folder=tmp_path, **change)
         assert len(list(tmp_path.glob("graph-*/"))) == number
-    plan_of(lists, folder=tmp_path, seed=5, window=1, batch_size=20, placebo=True)  # none of these decides it
+    plan_of(lists, folder=tmp_path, seed=5, window=1, batch_size=20, placebo=True)  # none of these changes it
     assert len(list(tmp_path.glob("graph-*/"))) == len(others) + 1
 
 
@@ -178,7 +178,7 @@ def test_what_cannot_be(settings: dict, sentence: str) -> None:
 def test_no_index_and_no_edge_are_sentences() -> None:
     with pytest.raises(HelipError, match=r"helip\.plan=graph needs mined hard pairs: set helip\.score"):
         GraphSettings(5, 4).bind(data_of(None, 8))
-    ring = (np.arange(40)[:, None] + np.arange(1, 4)) % 40  # everybody lists others who do not list it
+    ring = (np.arange(40)[:, None] + np.arange(1, 4)) % 40  # no two rows list each other
     with pytest.raises(
         HelipError, match=r"no two of the 40 rows are among each other's 3 hard pairs: raise helip\.topk"
     ):

@@ -40,7 +40,7 @@ def test_random_and_plain_plans_need_no_index() -> None:
 
 
 def test_fillers_count_on_from_the_draws() -> None:
-    """Three live partners, asked for two at a time: two draws, then fillers as if asked from the start."""
+    """Three live partners, drawn two at a time: two draws, then the fillers that a row without partners gets."""
     lists = np.array([[1, 2, 3, -1], [0, 2, 3, 4], [0, 1, 3, 4], [0, 1, 2, 4], [0, 1, 2, 3]], np.int32)
     partners = MinedPartners(lists, np.ones(5, bool), 2, 0, "drop", 1)
     assert [len(partners.draw(0, 7, attempt)) for attempt in range(3)] == [2, 1, 0]
@@ -82,7 +82,7 @@ def test_placebo_partners_are_of_the_permuted_index() -> None:
 
 
 def test_placebo_clusters_are_those_of_the_permuted_index() -> None:
-    """As many neighbours in a cluster, none of them a neighbour but by chance."""
+    """Clusters of the same sizes, whose rows are neighbours only by chance."""
     lists = topics(400, 8, 7)
     data = data_of(lists, 16)
     true, false = (GraphSettings(7, 8, placebo=placebo).bind(data) for placebo in (False, True))
@@ -108,14 +108,14 @@ def test_dose() -> None:
 def test_the_dose_of_plain_batches_is_the_expectation() -> None:
     lists = topics(400, 11, 10)
     measured = dose_of_plan(PartnersSettings("off").bind(data_of(lists, 40)), 10)
-    assert measured == 0  # they know no index
+    assert measured == 0  # they use no index
     plan = GraphSettings(10, 2, placebo=True).bind(data_of(lists, 40))
-    plan.lists = lists  # of these the placebo's batches are random ones
+    plan.lists = lists  # for the true lists, the placebo's batches are random
     assert dose_of_plan(plan, 100) == pytest.approx(dose(10, 40, 400), rel=0.1)
 
 
 def test_the_dose_of_mined_plans() -> None:
-    """Topics of eight: all seven with the graph; with partners one, for a partner too, and what chance adds."""
+    """Topics of eight: a row meets all seven with the graph; with partners one, and more by chance."""
     lists = topics(400, 8, 7)
     assert dose_of_plan(GraphSettings(7, 8).bind(data_of(lists, 16)), 25) == 7
     partners = dose_of_plan(PartnersSettings("joint", topk=7).bind(data_of(lists, 16)), 50)

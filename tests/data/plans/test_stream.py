@@ -1,4 +1,4 @@
-"""Graph batches through the stream: no worker, rank, interruption or unreadable row changes who stands where."""
+"""Graph batches through the stream: workers, ranks, interruptions and unreadable rows change no place of a row."""
 
 import pytest
 import torch
