@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,14 @@ def test_the_settings_that_are_named_exist(name: str) -> None:
     missing = object()
     free = {"hydra.run.dir", "dataset.parts.val", "encoders.image"}
     assert {key for key in known if OmegaConf.select(config, key, default=missing) is missing} - free == set()
+
+
+def test_the_dataset_file_of_the_document_composes(tmp_path: Path) -> None:
+    """The settings that it leaves out come from conf/base.yaml."""
+    text = (DOCS / "datasets.md").read_text(encoding="utf-8")
+    block = text[text.index("    # @package _global_") :].split("\n\n")[0]
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "photos.yaml").write_text(textwrap.dedent(block), encoding="utf-8")
+    composed = compose("train", "dataset=photos", f"hydra.searchpath=[file://{tmp_path}]")
+    assert composed["dataset"]["path"].endswith("{00000..00099}.tar") and composed["dataset"]["weights"] == []
+    assert composed["model"]["name"] == "ViT-B-32" and composed["encoders"]["name"] == "clip"
