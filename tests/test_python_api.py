@@ -44,7 +44,7 @@ def test_the_fingerprint_is_kept(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ({"k": 0}, "k is 0"),
-        ({"k": 60}, "k=60 partners per row are asked for, but 60 rows allow 1 to 59"),
+        ({"k": 60}, "k=60 must be from 1 to 59"),
         ({"score": "jiont"}, "score=jiont is unknown"),
         ({"near_duplicate": 2}, "near_duplicate=2 must be"),
         ({"min_similarity": (0.1, 0.2, 0.3)}, "min_similarity="),

@@ -87,8 +87,6 @@ def retrieval_samples(
     text: NDArray,
     image_group: ArrayLike | None = None,
     text_group: ArrayLike | None = None,
-    at: Sequence[int] = (1, 5, 10),
-    block: int = BLOCK,
 ) -> dict[str, Sampled]:
     """Image-to-text and text-to-image retrieval; an image may have several captions.
 
@@ -99,8 +97,6 @@ def retrieval_samples(
         text: (m, D) embeddings.
         image_group: (n,) integers; None: every row is a group of its own, and n = m.
         text_group: (m,) integers; None: as `image_group`.
-        at: the k of recall@k.
-        block: see `positive_ranks`.
 
     Returns:
         `i2t_recall@1`, ..., `i2t_mean_rank`, `i2t_median_rank`, and the same with `t2i_`; groups are the units.
@@ -109,12 +105,12 @@ def retrieval_samples(
         HelipError: there is nothing to rank, or a row has no counterpart.
     """
     if len(image) == 0 or len(text) == 0:
-        raise HelipError("Retrieval over no pairs at all: give a part of the dataset that has readable pairs.")
+        raise HelipError("Retrieval needs at least one pair: give a part of the dataset that has readable pairs.")
     images = np.arange(len(image)) if image_group is None else np.asarray(image_group)
     texts = images if text_group is None else np.asarray(text_group)
     directions = {
-        "i2t": rank_samples(positive_ranks(image, text, images, texts, block), images, at),
-        "t2i": rank_samples(positive_ranks(text, image, texts, images, block), texts, at),
+        "i2t": rank_samples(positive_ranks(image, text, images, texts), images),
+        "t2i": rank_samples(positive_ranks(text, image, texts, images), texts),
     }
     return {f"{name}_{key}": sampled for name, found in directions.items() for key, sampled in found.items()}
 
@@ -141,7 +137,7 @@ def accuracy_samples(image: NDArray, classifier: NDArray, label: ArrayLike, bloc
     label = np.asarray(label)
     classes = classifier.shape[1]
     if len(image) == 0:
-        raise HelipError("Accuracy over no images at all: give a set that has readable images.")
+        raise HelipError("Accuracy needs at least one image: give a set that has readable images.")
     if len(label) != len(image) or label.min() < 0 or label.max() >= classes:
         raise HelipError(f"{len(image)} images need {len(image)} labels in 0..{classes - 1}: check labels and classes.")
     weights = np.asarray(classifier, np.float64)

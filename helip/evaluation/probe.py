@@ -99,13 +99,13 @@ def fit_logistic(
     return weights.detach().double().cpu().numpy()
 
 
-def hold_out(labels: NDArray, share: float = HELD_OUT, seed: int = 0) -> NDArray[np.bool_]:
-    """(n,) bool, the validation rows: the same share of every class, at least one row but never all."""
+def hold_out(labels: NDArray, seed: int = 0) -> NDArray[np.bool_]:
+    """(n,) bool, the validation rows: a fifth of every class, at least one row but never all."""
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        count = min(max(1, round(share * len(rows))), len(rows) - 1)
+        count = min(max(1, round(HELD_OUT * len(rows))), len(rows) - 1)
         chosen[rng.permutation(rows)[:count]] = True
     return chosen
 
@@ -206,7 +206,7 @@ class DirectoryProbe(OnDirectory):
         if any(one.captions is not None or one.names != names for one in sets):
             raise HelipError(f"the splits of {self.path} differ in their classes or have none: give a labelled set")
         if len({one.key for one in sets}) < len(sets):
-            raise HelipError(f"the probe {self.name} would be tested on what it was fitted to: name different splits")
+            raise HelipError(f"the probe {self.name} would be tested on its own training rows: name different splits")
         train, test, *val = [(embed.images(one), one.labels) for one in sets]
         classes = max(int(one.labels.max()) for one in sets) + 1
         return probe_samples(train, test, classes, embed.device, *val)
@@ -233,7 +233,7 @@ class PartProbe(OnPart):
 
     def run(self, embed: Embed) -> Found:
         if len(set(self.parts)) < len(self.parts):
-            raise HelipError(f"the probe {self.name} would be tested on what it was fitted to: name different parts")
+            raise HelipError(f"the probe {self.name} would be tested on its own training rows: name different parts")
         number: dict[str, int] = {}  # of each class of the training part, which comes first
         found = []
         for name in self.parts:

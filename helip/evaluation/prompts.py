@@ -64,7 +64,7 @@ def prompts(
             first = said.setdefault(one(name), name)
             if first != name:
                 raise HelipError(
-                    f"a template makes {one(name)!r} of the class {first!r} and of {name!r} too: "
+                    f"a template gives the classes {first!r} and {name!r} the same prompt {one(name)!r}: "
                     "write {} in the place of the class"
                 )
     return chosen

@@ -50,7 +50,6 @@ def difference_intervals(
     second: Mapping[str, Sampled],
     level: float = 0.95,
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap intervals of second - first, paired: both checkpoints see the same resampled units.
 
@@ -58,8 +57,7 @@ def difference_intervals(
         first: metrics of one checkpoint.
         second: metrics of another one on the same samples.
         level: share of the resamples inside the interval.
-        resamples: R; with 1,000 the ends of the interval vary by a few percent of its width from seed to seed.
-        seed: of the resamples.
+        resamples: R; with 1,000 the ends of the interval vary by a few percent of its width from draw to draw.
 
     Returns:
         metric -> (low, high), for the metrics that both have.
@@ -78,7 +76,7 @@ def difference_intervals(
         draws = _median_differences if one.statistic == "median" else _mean_differences
         if one.label is not None:
             draws = _class_mean_differences
-        found = list(draws(one, two, resamples, np.random.default_rng(seed)))  # R numbers
+        found = list(draws(one, two, resamples, np.random.default_rng(0)))  # R numbers
         low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
         intervals[name] = (float(low), float(high))
     return intervals

@@ -66,7 +66,7 @@ def _build(line: Mapping[str, Any], instantiate: Callable[[Mapping[str, Any]], E
             raise HelipError(f"Evaluator {dict(line)}: _target_ works on the command line; in Python pass the object")
         made = instantiate(fields)
         if not isinstance(made, Evaluator):
-            raise HelipError(f"Evaluator {dict(line)}: {target} is no helip.evaluation.embed.Evaluator; derive it")
+            raise HelipError(f"Evaluator {dict(line)}: {target} must derive from helip.evaluation.embed.Evaluator")
         return made
     cls = _class_of(line)
     known = [one.name for one in fields_of(cls)]

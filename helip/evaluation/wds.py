@@ -142,8 +142,8 @@ def _label(content: bytes, where: str) -> int:
     text = content.strip()
     if not text.isdigit():
         raise HelipError(
-            f"{where} holds {_shown(text)} where the number of a class belongs, from 0: write the numbers, and the "
-            "names into classnames.txt"
+            f"{where} must hold the number of a class, from 0, but holds {_shown(text)}: write the number, and the "
+            "name into classnames.txt"
         )
     return int(text)
 

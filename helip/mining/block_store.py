@@ -96,7 +96,7 @@ class BlockStore:
             return read_archive(self.path(block), wanted)
         except ValueError as error:
             self.path(block).unlink()
-            raise HelipError(f"a finished block was removed: {error}; the same command searches it again") from error
+            raise HelipError(f"a damaged block was removed ({error}): start the same command again") from error
 
     def _join(self, folder: Path, order: np.ndarray | None) -> tuple[HardPairIndex, dict[str, int], int]:
         """Join the blocks one array after another, so that at most one is in memory."""

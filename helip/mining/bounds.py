@@ -46,7 +46,7 @@ class Rounded:
     error: torch.Tensor
 
 
-def padded_width(width: int, align: int = ALIGN) -> int:
+def padded_width(width: int, align: int) -> int:
     """D for d."""
     return -(-(width + 2) // align) * align
 
@@ -66,11 +66,7 @@ def lacks_errors(width: int) -> bool:
 
 
 def round_rows(
-    vectors: Vectors,
-    rows: slice | np.ndarray,
-    dtype: torch.dtype,
-    error: torch.Tensor | None = None,
-    align: int = ALIGN,
+    vectors: Vectors, rows: slice | np.ndarray, dtype: torch.dtype, align: int, error: torch.Tensor | None = None
 ) -> Rounded:
     """Round the unit rows of a block to `dtype`.
 
@@ -78,8 +74,8 @@ def round_rows(
         vectors: one modality.
         rows: the block; an invalid row becomes a candidate that no threshold lets pass.
         dtype: bfloat16, float16 or float32.
-        error: (R,) from an earlier call; measured if None.
         align: D is a multiple of it.
+        error: (R,) from an earlier call; measured if None.
     """
     unit = torch.from_numpy(np.ascontiguousarray(vectors.unit(rows)))  # (R, d) float32
     valid = torch.from_numpy(vectors.scale[rows] > 0)
@@ -191,7 +187,7 @@ class RowSource:
             workers.check()
             part = slice(start, min(start + CONVERT, self.count))
             for modality, vectors in enumerate(self.pairs.modalities):
-                block = self._absent(vectors, part, round_rows(vectors, self._rows(part), self.dtype, align=self.align))
+                block = self._absent(vectors, part, round_rows(vectors, self._rows(part), self.dtype, self.align))
                 self._host_error[modality][part] = block.error.numpy()
                 if (values := self._values[modality]) is not None:
                     values[part] = block.values.to(values.device)
@@ -234,7 +230,7 @@ class RowSource:
                 return Rounded(result.to(self.device), torch.nn.functional.pad(error, more))
         host = torch.from_numpy(self._host_error[modality][places])
         vectors = self.pairs.modalities[modality]
-        block = round_rows(vectors, self._rows(places), self.dtype, host, self.align)
+        block = round_rows(vectors, self._rows(places), self.dtype, self.align, host)
         block = self._absent(vectors, places, block)
         return padded(Rounded(block.values.to(self.device), error), multiple)
 

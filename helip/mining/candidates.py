@@ -92,7 +92,7 @@ class Candidates:
             values[at] = torch.where(inside, ABSENT, values[at])
         first = not self._started and len(columns) >= self.keep
         room = self._room.like(upper[0], upper[0].shape)
-        score = upper_scores(self.settings, self.ulp, upper[0], upper[1], room, signs=first)
+        score = upper_scores(self.settings, self.ulp, upper[0], upper[1], room, first)
         if first:
             same = self._grouped(self.rows[part, None], columns[None, :])
             how = self.settings, self.ulp, self.keep, self.proven
@@ -176,11 +176,9 @@ class Candidates:
         self.crowds.look()
 
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:
-        """After the last block.
+        """(T, C) int64 rows of the kept candidates after the last block, -1 padded, and positions of other targets.
 
-        Returns:
-            (T, C) int64 rows of the kept candidates, -1 padded, and the positions of targets that had too many; their
-            rows are empty.
+        Those are the targets that had too many candidates; their rows are empty.
         """
         if self.single:
             self.parts = [self._without_crowds(Flat.join(self.parts))]

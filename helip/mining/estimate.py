@@ -13,9 +13,7 @@ EXACT_ON_CPU = 2e15  # floating point operations: about 20 minutes to an hour on
 GPU_SECONDS = 1200
 
 
-def describe_cost(
-    rows: int, total_rows: int, depth: int, device: torch.device, world_size: int, width: int = ASSUMED_WIDTH
-) -> str:
+def describe_cost(rows: int, total_rows: int, depth: int, device: torch.device, world_size: int) -> str:
     """Rows, operations (2 N^2 (d_I + d_T)), bytes and the time of an exact search on this device.
 
     Args:
@@ -23,10 +21,9 @@ def describe_cost(
         total_rows: number of rows of the dataset, and of the files.
         depth: hard pairs stored per row.
         device, world_size: where the search runs, and on how many ranks.
-        width: d_I + d_T.
     """
-    operations = 2.0 * rows**2 * width
-    disk = total_rows * (width * 4 + 1 + depth * 16)
+    operations = 2.0 * rows**2 * ASSUMED_WIDTH
+    disk = total_rows * (ASSUMED_WIDTH * 4 + 1 + depth * 16)
     rate = gemm_rate(device) * world_size
     return (
         f"{rows:,} rows, about {operations:.1e} FLOP for an exact search ({duration(operations / (SHARE * rate))} at "

@@ -25,6 +25,7 @@ from helip.mining.sweep import Sweep, Tick, cuts, full_sums, shape_on
 from helip.mining.vectors import Pairs, on_device
 from helip.mining.workers import Workers, feeding
 
+SIZE = 1024  # of the matrices of a trial
 EMULATED = 5  # times slower than the fastest in a small product (measured: native types 0.5 to 2, emulated ones 24)
 
 
@@ -104,15 +105,15 @@ class ExactSearch:
 
 
 @cache
-def fast_dtype(device: torch.device, size: int = 1024) -> torch.dtype:
-    """The type that this machine multiplies fastest, by a short trial; float16, the most exact half, if about as fast.
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The type that this machine multiplies fastest, by a short trial; float16, which is more exact, if about as fast.
 
     A type that the processor lacks is emulated, 60 times slower than float32 at full size (float16 on an AMD processor,
     measured). A small product detects it, so that it is not tried at full size.
     """
-    glance = {dt: product_seconds(dt, device, size // 8) for dt in (torch.float16, torch.bfloat16, torch.float32)}
+    glance = {dt: product_seconds(dt, device, SIZE // 8) for dt in (torch.float16, torch.bfloat16, torch.float32)}
     native = [dtype for dtype, time in glance.items() if time <= EMULATED * min(glance.values())]
-    seconds = {dtype: product_seconds(dtype, device, size) for dtype in native}
+    seconds = {dtype: product_seconds(dtype, device, SIZE) for dtype in native}
     fastest = min(seconds.values())
     return next(dtype for dtype, time in seconds.items() if time <= (1.3 if dtype == torch.float16 else 1) * fastest)
 

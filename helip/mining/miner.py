@@ -121,8 +121,7 @@ def mine(
     """
     if not 0 < settings.depth < len(pairs):
         raise HelipError(
-            f"search.depth={settings.depth} partners per row are asked for, but {len(pairs)} rows allow 1 to "
-            f"{len(pairs) - 1}."
+            f"search.depth={settings.depth} must be from 1 to {len(pairs) - 1}, because there are {len(pairs)} rows."
         )
     meta = meta or {}
     store = _store(pairs, folder, settings, device, meta)

@@ -104,8 +104,8 @@ def _plan_cells(pairs: Pairs, folder: Path, settings: SearchSettings, device: st
     work, cells = min(tried, key=lambda known: known[0].share)
     if not work.probes:
         raise HelipError(
-            f"the approximate search cannot reach search.min_recall={settings.min_recall}: where its targets meet up "
-            f"to {MOST:.0%} of all pairs its recall is {work.recall}: use search.backend=exact or a lower "
+            f"the approximate search cannot reach search.min_recall={settings.min_recall}, because its recall is "
+            f"{work.recall} when it looks at up to {MOST:.0%} of all pairs: use search.backend=exact or a lower "
             "search.min_recall."
         )
     plan |= {"cells": len(cells.starts) - 1, "probes": work.probes, "strays": work.strays}
@@ -148,7 +148,7 @@ def read_plan(folder: Path) -> Plan:
 
 
 def _damaged(path: Path, error: Exception) -> HelipError:
-    return HelipError(f"{path} is damaged ({error}): delete {path.parent}, the same command begins that search again")
+    return HelipError(f"{path} is damaged ({error}): delete {path.parent} and start the same command again")
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -38,10 +38,10 @@ class Recall:
         return {name: round(value, 6) for name, value in asdict(self).items()}
 
 
-def probe_rows(pairs: Pairs, settings: SearchSettings, count: int = PROBES) -> np.ndarray:
+def probe_rows(pairs: Pairs, settings: SearchSettings) -> np.ndarray:
     """(R,) int64 valid rows, drawn from the seed, rising."""
     rng = np.random.default_rng((settings.seed, 0x9B0BE))
-    return np.sort(rng.permutation(np.flatnonzero(pairs.valid))[:count])
+    return np.sort(rng.permutation(np.flatnonzero(pairs.valid))[:PROBES])
 
 
 def interval(found: np.ndarray, true: np.ndarray) -> Recall:

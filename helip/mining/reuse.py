@@ -84,11 +84,11 @@ def looser_than(index: HardPairIndex, pairs: Pairs, settings: SearchSettings) ->
     """Why `reuse` refuses an index for `settings`; None if it does not."""
     old = index.meta["settings"]
     if index.meta.get("search", {}).get("backend") == "pool":
-        return "an index of a random pool is not the head of a ranking of all rows"
+        return "the index is of search.backend=pool, so its lists are not the best of all rows"
     if lost := set(index.meta.get("groups", [])) - set(pairs.group_names):
         if "pair_group" in lost:
-            return "the index left out copies of a partner (helip.distinct), which are wanted now"
-        return f"the index kept apart the pairs of an {lost.pop()}, which is not given now"
+            return "the index has no copies of partners (helip.distinct=true), but these settings allow them"
+        return f"the index excludes pairs with the same {lost.pop()}, but these settings allow them"
     if old["score"] != settings.score:
         return f"the index ranks by {old['score']}, not by {settings.score}"
     if settings.depth > index.depth:
@@ -101,8 +101,8 @@ def looser_than(index: HardPairIndex, pairs: Pairs, settings: SearchSettings) ->
             return f"min_similarity={settings.lows[m]} for {name} is looser than the index's {lows[m]}"
     skipped = int(old.get("skip_first", 0))
     if settings.skip_first < skipped:
-        return f"skip_first={settings.skip_first} asks for pairs that the index left out (skip_first={skipped})"
-    return "the index left out the first pairs of each row, which stricter rules may concern" if skipped else None
+        return f"skip_first={settings.skip_first} needs pairs that the index leaves out (skip_first={skipped})"
+    return "the index leaves out the first pairs of each row, to which stricter rules may apply" if skipped else None
 
 
 def _filter(

@@ -9,7 +9,7 @@ from helip.mining.settings import SearchSettings
 
 
 def upper_scores(
-    settings: SearchSettings, ulp: float, image: torch.Tensor, text: torch.Tensor, out: torch.Tensor, signs: bool = True
+    settings: SearchSettings, ulp: float, image: torch.Tensor, text: torch.Tensor, out: torch.Tensor, signs: bool
 ) -> torch.Tensor:
     """(S, C) upper bound of the score; 0 or less where a similarity is surely not positive or below its minimum.
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from helip.artifacts.hard_pairs import HardPairIndex
-from helip.mining.rescore import FILTERS, failures, unfiltered
+from helip.mining.rescore import FILTERS, cosines, failures, unfiltered
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs
 
@@ -88,36 +87,19 @@ class Quantiles:
 HEADERS = ["side", *(f"{100 * share:g} %" for share in SHARES), "min_similarity", "near_duplicate"]
 
 
-def similarity_quantiles(
-    image: NDArray[np.floating], text: NDArray[np.floating], usable: NDArray[np.bool_], settings: SearchSettings
-) -> list[Quantiles]:
-    """Quantiles of the cosines of random pairs of different rows, the same pairs each time.
+def similarity_quantiles(pairs: Pairs, settings: SearchSettings) -> list[Quantiles]:
+    """Quantiles of the cosines of random pairs of different valid rows, of which there are at least two.
 
-    Args:
-        image: (N, d_I), normalised or not.
-        text: (N, d_T).
-        usable: (N,) rows that are searched; at least two.
-        settings: limits.
+    The pairs are the same at each call.
     """
-    rows = np.flatnonzero(usable)
+    rows = np.flatnonzero(pairs.valid)
     draw = np.random.default_rng(0)
     left = draw.integers(0, len(rows), PAIRS)
     right = (left + draw.integers(1, len(rows), PAIRS)) % len(rows)
     found: list[Quantiles] = []
-    for number, (side, array) in enumerate((("image", image), ("text", text))):
-        cosines = _cosines(array, rows[left], rows[right])
-        low, high = settings.lows[number], settings.highs[number]
-        values = tuple(float(value) for value in np.quantile(cosines, SHARES))
-        found.append(Quantiles(side, values, low, float((cosines < low).mean()), high, float((cosines > high).mean())))
-    return found
-
-
-def _cosines(array: NDArray[np.floating], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(P,) cosines of row pairs; 0 where a row is zero."""
-    found = np.empty(len(left))
-    for start in range(0, len(left), 2000):
-        part = slice(start, start + 2000)
-        a, b = (np.asarray(array[side[part]], np.float64) for side in (left, right))
-        norm = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        found[part] = np.einsum("pd,pd->p", a, b) / np.where(norm > 0, norm, 1)
+    sides = zip(("image", "text"), pairs.modalities, settings.lows, settings.highs, strict=True)
+    for side, vectors, low, high in sides:
+        similar = cosines(vectors, rows[left], rows[right])
+        values = tuple(float(value) for value in np.quantile(similar, SHARES))
+        found.append(Quantiles(side, values, low, float((similar < low).mean()), high, float((similar > high).mean())))
     return found

@@ -68,8 +68,7 @@ def ensure_hard_pairs(
         barrier()  # every rank has looked before any rank writes
         if found is not None and found.depth >= request.topk:
             return Mined(found, folder, {})
-        _print_quantiles(request, embedded_rows, console)
-        found = _search(request, rows, embedded_rows, trainer)
+        found = _search(request, rows, embedded_rows, trainer, console)
     return Mined(found, folder, {"embeddings": embedded - started, "search": time.perf_counter() - embedded})
 
 
@@ -178,19 +177,18 @@ def _embeddings(request: MiningRequest, rows: Rows, trainer: pl.Trainer, console
     return stored_rows(request, rows, store)
 
 
-def _print_quantiles(request: MiningRequest, embedded: EmbeddedRows, console: Console) -> None:
-    if embedded.usable.sum() > 1:
-        found = similarity_quantiles(embedded.image, embedded.text, embedded.usable, request.search)
+def _search(
+    request: MiningRequest, rows: Rows, embedded: EmbeddedRows, trainer: pl.Trainer, console: Console
+) -> HardPairIndex:
+    pairs, count = embedded.pairs(), int(embedded.usable.sum())
+    if count > 1:
+        found = similarity_quantiles(pairs, request.search)
         title = "Cosines of random pairs, and the pairs beyond each limit (helip.min_similarity, helip.near_duplicate)"
         console.print(Table(title, HEADERS, [one.line() for one in found]).rich())
-
-
-def _search(request: MiningRequest, rows: Rows, embedded: EmbeddedRows, trainer: pl.Trainer) -> HardPairIndex:
-    count = int(embedded.usable.sum())
     check_topk(request.topk, count)
     depth = min(max(request.search.depth, request.topk), count - 1)
     return mine(
-        embedded.pairs(),
+        pairs,
         request.folder(rows),
         replace(request.search, depth=depth),
         meta=request.made_of(rows, count, embedded.content),

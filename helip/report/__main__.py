@@ -56,12 +56,12 @@ def run_folders(given: Sequence[Path]) -> list[Path]:
         if (path / MULTIRUN).is_file():
             jobs = [job for job in path.iterdir() if (job / "config.json").is_file()]
             if not jobs:
-                raise HelipError(f"{path} is a multirun none of whose jobs has begun: give run folders")
+                raise HelipError(f"{path} is a multirun without a job that has begun: give run folders")
             found += sorted(jobs, key=lambda job: (len(job.name), job.name))
         else:
             found.append(path)
     if not found:
-        raise HelipError("there is no run folder among what was given: give run folders, such as runs/train/DATE")
+        raise HelipError("none of the paths is a run folder: give run folders, such as runs/train/DATE")
     return found
 
 

@@ -55,18 +55,12 @@ class Chart:
     unit: str = ""
 
 
-def line_chart(
-    title: str,
-    series: Mapping[int, tuple[str, Points]],
-    x_label: str = "optimizer step",
-    unit: str = "",
-) -> Chart | None:
-    """Lines on linear axes; None if no point is finite.
+def line_chart(title: str, series: Mapping[int, tuple[str, Points]], unit: str = "") -> Chart | None:
+    """Lines over optimizer steps on linear axes; None if no point is finite.
 
     Args:
         title: heading.
         series: number of the line -> its name and points.
-        x_label: under the axis.
         unit: appended to values.
     """
     finite = {n: (name, _finite(points)) for n, (name, points) in series.items()}
@@ -81,7 +75,7 @@ def line_chart(
         px, py = _place_x(xs, x_range), _place_y(ys, y_range)
         dots = [(x, y, f"{name}: {b:.4g}{unit} at {a:g}") for x, y, a, b in zip(px, py, xs, ys, strict=True)]
         lines.append(Curve(name, number, _path(px, py), dots if len(dots) <= 24 else ()))
-    return Chart(title, x_label, lines, x_range, y_range, *_ticks(x_range, y_range), unit=unit)
+    return Chart(title, "optimizer step", lines, x_range, y_range, *_ticks(x_range, y_range), unit=unit)
 
 
 def histogram_chart(

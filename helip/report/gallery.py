@@ -90,16 +90,14 @@ def sample(index: HardPairIndex, count: int, pairs: int) -> Section:
     return Section("sample", "A sample", f"{len(lines)} targets evenly over the rows; the pairs have no scores.", lines)
 
 
-def suspects(
-    index: HardPairIndex, limits: tuple[float, float], caption: Caption, count: int, pairs: int, pool: int = POOL
-) -> Section:
+def suspects(index: HardPairIndex, limits: tuple[float, float], caption: Caption, count: int, pairs: int) -> Section:
     """Pairs that may show the same thing, so that training on them would push a positive pair apart.
 
     A pair's distance is the larger of its two distances to the near-duplicate limits: it is small where both
-    similarities are just below them. The candidates are the `pool` pairs of the smallest distance, and as many of the
+    similarities are just below them. The candidates are the POOL pairs of the smallest distance, and as many of the
     highest text similarity. Pairs whose captions use the same words come first, then the order is by rising distance.
     """
-    row, place, distance = _candidates(index, limits, pool)
+    row, place, distance = _candidates(index, limits)
     words: dict[int, frozenset[str]] = {}
 
     def same(a: int, b: int) -> bool:
@@ -147,9 +145,9 @@ def _suspect(
 
 
 def _candidates(
-    index: HardPairIndex, limits: tuple[float, float], pool: int
+    index: HardPairIndex, limits: tuple[float, float]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Row, place and distance of the pairs that are nearest to both limits or nearest in text, `pool` of each."""
+    """Row, place and distance of the pairs that are nearest to both limits or nearest in text, POOL of each."""
     found: dict[tuple[int, int], float] = {}
     for by_text in (False, True):
         best: tuple[NDArray, ...] = (np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
@@ -159,7 +157,7 @@ def _candidates(
             key = -np.asarray(index.scores_text[part])[row, place] if by_text else distance[row, place]
             new = key, row + part.start, place, distance[row, place]
             best = tuple(np.concatenate(both) for both in zip(best, new, strict=True))
-            order = np.argsort(best[0], kind="stable")[:pool]
+            order = np.argsort(best[0], kind="stable")[:POOL]
             best = tuple(values[order] for values in best)
         found |= {(int(r), int(p)): float(d) for _, r, p, d in zip(*best, strict=True)}
     keys = np.array(list(found), np.int64).reshape(-1, 2)

@@ -58,10 +58,10 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     return path
 
 
-def data_uri(image: Image.Image, side: int = THUMB) -> str:
-    """A thumbnail as a data URI: the whole picture, at most `side` pixels wide and high, transparency on white."""
+def data_uri(image: Image.Image) -> str:
+    """A thumbnail as a data URI: the whole picture, at most THUMB pixels wide and high, transparency on white."""
     rgba = image.convert("RGBA")
-    rgba.thumbnail((side, side), Image.Resampling.LANCZOS)
+    rgba.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
     flat = Image.new("RGB", rgba.size, "white")
     flat.paste(rgba, (0, 0), rgba)
     buffer = io.BytesIO()

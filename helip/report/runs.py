@@ -107,7 +107,7 @@ def _json(path: Path, problems: list[str], more: str = "") -> dict[str, Any] | N
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):
             return found
-        problems.append(f"{path.name} is not what a run writes")
+        problems.append(f"{path.name} is no JSON object")
     except FileNotFoundError:
         problems.append(f"{path.name} is missing{more}")
     except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from helip.evaluation.samples import Sampled
 
 @dataclass(frozen=True)
 class Alignment(OnPart):
-    """Cosine of each row's image and caption, above a floor."""
+    """Whether the cosine of a row's image and caption is above a floor."""
 
     floor: float = 0.0
 
@@ -20,7 +20,7 @@ class Alignment(OnPart):
 
 
 class Stranger:
-    """No evaluator."""
+    """A class that is no evaluator."""
 
     def __init__(self, name: str) -> None:
         self.name = name

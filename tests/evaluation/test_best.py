@@ -1,4 +1,4 @@
-"""The best checkpoint: which step it holds, that a resumed run keeps it, and what may not choose it."""
+"""best.ckpt: its step, a resumed run, and the metrics that may not select it."""
 
 import math
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from helip.evaluation.suite import build_evaluators
 
 
 class Module(pl.LightningModule):
-    """Its weight is the number of steps taken."""
+    """A module whose weight is the number of its steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,14 +36,14 @@ class Module(pl.LightningModule):
 
 
 class Bare:
-    """An Embed of which nothing is asked."""
+    """An Embed that is not used."""
 
     transform = device = images = texts = classifier = fields = captions = None
 
 
 @dataclass(frozen=True)
 class Scripted(Evaluator):
-    """The metric of each step, from a list."""
+    """An evaluator with a given metric for each step."""
 
     by_step: tuple[float, ...] = ()
     module: Any = None
@@ -80,7 +80,7 @@ def kept(folder: Path) -> float:
 
 def test_the_best_step_is_kept_and_lightnings_own_callback_agrees(tmp_path):
     best, own, trainer = fit(tmp_path, (0.2, 0.7, 0.7, 0.1), steps=4)
-    assert (best.value, best.step, kept(tmp_path)) == (0.7, 2, 2.0)  # of equals the first
+    assert (best.value, best.step, kept(tmp_path)) == (0.7, 2, 2.0)  # the first of equal values
     assert torch.load(own.best_model_path, weights_only=False)["state_dict"]["weight"].item() == 2.0
     assert trainer.callback_metrics["val/recall"].item() == 0.1  # the latest
 
@@ -112,7 +112,7 @@ def test_a_best_file_that_is_gone_is_said_and_chosen_anew(tmp_path):
 def test_another_metric_begins_anew(tmp_path):
     fit(tmp_path / "one", (0.2, 0.7), steps=2)
     best, *_ = fit(tmp_path / "two", (0, 0, 9.0), steps=3, resume=tmp_path / "one" / "last.ckpt", metric="val/x_rank")
-    assert best.value is None and not (tmp_path / "two" / "best.ckpt").exists()  # val/x_rank is measured by nobody
+    assert best.value is None and not (tmp_path / "two" / "best.ckpt").exists()  # no evaluator measures val/x_rank
 
 
 def test_better():

@@ -1,4 +1,4 @@
-"""When evaluation runs, what it leaves behind, and that training does not notice."""
+"""The steps of evaluations, their records, and that they do not change the training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ class Module(pl.LightningModule):
 
 
 class Peek:
-    """An Embed that hands out the module itself."""
+    """An Embed whose part is the module itself."""
 
     transform = device = images = texts = classifier = fields = captions = None
 
@@ -127,7 +127,7 @@ def test_drift_alarm():
     start |= {"dtd/zeroshot_top1": 0.3, "cars/zeroshot_top1": 0.2, "dtd/probe_top1": 0.5}
     now = {"dtd/zeroshot_top1": 0.24, "cars/zeroshot_top1": 0.1, "dtd/probe_top1": 0.0, "test/t2i_recall@1": 0.0}
     assert [line.split(" fell")[0] for line in drift(start, now, 0.05)] == ["dtd/zeroshot_top1", "cars/zeroshot_top1"]
-    assert drift(start, now, 0.1) == []  # by more than the margin, not by the margin
+    assert drift(start, now, 0.1) == []  # the drop is not larger than the limit
 
 
 def test_drift_is_warned_about(tmp_path):

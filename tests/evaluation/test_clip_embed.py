@@ -1,4 +1,4 @@
-"""The evaluators on a real model: against open_clip's own functions, and two gloo processes against one."""
+"""Evaluators on a real model compared with open_clip's functions, and on two gloo processes with one."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def clip(model_weights: Path) -> Clip:
 
 @pytest.fixture(scope="module", autouse=True)
 def short_probes():
-    """Weak strengths take all iterations that they are given, here and in the forked ranks."""
+    """Fewer iterations, because weak strengths use them all, here and in the forked ranks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("helip.evaluation.probe.ITERATIONS", 15)
         yield
@@ -54,7 +54,7 @@ class Numbers(torch.utils.data.Dataset):
 
 
 class Signalled(pl.LightningModule):
-    """Every loader process gets a scheduler's SIGTERM at each of the first batches."""
+    """Sends SIGTERM, as a scheduler does, to every loader process at each of the first batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Signalled(pl.LightningModule):
 
 
 def test_an_evaluation_inside_a_fit_outlives_sigterm() -> None:
-    """The fit writes its checkpoint behind it."""
+    """The fit then writes its checkpoint."""
     module, trainer = Signalled(), pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     inside_fit_drive(trainer)(module, DataLoader(Numbers(), 2, num_workers=1))
     assert module.seen == list(range(60))
@@ -81,7 +81,7 @@ def lines(tmp_path_factory) -> list[dict[str, Any]]:
 
 
 def measure(clip: Clip, shards: Path, lines: list[dict[str, Any]], scratch: Path, rank: int = 0, world: int = 1):
-    """All metrics with their samples, by batches of four."""
+    """All metrics with their samples, in batches of four."""
     trainer = SimpleNamespace(
         global_rank=rank,
         world_size=world,
@@ -140,7 +140,7 @@ def test_retrieval_equals_clip_benchmarks_definition(clip: Clip, alone: dict[str
 def test_clip_benchmark_itself_reads_the_directories_and_agrees(
     clip: Clip, lines: list[dict[str, Any]], alone: dict[str, Sampled]
 ) -> None:
-    """Its own loader and metrics (1.6.2), where it is installed: pip install --no-deps clip-benchmark."""
+    """Runs if clip-benchmark (1.6.2) is installed: pip install --no-deps clip-benchmark."""
     builder = pytest.importorskip("clip_benchmark.datasets.builder")
     from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval  # type: ignore[import-not-found]
 
@@ -162,7 +162,7 @@ def test_clip_benchmark_itself_reads_the_directories_and_agrees(
 
 
 def rank_of_two(rank: int, store: Path, *arguments: Any) -> None:
-    """What one of two processes does."""
+    """The work of one of two processes."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     found = measure(*arguments, rank=rank, world=2)
     values: Any = {name.replace("/", ":"): sampled.values for name, sampled in found.items()}
@@ -173,7 +173,7 @@ def rank_of_two(rank: int, store: Path, *arguments: Any) -> None:
 def test_two_ranks_equal_one_exactly(
     clip: Clip, shards: Path, lines: list[dict[str, Any]], alone: dict[str, Sampled], tmp_path: Path
 ) -> None:
-    """Every sample of every metric, the probe included: batches are dealt whole, so embeddings agree to the bit."""
+    """For every sample of every metric: ranks get whole batches, so embeddings are equal to the bit."""
     fork = multiprocessing.get_context("fork")  # torch is imported already: 20 s less than a fresh interpreter
     store, scratch = tmp_path / "store", tmp_path / "scratch"
     arguments = (clip, shards, lines, scratch)
@@ -203,7 +203,7 @@ def test_numbers_in_the_json_are_fields_too(clip: Clip, tmp_path: Path) -> None:
 
 
 def test_class_names_are_embedded_in_the_trainers_precision(clip: Clip, tmp_path: Path) -> None:
-    """Under autocast as open_clip's trainer does it; in full precision as without a trainer."""
+    """bf16-mixed gives the result under autocast, and 32-true that without a trainer."""
 
     def classifier(*precision: Any) -> np.ndarray:
         embed = ClipEmbed(clip, DatasetSpec("toy", None, {}), None, cast(Any, None), tmp_path, device, 0, *precision)

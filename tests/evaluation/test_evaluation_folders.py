@@ -1,7 +1,7 @@
-"""A folder for each class counts as torchvision's ImageFolder counts it.
+"""A folder for each class holds the pictures that torchvision's ImageFolder finds.
 
-Silent before: .tif and nested folders were dropped (12 of 30 pictures), a class without pictures stayed in the
-classifier, and __MACOSX became one.
+Earlier versions silently dropped .tif and nested folders (12 of 30 pictures), kept a class without pictures in the
+classifier, and took __MACOSX for a class.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ def put(path: Path, shade: int = 0) -> None:
 
 
 def mixed(folder: Path) -> Path:
-    """All suffixes of torchvision in three spellings, some nested, and files that are no pictures."""
+    """Files with all suffixes of torchvision in three spellings, some nested, and files that are no pictures."""
     for number, suffix in enumerate(IMG_EXTENSIONS):
         put(folder / "cat" / f"a{number}{suffix}", number)
         put(folder / "cat" / "deep" / "er" / f"b{number}{suffix.upper()}", 20 + number)

@@ -10,7 +10,7 @@ from helip.evaluation.imagenet import ImageNet
 from helip.evaluation.suite import build_evaluators
 from helip.evaluation.wnid_folders import TEMPLATES, ImageNetFolder, is_validation_set, wnids
 
-# By open_clip's list: 0 tench, 1 goldfish, 851 television.
+# In open_clip's list: 0 tench, 1 goldfish, 851 television.
 TENCH, GOLDFISH, TELEVISION = "n01440764", "n01443537", "n04404412"
 
 

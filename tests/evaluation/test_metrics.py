@@ -1,4 +1,4 @@
-"""Every expected value is worked out in a comment beside it."""
+"""Metrics; a comment beside each expected value derives it."""
 
 from typing import Literal
 
@@ -80,7 +80,7 @@ def test_a_model_of_nan_recognises_nothing():
 
 
 def plain_ranks(queries, items, query_group, item_group):
-    """One query at a time, over the whole list of scores."""
+    """The ranks of one query at a time, over all scores."""
     scores = (queries.astype(np.float64) @ items.astype(np.float64).T).astype(np.float32)
     ranks = []
     for row, group in zip(scores, query_group, strict=True):
@@ -164,11 +164,11 @@ def test_rank_samples():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: retrieval(EYE4[:0], EYE4[:0]), "no pairs"),
+        (lambda: retrieval(EYE4[:0], EYE4[:0]), "at least one pair"),
         (lambda: retrieval(EYE4, EYE4, [0, 1, 2, 3], [0, 1, 2, 9]), "Query 3 has no item"),
         (lambda: retrieval(EYE4, EYE4[:3]), "one group to each row"),
         (lambda: accuracy(EYE4, EYE4, [0, 1, 2, 4]), r"labels in 0\.\.3"),
-        (lambda: accuracy(EYE4[:0], EYE4, []), "no images"),
+        (lambda: accuracy(EYE4[:0], EYE4, []), "at least one image"),
     ],
 )
 def test_bad_input_is_one_sentence(call, words):

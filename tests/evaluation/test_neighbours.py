@@ -1,4 +1,4 @@
-"""Retrieval among neighbours, on galleries written by hand."""
+"""Retrieval among neighbours, with embeddings written by hand."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ class Toy:
 
 
 def test_by_hand() -> None:
-    """i2t: a ties with b's text (2nd); b with a's (2nd); c asks nobody; d (own 0.6): a and b 0.8, c ties (4th).
+    """i2t: a ties with b's text (2nd); b with a's (2nd); c has no neighbours; d (own 0.6): a and b 0.8, c ties (4th).
 
     t2i: a's text before b's image (1st); b's text finds a's image (2nd); d's text (own 0.6): b 0.8, c 1.0 (3rd).
     """

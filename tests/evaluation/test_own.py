@@ -1,4 +1,4 @@
-"""A new evaluator is a class and a line of configuration: no table is edited."""
+"""A new evaluator needs only a class and a line of configuration."""
 
 import json
 
@@ -17,7 +17,7 @@ def test_an_evaluator_from_outside_runs(fresh: World) -> None:
 
 def test_what_is_no_evaluator_or_no_class_is_refused(fresh: World) -> None:
     for target, words in (
-        ("tests.evaluation.own.Stranger", "is no helip.evaluation.embed.Evaluator"),
+        ("tests.evaluation.own.Stranger", "must derive from helip.evaluation.embed.Evaluator"),
         ("tests.evaluation.own.Missing", "tests.evaluation.own.Missing"),
     ):
         result = fresh.run("evaluate", f"dataset.evaluators=[{{_target_: {target}, name: x}}]")

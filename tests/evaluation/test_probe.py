@@ -32,7 +32,7 @@ CLASSES, WIDTH = 7, 30
 
 @pytest.fixture(scope="module")
 def rows():
-    """Unit features of overlapping classes: 280 rows, of which scikit-learn and we get the same."""
+    """280 unit features of overlapping classes, and their labels."""
     rng = np.random.default_rng(0)
     label = np.repeat(np.arange(CLASSES), 40)
     features = rng.normal(size=(CLASSES, WIDTH))[label] + 3 * rng.normal(size=(len(label), WIDTH))
@@ -72,7 +72,7 @@ def test_where_it_begins_and_blocks_of_rows_do_not_matter(rows, monkeypatch):
 
 
 def test_the_whole_protocol_equals_scikit_learn(rows):
-    """CLIP's sweep, restated with scikit-learn: 1e-6, 1e-4, ... first, then around the best down to 8 a decade."""
+    """The reference is CLIP's sweep with scikit-learn: 1e-6, 1e-4, ..., then around the best down to 8 a decade."""
     features, label = rows
     train, val, test = ((features[part], label[part]) for part in (slice(0, 150), slice(150, 200), slice(200, 280)))
 
@@ -104,7 +104,7 @@ def test_held_out_rows_are_a_fifth_of_every_class():
 
 
 class Corners:
-    """An embed of four corners: a picture's or row's class is where it points."""
+    """An Embed in which a picture or row points along the axis of its class."""
 
     device = torch.device("cpu")
 
@@ -166,7 +166,7 @@ def test_what_is_fitted_to_is_not_tested_on(tmp_path, line):
     folder = write_classification(tmp_path, ["a", "b"], ["{c}"], {"train": [0, 1] * 5, "test": [0, 1]})
     labels = {"train": ["a", "b"] * 5, "test": ["a", "b"]}
     for probe in (DirectoryProbe("p", str(folder), **line), PartProbe("p", "test", "kind", **line)):
-        with pytest.raises(HelipError, match="the probe p would be tested on what it was fitted to"):
+        with pytest.raises(HelipError, match="the probe p would be tested on its own training rows"):
             probe.run(Corners(labels))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Class embeddings are open_clip's own; labels become classes."""
+"""Labels, templates, and class embeddings compared with open_clip's."""
 
 import json
 import re
@@ -53,15 +53,15 @@ def test_templates_are_prompts_or_a_set_of_them():
     assert said(("a {}", "the {c}", str.upper)) == ["a cat", "the cat", "CAT"]
     assert said(None, own=("an emoji of {}",)) == ["an emoji of cat"]
     assert len(said("openai")) == 80 and len(said("simple")) == 7 and "itap of a cat." in said("simple")
-    assert len(prompts(("{}",), ["crane", "crane"])) == 1  # two of ImageNet's classes are one word
+    assert len(prompts(("{}",), ["crane", "crane"])) == 1  # two of ImageNet's classes have this name
 
 
 @pytest.mark.parametrize(
     ("templates", "words"),
     [
         ("a photo of a {}.", "give a list of prompts, or openai or simple"),
-        (("a photo",), "makes 'a photo' of the class 'cat' and of 'dog' too"),
-        ((lambda name: name[0] in "cd",), "of the class 'cat' and of 'dog' too"),
+        (("a photo",), "classes 'cat' and 'dog' the same prompt 'a photo'"),
+        ((lambda name: name[0] in "cd",), "the classes 'cat' and 'dog' the same prompt"),
         (("a {class}",), "'a {class}' cannot be filled in: write {} in"),
         (("{} {}",), "cannot be filled in"),
         (("a {",), "cannot be filled in"),

@@ -1,4 +1,4 @@
-"""results.json speaks clip-benchmark."""
+"""results.json, and its records of clip-benchmark."""
 
 import json
 

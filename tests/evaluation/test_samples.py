@@ -1,4 +1,4 @@
-"""Intervals of differences: against scipy, against what is known, and over units."""
+"""Intervals of differences: compared with scipy, with known values, and with samples that are drawn together."""
 
 import numpy as np
 import pytest

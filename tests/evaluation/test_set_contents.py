@@ -1,4 +1,4 @@
-"""A member of an evaluation set that cannot be read as what it is: shard, key and file in one sentence."""
+"""A wrong member of an evaluation set is refused, with shard, key and file in one sentence."""
 
 from pathlib import Path
 
@@ -21,9 +21,7 @@ def classification(folder: Path, label: bytes) -> Path:
 
 @pytest.mark.parametrize("label", [b"cat", b"0.0", b"", b"-1", b"1e0", b"\xe9t\xe9", b"1 2", b"\x1b[31m1", b"\xb2"])
 def test_a_label_that_is_no_number(tmp_path: Path, label: bytes) -> None:
-    with pytest.raises(
-        HelipError, match=r"s0000001\.cls in .*test/0\.tar holds .* where the number of a class"
-    ) as found:
+    with pytest.raises(HelipError, match=r"s0000001\.cls in .*test/0\.tar must hold the number of a class") as found:
         WdsSet(classification(tmp_path, label), "test", as_is)
     assert "\n" not in str(found.value) and "\x1b" not in str(found.value)
 

@@ -1,4 +1,4 @@
-"""SugarCrepe's files as published; the pictures and similarities are made by hand."""
+"""SugarCrepe's format, with pictures and similarities made by hand."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A clip-benchmark directory, written by its layout rules (clip_benchmark/webdataset_builder.py)."""
+"""Writes directories in clip-benchmark's format (clip_benchmark/webdataset_builder.py)."""
 
 import io
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def write_retrieval(folder: Path, captions: Sequence[Sequence[str]], extension: 
 
 
 def encoded(number: int, extension: str) -> bytes:
-    """The picture of a number: lossless but for jpg, as clip-benchmark writes them."""
+    """The picture of a number, lossless except as jpg, as clip-benchmark writes it."""
     if extension == "jpg":
         return picture(number, 32)
     buffer = io.BytesIO()

@@ -183,11 +183,11 @@ def test_a_damaged_block_of_an_unfinished_search_is_searched_again(tmp_path: Pat
     plan, block = partial / "plan.json", partial / "block-00000001.npz"
     good = plan.read_bytes()
     plan.write_bytes(damage(good))
-    with pytest.raises(HelipError, match=r"plan\.json is damaged \(.*: delete .*begins that search again"):
+    with pytest.raises(HelipError, match=r"plan\.json is damaged \(.*: delete .*start the same command again"):
         mine(pairs, tmp_path / "index", settings, progress=False)
     plan.write_bytes(good)
     block.write_bytes(damage(block.read_bytes()))
-    with pytest.raises(HelipError, match=r"a finished block was removed: .*; the same command searches it again"):
+    with pytest.raises(HelipError, match=r"a damaged block was removed .*: start the same command again"):
         mine(pairs, tmp_path / "index", settings, progress=False)
     found = mine(pairs, tmp_path / "index", settings, progress=False)
     assert (found.rows == whole.rows).all() and (found.scores == whole.scores).all()

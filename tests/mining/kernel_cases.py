@@ -9,7 +9,6 @@ import torch
 
 from benchmarks.crowds import with_crowd
 from benchmarks.synthetic import clustered
-from helip.artifacts.hard_pairs import ARRAYS
 from helip.mining import fused, sweep
 from helip.mining.bounds import RowSource, as_targets, looped_width
 from helip.mining.exact import ExactSearch
@@ -18,10 +17,11 @@ from helip.mining.fused import Form
 from helip.mining.reference import hard_pairs
 from helip.mining.settings import Rules, SearchSettings
 from helip.mining.vectors import Resident, open_pairs
+from tests.mining.results import assert_same
 
 SMALL: dict[str, Any] = {"BM": 16, "BN": 32, "BK": 32, "GROUP": 2}
 FORMS = [Form({**SMALL, "TMA": tma, "PACK": pack}, {}) for tma, pack in ((0, 0), (1, 2))]
-WIDTHS = (64, 70)  # one whose errors lie beyond the last step, and one whose last step holds them
+WIDTHS = (64, 70)  # the error columns lie beyond the last step of the first, and within that of the second
 
 
 def rounded(count: int, seed: int, dtype: torch.dtype):
@@ -33,7 +33,7 @@ def rounded(count: int, seed: int, dtype: torch.dtype):
 
 
 def limits_of(score: int, low: float, plain: torch.Tensor, crowd: bool) -> Limits:
-    """Limits that a fifth of the pairs pass; of some targets those of a crowd as well."""
+    """Limits that a fifth of the pairs pass; `crowd` adds those of copies for some targets."""
     count = len(plain)
     add = torch.stack([torch.linspace(0, 0.01, count), torch.linspace(0.01, 0, count)])
     threshold = plain.quantile(0.8, dim=1)
@@ -48,7 +48,7 @@ def limits_of(score: int, low: float, plain: torch.Tensor, crowd: bool) -> Limit
 
 
 def passing(x, y, limits: Limits, ids: torch.Tensor, loose: float) -> torch.Tensor:
-    """(S, C) bool: pairs that pass limits which are `loose` wider, or narrower if it is negative."""
+    """(S, C) bool: pairs that pass the limits, widened by `loose`."""
     rules, (threshold, _, _, *near) = limits.rules, limits.values[:, :, None]
     alive = (x * y, x, y)[rules.score] >= threshold * (1 - loose)
     if rules.score != 2:
@@ -66,7 +66,7 @@ def passing(x, y, limits: Limits, ids: torch.Tensor, loose: float) -> torch.Tens
 @pytest.mark.parametrize("crowd", [False, True])
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"tma{form.tiles['TMA']}-pack{form.tiles['PACK']}")
 def test_kernels_mark_what_plain_matrices_keep(monkeypatch, score, crowd, form):
-    """Shapes that fill no last tile, in any direction; image products that are packed are rounded up."""
+    """In shapes that leave the last tiles partly empty; packed image products are rounded up."""
     monkeypatch.setattr("helip.mining.bounds.ALIGN", 64)
     own, candidates = rounded(110, 1, torch.float16)
     own = [values[:37] for values in own]
@@ -108,27 +108,25 @@ RULES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def small_blocks(monkeypatch):
-    """As on a GPU, and small."""
+def small_blocks(monkeypatch, set_room):
+    """Sizes as on a GPU, but small."""
     monkeypatch.setattr(fused, "device_form", lambda device, sides, crowd: FORMS[1 if sides == 3 else 0])
     monkeypatch.setattr(sweep, "can_fuse", lambda device, dtype: dtype != torch.float32)
     shape = sweep.Shape(targets=64, pairs=1 << 20, candidates=96, first=64)
     monkeypatch.setattr("helip.mining.exact.shape_on", lambda device: shape)
     monkeypatch.setattr("helip.mining.bounds.ALIGN", 64)
-    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", 48)
-    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
+    set_room(48)
     monkeypatch.setattr("helip.mining.candidates.COPIES", 12)
 
 
 def same_as_reference(image, text, rules, dtype=torch.float16, valid=None, depth=10, **groups: Any):
-    """The bytes of the plain search in float32, and the rows of a brute force in float64."""
+    """The result has the bytes of the plain search in float32, and the rows of a brute force in float64."""
     pairs, settings = open_pairs(image, text, valid=valid, **groups), SearchSettings(depth=depth, **rules)
     plain = ExactSearch(pairs, settings, dtype=torch.float32).search(range(len(image)))
     if not pairs.partner.all():
         pairs = replace(pairs, resident=resident_on_cpu(pairs))
     found = ExactSearch(pairs, settings, dtype=dtype).search(range(len(image)))
-    for name in ARRAYS:
-        assert np.array_equal(getattr(plain, name), getattr(found, name))
+    assert_same(plain, found)
     names = ("score", "near_duplicate", "min_similarity", "skip_first")
     known = {name: rules[name] for name in names if name in rules}
     assert np.array_equal(found.rows, hard_pairs(image, text, depth, valid=valid, **known, **groups)[0])
@@ -136,7 +134,7 @@ def same_as_reference(image, text, rules, dtype=torch.float16, valid=None, depth
 
 
 def resident_on_cpu(pairs) -> Resident:
-    """As `on_device` makes it on a GPU."""
+    """The groups and bits that `on_device` makes on a GPU."""
     bits = np.packbits(np.pad(pairs.partner, (0, -len(pairs) % 32)), bitorder="little").view(np.int32)
     image, text = (None if g is None else torch.from_numpy(g).int() for g in pairs.groups)
     return Resident((image, text), torch.from_numpy(pairs.partner), torch.from_numpy(bits))
@@ -183,7 +181,7 @@ def test_ties_beyond_the_room_are_redone(small_blocks):
 
 
 def test_bfloat16_too(small_blocks, monkeypatch):
-    """The interpreter multiplies the bits of bfloat16 as integers: here the products are handed to it in float32."""
+    """The products are computed in float32, because the interpreter multiplies the bits of bfloat16 as integers."""
     plain = fused.mark, fused.bounded
     wide = lambda values: [v.float() for v in values]  # noqa: E731
     monkeypatch.setattr(fused, "mark", lambda own, candidates, *more: plain[0](wide(own), wide(candidates), *more))

@@ -1,4 +1,4 @@
-"""Run by test_kill in processes that are killed: mines a synthetic set, noting every block that it starts.
+"""Mines a synthetic set and logs every block that it starts; test_kill runs it in processes that it kills.
 
 python kill_worker.py FOLDER BACKEND RANK WORLD STORE
 """

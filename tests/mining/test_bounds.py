@@ -16,7 +16,7 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
 def awkward(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings that rounding treats badly."""
+    """Embeddings with large rounding errors."""
     image, text = clustered(200, 48, 33, seed=1)
     if kind == "one large entry":
         image[:, 0] += 40

@@ -1,4 +1,4 @@
-"""Where faiss clusters: on the GPU if its build and the device have one; never silently on another."""
+"""faiss clusters on the GPU if its build and the device have one, else on the CPU."""
 
 import faiss
 import numpy as np
@@ -15,7 +15,7 @@ ROWS, WIDTH = 400, 12
     ("device", "gpus", "expected"), [("cuda:0", 1, True), ("cuda:0", 0, False), ("cpu", 1, False), ("cpu", 0, False)]
 )
 def test_the_clustering_runs_on_the_gpu_of_a_gpu_build(monkeypatch, device: str, gpus: int, expected: bool) -> None:
-    """By a fake of faiss's k-means that notes what it was asked for and clusters on the CPU."""
+    """A fake of faiss's k-means records its argument and clusters on the CPU."""
     asked = []
 
     def kmeans(width: int, count: int, **settings: object):

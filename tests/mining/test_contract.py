@@ -1,8 +1,8 @@
-"""What `Candidates` makes of upper bounds as wrong as they may be: it forgets no pair, and little more survives.
+"""`Candidates` with upper bounds at the ends of their error: it loses no hard pair, and keeps few others.
 
 The contract: a bound u of a cosine c, computed with relative rounding ulp, has
     u (1 - ulp) - 2 (gap (1 + 2 ulp) + 1.01 worst (1 + 8 ulp))  <=  c  <=  u (1 + ulp).
-Embeddings reach neither end in practice; here cosines lie at one of them. Legend: C candidates of one target.
+Embeddings do not reach the ends in practice; here cosines lie at one of them. Legend: C candidates of one target.
 """
 
 import math
@@ -32,7 +32,7 @@ FAR = 20  # roundings: float16 limits are rounded down as far as bfloat16 ones, 
 
 
 def lost(gaps: tuple[float, ...], m: int, ulp: float) -> float:
-    """What a bound of modality m may be above its cosine, beside its rounding."""
+    """Most by which a bound of modality m may exceed its cosine, besides its rounding."""
     return 2 * (float(np.float32(gaps[m])) * (1 + 2 * ulp) + 1.01 * gaps[2 + m] * (1 + 8 * ulp))
 
 
@@ -45,7 +45,7 @@ def score_of(score: str, image: float, text: float) -> float:
 
 
 def given(dtype: torch.dtype, *values: float) -> list[torch.Tensor]:
-    """Bounds (1, C) of each modality: the first K of these values, the others far below."""
+    """Bounds (1, C) of each modality: the first K have these values, the others are far below."""
     rows = [torch.full((1, C), 0.125, dtype=dtype) for _ in values]
     for row, value in zip(rows, values, strict=True):
         row[:, :K] = value
@@ -60,7 +60,7 @@ def searched(
     slack: int = 0,
     **rules: Any,
 ) -> Candidates:
-    """One target, the last row, that has met blocks of C candidates; groups may be among the rules."""
+    """Candidates of one target, the last row, after blocks of C candidates; `rules` may hold groups."""
     groups = {name: rules.pop(name) for name in ("image_group", "text_group") if name in rules}
     count = C * len(blocks)
     pairs = open_pairs(np.ones((count + 1, 2)), np.ones((count + 1, 2)), **groups)
@@ -148,7 +148,7 @@ def test_the_minimum_of_a_similarity(dtype, score, m) -> None:
 
 @pytest.mark.parametrize("names", [("image_group",), ("text_group",), ("image_group", "text_group")])
 def test_a_shared_group_makes_no_threshold(names) -> None:
-    """Group 0 is a group; with two of them one is enough."""
+    """Group 0 is a group; one shared group of two is enough."""
     block = given(torch.float32, 0.75, 0.75)
     alone, shared = np.arange(C + 1), np.arange(C + 1)
     shared[: K - 1], shared[C], shared[K - 1 : C] = 0, 0, -1
@@ -176,10 +176,8 @@ def test_a_first_block_narrower_than_what_is_kept_makes_no_threshold() -> None:
     assert set(found.candidates()[0][0].tolist()) == set(range(2 * C))
 
 
-def part_by_part(single: bool, monkeypatch, room: int = 1000) -> tuple[np.ndarray, np.ndarray]:
-    """Four targets, rows 0 to 3 of the C candidates, two at a time; the last one finds all candidates equal."""
-    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
-    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", room)
+def part_by_part(single: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Four targets, rows 0 to 3 of the C candidates, two at a time; all candidates of the last one are equal."""
     pairs = open_pairs(np.ones((C, 2)), np.ones((C, 2)))
     found = Candidates(np.arange(4), pairs, SearchSettings(depth=2), ULP[torch.float32], torch.device("cpu"), single)
     for start in (0, 2):
@@ -193,15 +191,16 @@ def part_by_part(single: bool, monkeypatch, room: int = 1000) -> tuple[np.ndarra
 
 
 @pytest.mark.parametrize("single", [False, True])
-def test_a_target_is_never_its_own_candidate(monkeypatch, single) -> None:
-    rows, _ = part_by_part(single, monkeypatch)
+def test_a_target_is_never_its_own_candidate(single) -> None:
+    rows, _ = part_by_part(single)
     wanted = [[5, 9], [0, 5, 9], [0, 5, 9], [n for n in range(C) if n != 3]]
     assert [[r for r in line if r >= 0] for line in rows.tolist()] == wanted
 
 
 @pytest.mark.parametrize("single", [False, True])
-def test_a_crowd_is_given_up(monkeypatch, single) -> None:
-    rows, redone = part_by_part(single, monkeypatch, room=5)
+def test_a_crowd_is_given_up(set_room, single) -> None:
+    set_room(5)
+    rows, redone = part_by_part(single)
     assert redone.tolist() == [3]
     assert [[r for r in line if r >= 0] for line in rows.tolist()] == [[5, 9], [0, 5, 9], [0, 5, 9], []]
 
@@ -228,7 +227,7 @@ def with_cosine(count: int) -> np.ndarray:
 
 
 def test_a_hard_pair_whose_products_all_round_down_is_found_among_those_that_round_up() -> None:
-    """Cosines next to the middles of two bfloat16 numbers: nothing but their rounding is between truth and bound."""
+    """The cosines lie next to the middle of two bfloat16 numbers, so that only rounding separates cosine and bound."""
     far = with_cosine(3000)
     sides = []
     for others, hardest in ((267, 269), (279, 277)):  # / 512: such middles

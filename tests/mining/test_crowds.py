@@ -1,4 +1,4 @@
-"""Crowds of copies: what the rules surely forbid is passed by, and nothing else is."""
+"""Crowds of copies: pairs that the rules surely forbid are dropped, and no others."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from benchmarks.synthetic import clustered
 from helip.mining.crowds import Crowds
 from helip.mining.exact import ExactSearch
 from helip.mining.miner import mine_hard_pairs
-from helip.mining.reference import hard_pairs
+from helip.mining.reference import hard_pairs, unit64
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
 
@@ -27,7 +27,7 @@ CROWDS: dict[str, dict[str, Any]] = {
 
 
 def crowded(kind: str, share: float = 0.3) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Embeddings and groups with a crowd of a share of the rows."""
+    """Embeddings and groups; a share of the rows is a crowd."""
     image, text = clustered(COUNT, 40, 24, seed=1, copies=0.0)
     side = text if "caption by" in kind or kind == "one caption" else image
     copied, group = with_crowd(side, share)
@@ -44,16 +44,15 @@ def crowded(kind: str, share: float = 0.3) -> tuple[np.ndarray, np.ndarray, dict
 @pytest.mark.parametrize("kind", CROWDS)
 @pytest.mark.parametrize("score", ["joint", "image", "text"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-def test_a_crowd_is_passed_by_and_nothing_else(monkeypatch, kind, score, dtype):
-    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", 200)
-    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
+def test_a_crowd_is_passed_by_and_nothing_else(monkeypatch, set_room, kind, score, dtype):
+    set_room(200)
     monkeypatch.setattr("helip.mining.sweep.BLOCK", 256)
     image, text, groups = crowded(kind)
     settings = SearchSettings(depth=10, score=score, **CROWDS[kind])
     found = ExactSearch(open_pairs(image, text, **groups), settings, dtype=dtype).search(range(COUNT))
     plain = hard_pairs(image, text, 10, score, settings.near_duplicate, **groups)
     assert np.array_equal(found.rows, plain[0])
-    # rows near the crowd's picture tie with all of it where it alone ranks: those few are redone, as ties ever were
+    # by one modality alone, rows near the crowd's picture tie with the whole crowd: these few are redone
     assert found.redone <= (100 if score in ("image", "text") else 0), "rows of the crowd were redone against everyone"
 
 
@@ -65,13 +64,10 @@ def test_the_statistics_count_the_copies_that_are_kept():
     assert 0 < found.removed["near_duplicate_image"] <= 64 * len(crowd)
     few, text, _ = crowded("one picture", share=0.02)  # 30 rows, all of which are kept and counted
     found = ExactSearch(open_pairs(few, text), settings, dtype=torch.float32).search(range(COUNT))
-    raw = np.maximum(unit(few) @ unit(few).T, 0) * np.maximum(unit(text) @ unit(text).T, 0)
-    copy = ((unit(few) @ unit(few).T) > 0.98) & ~np.eye(COUNT, dtype=bool)
+    x, y = (unit64(side) @ unit64(side).T for side in (few, text))
+    raw = np.maximum(x, 0) * np.maximum(y, 0)
+    copy = (x > 0.98) & ~np.eye(COUNT, dtype=bool)
     assert found.removed["near_duplicate_image"] == int((copy & (raw > found.scores[:, -1:])).sum())
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("backend", ["approximate", "pool"])
@@ -79,7 +75,7 @@ def test_shortcuts_pass_crowds_by(backend):
     image, text, _ = crowded("one picture")
     index = mine_hard_pairs(image, text, k=10, backend=backend, min_recall=0.5, pool_size=1200)
     assert index.meta["statistics"]["redone"] == 0
-    similar = unit(image) @ unit(image).T
+    similar = unit64(image) @ unit64(image).T
     rows = np.asarray(index.rows)
     assert (np.take_along_axis(similar, np.maximum(rows, 0), axis=1)[rows >= 0] <= 0.98).all()
 

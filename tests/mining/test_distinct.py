@@ -1,4 +1,4 @@
-"""Of rows with the same image and caption bytes a target gets the lowest alone, whatever way it is searched."""
+"""Of rows with the same image and caption bytes a target gets only the lowest, by every way to search."""
 
 from collections import Counter
 from typing import Any
@@ -17,16 +17,16 @@ from helip.mining.reuse import reuse
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
 from helip.mining.verify import check_form, check_sample
-from tests.mining.ranks import read_bytes
+from tests.mining.results import read_bytes
 
 COUNT = 400
 
 
 def copied(seed: int, apart: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Embeddings of mostly copies, the groups of their images and captions, and rows that are not valid.
+    """Embeddings, mostly of copies, and the groups of their images and captions.
 
     Args:
-        apart: how far the embeddings of the same bytes lie from each other, as those of other batches do.
+        apart: size of the differences between embeddings of the same bytes, as between batches.
     """
     rng = np.random.default_rng(seed)
     image, text = clustered(COUNT, 24, 16, seed=seed)
@@ -40,7 +40,7 @@ def copied(seed: int, apart: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.nd
 def plain(
     image: np.ndarray, text: np.ndarray, ids: np.ndarray, valid: np.ndarray, k: int, skip: int, **rules: Any
 ) -> tuple[np.ndarray, int]:
-    """(N, k) partners by the word: the whole ranking of each row, out of which copies are struck one by one."""
+    """(N, k) partners by the definition: the whole ranking of each row, without copies; and the number of copies."""
     ranking = hard_pairs(image, text, COUNT - 1, valid=valid, **rules)[0]
     found, struck = np.full((COUNT, k), -1), 0
     for target in np.flatnonzero(valid):
@@ -91,7 +91,7 @@ def test_only_the_lowest_of_the_same_bytes(monkeypatch, case, dtype, memory):
 
 
 def test_lists_are_shorter_of_copies_and_not_of_partners():
-    """The same lists by hand: 0 and 3 are one pair, 1, 2 and 5 another, 4 is alone."""
+    """By hand: 0 and 3 are copies, 1, 2 and 5 too, 4 is alone."""
     ids = np.array([7, 9, 9, 7, -1, 9])
     vectors = np.random.default_rng(0).random((6, 4)) + 1
     pairs = open_pairs(vectors[[0, 1, 1, 0, 4, 1]], vectors[[0, 1, 1, 0, 4, 1]], pair_group=ids)
@@ -101,10 +101,9 @@ def test_lists_are_shorter_of_copies_and_not_of_partners():
     assert found.removed["distinct"] == 2 + (1 + 1) + (1 + 1) + 2 + (1 + 2) + (1 + 1)
 
 
-def test_targets_with_too_many_survivors(monkeypatch):
-    """Those are rescored against everyone, which copies are among."""
-    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", 13)
-    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
+def test_targets_with_too_many_survivors(set_room):
+    """They are rescored against all rows, which include copies."""
+    set_room(13)
     image, text, image_group, text_group = copied(3, 1e-2)
     ids, valid = pair_ids(image_group, text_group), np.ones(COUNT, bool)
     pairs = open_pairs(image, text, pair_group=ids)
@@ -146,7 +145,7 @@ def test_reuse_of_an_index_with_copies_gives_the_bytes_of_mining_afresh(tmp_path
     mine(pairs, tmp_path / "fresh", settings, progress=False)
     assert read_bytes(tmp_path / "reused") == read_bytes(tmp_path / "fresh")
     assert made.meta["statistics"]["removed_from_stored"]["distinct"] > 0
-    with pytest.raises(HelipError, match=r"left out copies of a partner \(helip.distinct\), which are wanted now"):
+    with pytest.raises(HelipError, match=r"no copies of partners \(helip.distinct=true\)"):
         reuse(made, open_pairs(image, text), tmp_path / "looser", settings, progress=False)
 
 

@@ -13,6 +13,7 @@ from helip.mining.quick import near_edges, tolerance, unstable
 from helip.mining.reference import hard_pairs
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
+from tests.mining.results import assert_same
 
 RULES = [
     {},
@@ -82,9 +83,8 @@ def test_groups_and_invalid_rows():
     assert (found.rows[~valid] == -1).all() and found.removed["group_image"] > 0
 
 
-def test_rows_with_too_many_ties_are_redone_in_full_precision(monkeypatch):
-    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", 30)
-    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
+def test_rows_with_too_many_ties_are_redone_in_full_precision(set_room):
+    set_room(30)
     image, text = clustered(600, 16, 16, seed=5)
     image[100:300], text[100:300] = image[100], text[100]
     found = check(image, text, {"near_duplicate": 1.0}, torch.bfloat16, depth=10)
@@ -108,8 +108,7 @@ def test_quick_sums_store_the_bits_of_the_folded_ones(monkeypatch, dtype):
     quick = ExactSearch(pairs, settings).search(range(600))
     monkeypatch.setattr("helip.mining.rescore.near_edges", lambda similar, *_: np.ones(len(similar[0]), bool))
     folded = ExactSearch(pairs, settings).search(range(600))
-    for name in ("rows", "scores", "scores_image", "scores_text"):
-        assert np.array_equal(getattr(quick, name), getattr(folded, name))
+    assert_same(quick, folded)
 
 
 def test_doubt_is_raised_where_it_matters():
@@ -132,8 +131,7 @@ def test_a_copy_on_another_device_gives_the_same_bits():
     plain = ExactSearch(pairs, settings).search(range(400))
     sides = (replace(v, resident=torch.from_numpy(v.array)) for v in pairs.modalities)  # as a GPU would hold them
     resident = replace(pairs, **dict(zip(("image", "text"), sides, strict=True)))
-    copied = ExactSearch(resident, settings).search(range(400))
-    assert np.array_equal(plain.rows, copied.rows) and np.array_equal(plain.scores, copied.scores)
+    assert_same(plain, ExactSearch(resident, settings).search(range(400)))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +146,7 @@ def test_a_copy_on_another_device_gives_the_same_bits():
 def test_a_type_that_is_emulated_is_never_tried_at_full_size(
     monkeypatch: pytest.MonkeyPatch, small: dict, full: dict, chosen: str, asked: int
 ) -> None:
-    """Such a trial took 9 s on an AMD."""
+    """The trial took 9 s on an AMD processor."""
     sizes: list[int] = []
 
     def seconds(dtype: torch.dtype, device: torch.device, size: int) -> float:

@@ -1,6 +1,6 @@
 """The Triton kernels compile for every card in use, without a GPU; where they fail, the search goes on.
 
-An earlier kernel passed the interpreter and crashed on every card: only the compiler sees that.
+An earlier kernel passed under the interpreter and crashed on every card, which only the compiler shows.
 """
 
 import warnings
@@ -14,11 +14,12 @@ from helip.mining import fused, sweep
 from helip.mining.exact import ExactSearch
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
+from tests.mining.results import assert_same
 
 pytest.importorskip("triton")
 KERNELS = ["mark joint", "mark image", "mark text", "mark joint, crowd", "mark image, crowd", "mark text, crowd"]
 KERNELS += ["count", "list_bits", "bounds"]
-# sm_86 and 89 run the code of sm_80 in less shared memory, 100 and 120 are newer: by default one kernel stands for them
+# sm_86 and 89 run the code of sm_80 in less shared memory, 100 and 120 are newer: by default one kernel is compiled
 QUICK = {(capability, "fp16", name) for capability in (80, 90) for name in KERNELS}
 QUICK |= {
     (capability, "bf16", name) for capability in (80, 90) for name in ("mark joint", "mark joint, crowd", "bounds")
@@ -89,5 +90,4 @@ def test_a_kernel_that_does_not_compile_warns_once_and_gives_the_same_hard_pairs
         again = search.search(range(64))
     assert len(tried) == 1
     for ranked in (found, again):
-        np.testing.assert_array_equal(ranked.rows, expected.rows)
-        np.testing.assert_array_equal(ranked.scores, expected.scores)
+        assert_same(ranked, expected)

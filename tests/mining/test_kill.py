@@ -1,4 +1,4 @@
-"""kill -9 at any moment, start again: nothing finished is computed twice; the bytes are those of an unbroken run."""
+"""kill -9 at random moments and restarts: no finished block is computed twice, and the bytes are those of one run."""
 
 import os
 import random
@@ -14,10 +14,10 @@ from helip.mining.miner import mine
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
 from tests.mining.kill_worker import RULES
-from tests.mining.ranks import read_bytes
+from tests.mining.results import read_bytes
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 120  # seconds until a run that is not killed must have ended
+PATIENCE = 120  # seconds in which a run that is not killed must end
 
 
 def start(folder: Path, backend: str, world: int, attempt: int) -> list[subprocess.Popen]:
@@ -30,7 +30,7 @@ def start(folder: Path, backend: str, world: int, attempt: int) -> list[subproce
 
 
 def finished(folder: Path) -> set[int]:
-    """Blocks on disk."""
+    """Blocks that are on disk."""
     return {int(p.stem.removeprefix("block-")) for p in folder.parent.glob(f"{folder.name}.partial-*/block-*.npz")}
 
 
@@ -43,7 +43,7 @@ def computed(folder: Path) -> set[int]:
 
 
 def mine_with_kills(folder: Path, backend: str, worlds: list[int], seed: int) -> None:
-    """Start with worlds[0] ranks, kill them at a random moment, start with worlds[1], ...; let the last ones finish."""
+    """Start with worlds[0] ranks, kill them at a random moment, start with worlds[1], ...; the last finish."""
     rng = random.Random(seed)
     for attempt, world in enumerate(worlds):
         before = finished(folder)

@@ -1,17 +1,17 @@
-"""Sizes follow from the memory of a device, and where they were too large a block is met in halves."""
+"""Sizes follow from the memory of a device; where they are too large, a block is processed in halves."""
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.synthetic import clustered
-from helip.artifacts.hard_pairs import ARRAYS
 from helip.mining import bounds, sweep
 from helip.mining.bounds import RowSource
 from helip.mining.exact import ExactSearch
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
 from helip.mining.workers import FEEDERS
+from tests.mining.results import assert_same
 from tests.pretend import pretend_gpu
 
 GPU = torch.device("cuda")
@@ -54,8 +54,7 @@ def test_where_memory_is_short_a_block_is_met_in_halves(monkeypatch):
     search = ExactSearch(pairs, settings, dtype=torch.float32)
     found = search.search(range(900))
     assert len(met) > 4 and sum(met) == 900 * 900
-    for name in ARRAYS:
-        assert np.array_equal(getattr(plain, name), getattr(found, name))
+    assert_same(plain, found)
     monkeypatch.setattr(sweep.Sweep, "by_products", lambda self, part, block: limited(self, part, fail))
     with pytest.raises(torch.OutOfMemoryError):
         search.search(range(900))
@@ -67,7 +66,7 @@ class fail:  # a block that never fits
 
 @pytest.mark.parametrize("host", [0, 1 << 40])
 def test_rows_that_do_not_fit_the_card_are_rounded_once(monkeypatch, tmp_path, host: int):
-    """A card without any free memory: blocks come from pinned memory, or from a file where the host is short too."""
+    """A card without free memory: blocks come from pinned memory, or from a file where the host has too little too."""
     image, text = clustered(1100, 64, 70, seed=2)
     pairs = open_pairs(image, text)
     plain = RowSource(pairs, torch.float16, 1 << 30, torch.device("cpu"))
@@ -83,7 +82,7 @@ def test_rows_that_do_not_fit_the_card_are_rounded_once(monkeypatch, tmp_path, h
     with pretend_gpu(monkeypatch, memory=0):
         source = RowSource(pairs, torch.float16, 0, torch.device("cuda"), scratch=tmp_path)
         assert not source.kept and any(pinned) == (host > 0)
-        monkeypatch.setattr(bounds, "round_rows", None)  # never again
+        monkeypatch.setattr(bounds, "round_rows", None)  # not called again
         for places in (slice(100, 700), np.array([5, 3, 999])):
             for ours, theirs in zip(source.rows(places, 64), plain.rows(places, 64), strict=True):
                 width = min(ours.values.shape[1], theirs.values.shape[1])

@@ -1,4 +1,4 @@
-"""Plain mining on a pretend GPU: no operation between devices, the bytes of the CPU, and few waits for the device."""
+"""Mining without Triton on a pretend GPU: no operation between devices, the bytes of the CPU, few waits."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ import torch
 
 from benchmarks.crowds import with_crowd
 from benchmarks.synthetic import clustered
-from helip.artifacts.hard_pairs import ARRAYS
 from helip.mining import sweep
 from helip.mining.exact import ExactSearch
 from helip.mining.rescore import Ranked
 from helip.mining.settings import SearchSettings
 from helip.mining.sweep import Shape
 from helip.mining.vectors import Pairs, open_pairs
+from tests.mining.results import assert_same
 from tests.pretend import pretend_gpu
 
 COUNT = 700
@@ -27,14 +27,13 @@ RULES: list[dict[str, Any]] = [
 
 
 def same_as_on_the_cpu(monkeypatch, pairs: Pairs, rules: dict[str, Any], memory: int = 1 << 30) -> Ranked:
-    """`memory` bytes are free on the card: what does not fit is streamed."""
+    """With `memory` free bytes on the card; rows that do not fit are streamed."""
     settings = SearchSettings(depth=10, **rules)
     plain = ExactSearch(pairs, settings, torch.float32).search(range(len(pairs)))
     monkeypatch.setattr("helip.mining.exact.shape_on", lambda device: Shape(256, 256 * 128, 128, 64))
     with pretend_gpu(monkeypatch, memory=memory):
         found = ExactSearch(pairs, settings, torch.bfloat16, "cuda").search(range(len(pairs)))
-    for name in ARRAYS:
-        assert np.array_equal(getattr(plain, name), getattr(found, name))
+    assert_same(plain, found)
     return found
 
 
@@ -45,9 +44,8 @@ def test_a_search_on_a_gpu_without_triton(monkeypatch, rules):
     same_as_on_the_cpu(monkeypatch, pairs, rules)
 
 
-def test_with_rows_that_are_streamed_and_a_crowd(monkeypatch):
-    monkeypatch.setattr("helip.mining.candidates.LEAST_ROOM", 150)
-    monkeypatch.setattr("helip.mining.candidates.ROOM", 1)
+def test_with_rows_that_are_streamed_and_a_crowd(monkeypatch, set_room):
+    set_room(150)
     image, text = clustered(COUNT, 40, 24, seed=3, copies=0.0)
     copied, group = with_crowd(image, 0.3)
     valid = np.random.default_rng(0).random(COUNT) > 0.1
@@ -57,7 +55,7 @@ def test_with_rows_that_are_streamed_and_a_crowd(monkeypatch):
 
 
 def test_a_block_of_plain_products_waits_once(monkeypatch):
-    """For the number of pairs above the thresholds; what is done per doubling of the candidates is not counted."""
+    """For the number of pairs above the thresholds; work per doubling of the candidates is not counted."""
     image, text = clustered(COUNT, 40, 24, seed=3)
     pairs, settings = open_pairs(image, text), SearchSettings(depth=10)
     monkeypatch.setattr("helip.mining.exact.shape_on", lambda device: Shape(256, 256 * 128, 128, 64))

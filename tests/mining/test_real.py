@@ -1,4 +1,4 @@
-"""Real geometry: 7,498 photos with one caption each, and 37,490 pairs of which five share each image.
+"""Real embeddings: 7,498 photos with one caption each, and 37,490 pairs with five captions for each image.
 
 HELIP_REAL_EMBEDDINGS names a folder with image.npy, text.npy, text_all_captions.npy and image_row_of_caption.npy.
 """

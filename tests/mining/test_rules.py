@@ -1,4 +1,4 @@
-"""The rules of a pair, each at its very limit; mutants of the masks must fail here (tests/mutation)."""
+"""The rules of a pair, each exactly at its limit; mutants of the rules must fail here (tests/mutation)."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def angles(*degrees: float) -> np.ndarray:
 
 
 def failed(similar_image, similar_text, settings: SearchSettings, pairs: Pairs | None = None) -> list[str]:
-    """The rule that each pair (0, p + 1) breaks, by name."""
+    """Name of the rule that each pair (0, p + 1) breaks."""
     count = len(similar_image)
     pairs = pairs or open_pairs(angles(*range(count + 1)), angles(*range(count + 1)))
     left, right = np.zeros(count, np.int64), np.arange(1, count + 1)
@@ -83,7 +83,7 @@ def test_selection_counts_what_each_rule_took_out_of_the_first_places() -> None:
     assert found.scores[0, 0] == np.float32(np.cos(np.deg2rad(30)) * np.cos(np.deg2rad(20)))
     np.testing.assert_allclose(found.scores_image[0], np.cos(np.deg2rad([30, 50])), rtol=1e-7)
     np.testing.assert_allclose(found.scores_text[0], np.cos(np.deg2rad([20, 20])), rtol=1e-7)
-    assert ranked(everyone, pairs, depth=1).removed["group_text"] == 0  # it would have come after the last one kept
+    assert ranked(everyone, pairs, depth=1).removed["group_text"] == 0  # it would rank after the last one kept
     skipped = ranked(everyone, pairs, depth=2, skip_first=1)
     assert skipped.rows.tolist() == [[5, 6]] and skipped.removed["skip_first"] == 1
     short = ranked(everyone, pairs, depth=9)
@@ -94,7 +94,7 @@ def test_selection_counts_what_each_rule_took_out_of_the_first_places() -> None:
 
 
 def test_a_score_equal_to_the_last_kept_one_was_not_taken_out() -> None:
-    """Rows 1 and 2 are the same vectors, of which the caption group forbids one."""
+    """Rows 1 and 2 are equal vectors; the caption group forbids one of them."""
     pairs = open_pairs(angles(0, 30, 30, 60), angles(0, 30, 30, 60), text_group=np.array([1, 2, 1, 3]))
     assert ranked([1, 2, 3], pairs, depth=1).removed["group_text"] == 0
     assert ranked([1, 2, 3], pairs, depth=2).removed["group_text"] == 1
@@ -115,7 +115,7 @@ def test_equal_scores_keep_the_lower_row_first_whatever_order_they_come_in() -> 
 
 @pytest.mark.parametrize("modality", ["image_group", "text_group"])
 def test_a_crowd_of_forbidden_copies_pushes_no_partner_out(monkeypatch, modality) -> None:
-    """Far more rows than the depth score higher than every allowed one: no threshold may be made from them."""
+    """Many more rows than the depth score higher than every allowed row: they must not make a threshold."""
     monkeypatch.setattr("helip.mining.sweep.BLOCK", 128)
     image, text = clustered(500, 16, 12, seed=5)
     image[::2] = image[0] + 0.05 * image[::2]

@@ -1,4 +1,4 @@
-"""The inner loops at their edges, in the form for the CPU and, by a tensor that claims to lie there, that for a GPU."""
+"""The inner loops at their edges, in the form for the CPU and, with a tensor that claims a GPU, in that for a GPU."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
 class Elsewhere(torch.Tensor):
-    """It lies on the CPU, but denies that."""
+    """A tensor on the CPU that claims to be on a GPU."""
 
     is_cuda = property(lambda self: True)  # type: ignore[assignment]
 
@@ -112,7 +112,7 @@ def test_the_order_is_stable_for_any_count(count) -> None:
 
 
 def test_a_gpu_is_asked_for_a_stable_order(monkeypatch) -> None:
-    """On the CPU torch's other sort may happen to be stable too."""
+    """By the arguments of the call, because torch's other sort may be stable on the CPU too."""
     asked, plain = [], torch.sort
     monkeypatch.setattr(scan.torch, "sort", lambda *given, **how: asked.append(how) or plain(*given, **how))
     order_of(claim(torch.tensor([1, 0, 1]), True), 2)

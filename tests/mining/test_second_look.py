@@ -1,4 +1,4 @@
-"""Cosines that are only nearly right decide nothing: what lies closer than their error is looked at a second time."""
+"""Approximate cosines decide nothing: pairs that are closer than their error are computed again."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ WIDTH = 24
 
 
 def close_calls() -> Pairs:
-    """400 rows: 40 that come ten times each, in some copies with entries off by one float64 rounding."""
+    """400 rows: ten copies of each of 40, some with entries that are off by one float64 rounding."""
     rng = np.random.default_rng(0)
     few = rng.standard_normal((40, WIDTH)) + 1.5
     image, text = (few + step * rng.standard_normal(few.shape) for step in (0, 0.3))
@@ -63,7 +63,7 @@ def test_no_error_within_the_tolerance_changes_what_is_stored(monkeypatch, rules
     for _ in range(5):
         assert same(rescore(pairs, targets, everyone, settings), plain)
     assert moved > 100_000
-    # the contrary: without the second look, these errors show
+    # without the second computation, these errors show
     monkeypatch.setattr(
         module, "cosines", lambda vectors, left, right: disturbed_alone(pairs, vectors, left, right, rng)
     )
@@ -71,7 +71,7 @@ def test_no_error_within_the_tolerance_changes_what_is_stored(monkeypatch, rules
 
 
 def disturbed_alone(pairs: Pairs, vectors: object, left: np.ndarray, right: np.ndarray, rng: np.random.Generator):
-    """The second look, as wrong as the first."""
+    """A second computation that is as wrong as the first."""
     order = np.argsort(left, kind="stable")
     targets, where = np.unique(left[order], return_inverse=True)
     result = np.empty(len(left))

@@ -1,4 +1,4 @@
-"""The approximate and the pool search: what they find, and whether their stated recall is true."""
+"""The approximate and the pool search: their results, and whether the stated recall is true."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from helip.mining.probe import interval, overlap
 from helip.mining.reference import hard_pairs
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
-from tests.mining.ranks import mine_on_ranks, read_bytes
+from tests.mining.results import mine_on_ranks, read_bytes
 
 
 def true_recall(index, image, text, k, **more):

@@ -1,6 +1,6 @@
-"""Bounds against rounding at its worst: every entry of every row is rounded the same way, as far as it can be.
+"""Bounds with the largest rounding errors: every entry of every row is rounded by the most, in the same direction.
 
-Random rows come nowhere near the worst case, so that a bound made too tight would still pass on them.
+Random rows are far from the worst case, so a bound that is too tight would pass on them.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ DEPTH = 12
 
 
 def widths(dtype: torch.dtype, step: int = 1) -> tuple[int, int]:
-    """Widths from 40 to 250 at which 1 / sqrt(width) is rounded up, and down, by the largest part of itself."""
+    """Widths from 40 to 250 at which 1 / sqrt(width) is rounded up, and down, by the largest relative error."""
     every = torch.arange(40, 250, step)
     exact = every.double().rsqrt()
     moved = exact.to(dtype).double() / exact - 1
@@ -32,7 +32,7 @@ EXACT = 64  # 1 / 8 is not rounded
 
 
 def signs(width: int, copies: int, flips: tuple[int, int], seed: int) -> np.ndarray:
-    """(ROWS, width) of +-1: `copies` of one row, others with `flips` other signs; cosines are 1 - 2 flips / width."""
+    """(ROWS, width) of +-1: `copies` of one row, and rows with `flips` other signs; cosines are 1 - 2 flips / width."""
     rng = np.random.default_rng(seed)
     rows = np.tile(rng.choice([-1.0, 1.0], width), (ROWS, 1))
     for row in rows[copies:]:
@@ -41,7 +41,7 @@ def signs(width: int, copies: int, flips: tuple[int, int], seed: int) -> np.ndar
 
 
 def cases() -> list[Any]:
-    """Both directions of rounding, and one side alone; more copies than the depth, or two, among rows further away."""
+    """Both directions of rounding, and one modality alone; two copies, or more than the depth, among other rows."""
     return [
         (dtype, image, text, score, copies)
         for dtype in (torch.bfloat16, torch.float16, torch.float32)
@@ -63,7 +63,7 @@ def rules_of(width: int, flips: tuple[int, int]) -> list[dict[str, Any]]:
 
 
 def blocks(pairs: Pairs, dtype: torch.dtype, parts: list[slice]) -> Iterator[tuple]:
-    """What `sweep` gives to `Candidates.add`, for these candidates."""
+    """The arguments that a sweep passes to `Candidates.add`, for these candidates."""
     source = RowSource(pairs, dtype, 1 << 30, torch.device("cpu"))
     both = source.rows(slice(None))
     sides = [as_targets(side, v.width) for side, v in zip(both, pairs.modalities, strict=True)]

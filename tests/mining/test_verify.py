@@ -1,4 +1,4 @@
-"""Brute force against every backend, and against indexes that were tampered with."""
+"""Verification of the indexes of every backend, and of indexes with wrong entries."""
 
 from dataclasses import replace
 

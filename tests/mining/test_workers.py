@@ -1,4 +1,4 @@
-"""Threads that fail together, and sums that do not depend on how they are cut."""
+"""A failure ends all threads; sums do not depend on the size of blocks."""
 
 import time
 

@@ -47,6 +47,7 @@ def _tests(room: str, *names: str) -> tuple[str, ...]:
 
 
 LOSSES = _tests("training", "losses", "margins", "cut_batches")
+BOUNDS = _tests("mining", "contract", "bounds", "rules")
 TARGETS = {
     "tar": Target("helip.artifacts.tar", (), _tests("artifacts", "tar_edges", "tar", "sparse")),
     "order": Target("helip.data.order", (), _tests("data", "order", "sources")),
@@ -65,9 +66,10 @@ TARGETS = {
     "scan": Target("helip.mining.scan", (), _tests("mining", "scans", "bounds")),
     "candidates": Target(
         "helip.mining.candidates",
-        tuple(f"Candidates.{name}" for name in ("add", "_product", "_first_threshold", "_lower", "_grouped")),
-        _tests("mining", "contract", "bounds", "rules"),
+        tuple(f"Candidates.{name}" for name in ("add", "_bounded", "_grouped")),
+        BOUNDS,
     ),
+    "scores": Target("helip.mining.scores", (), BOUNDS),
 }
 SWAPS: dict[type, type] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

@@ -32,7 +32,7 @@ def test_a_name_that_evaluators_of_two_benchmarks_share_is_no_benchmarks() -> No
 
 
 def test_presets_are_the_sets_of_the_papers_tables() -> None:
-    """By the names of clip-benchmark's directories (benchmark/webdatasets.txt; Food101 is beside them)."""
+    """By the names of clip-benchmark's directories (benchmark/webdatasets.txt), and Food101."""
     evaluation = compose("evaluate", "evaluation=[imagenet,fine_grained,retrieval]", "paths.data=/d")["evaluation"]
     names = {Path(line["path"]).name.removeprefix("wds_") for line in evaluation["sets"].values()}
     vtab = {f"vtab-{name}" for name in ("cifar10", "cifar100", "caltech101", "pets", "flowers", "dtd")}
@@ -43,7 +43,7 @@ def test_presets_are_the_sets_of_the_papers_tables() -> None:
 
 
 def test_checkpoints_side_by_side(world: World, trained: Result, lines: list[dict[str, Any]], tmp_path: Path) -> None:
-    """One table with intervals, and clip-benchmark's JSON for every set; what is not on disk is one line, once."""
+    """One table with intervals, and clip-benchmark's JSON for every set; an absent set is reported in one line."""
     paths = {"fine": lines[0]["path"], "dtd": f"{tmp_path}/wds_vtab-dtd"}
     sets = [f"+evaluation.sets.{name}={{kind: zeroshot, path: {path}}}" for name, path in paths.items()]
     sets += [f"+evaluation.sets.found={{kind: retrieval, path: {lines[2]['path']}}}", "evaluation.batch_size=7"]
@@ -97,7 +97,7 @@ def test_training_keeps_its_best_by_a_validation_metric(world: World, trained: R
 
 
 def test_a_run_folder_knows_its_model(world: World, tmp_path: Path) -> None:
-    """final.pt is plain weights: name and arguments come from the run's config.json, under whatever ${model}."""
+    """final.pt holds only weights: name and arguments come from the run's config.json, for any ${model}."""
     changed = "+model.arguments.image_mean=[0.1,0.1,0.1]"
     trained = world.run("train", "helip=random", "train.max_steps=1", "dataset.evaluators=[]", changed)
     assert trained.status == 0, trained.err

@@ -18,7 +18,7 @@ from tests.samples import sample, write_tar
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory) -> Path:
-    """Shards whose json has a class, and captions on all rows but one."""
+    """Shards whose json has a class, and captions in all rows except one."""
     folder = tmp_path_factory.mktemp("named")
     for shard in range(4):
         samples = []
@@ -62,7 +62,7 @@ def test_a_name_that_does_not_exist_is_refused(world: World, named: Path, line: 
 
 
 def test_a_row_that_lacks_a_field_is_counted(world: World, named: Path) -> None:
-    """Row 0 of the part has its own caption, the others two: 11 in all."""
+    """Row 0 of the part has only its own caption, the others have two."""
     result = evaluated(world, named, "{kind: retrieval, part: val, captions: captions}")
     assert result.status == 0, result.err
     assert result.out.count("val: 1 of 6 rows lack the field 'captions'") == 1

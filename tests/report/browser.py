@@ -1,6 +1,6 @@
-"""A page in a real browser: what it complained about, which pictures it could not show, and how it looks.
+"""Opens a page in a real browser: its errors, the pictures that it does not show, and a screenshot.
 
-Chromium's DevTools protocol over two pipes: JSON messages that end in a zero byte, so no package is needed.
+It uses Chromium's DevTools protocol over two pipes: JSON messages that end in a zero byte, without a package.
 
     python -m tests.report.browser PAGE.html OUT.png [--width 1200] [--dark] [--height 900]
 """
@@ -27,11 +27,11 @@ def find_chromium() -> str | None:
 
 @dataclass(frozen=True)
 class Visit:
-    """What a page did.
+    """Record of a page that was opened.
 
     Attributes:
         complaints: exceptions, console errors and warnings, and violations of the content security policy.
-        requests: addresses that it asked for, but for itself and data URIs.
+        requests: addresses that it requested, except itself and data URIs.
         pictures: for each picture whether it is shown.
         overflow: pixels by which the page is wider than the window.
         screenshot: PNG.
@@ -45,7 +45,7 @@ class Visit:
 
 
 class Browser:
-    """A headless Chromium; use as a context manager."""
+    """A headless Chromium, as a context manager."""
 
     def __init__(self, executable: str) -> None:
         self._profile = tempfile.TemporaryDirectory(prefix="helip-chromium-", ignore_cleanup_errors=True)
@@ -53,7 +53,7 @@ class Browser:
         its_in, ours_out = os.pipe()
         arguments = [executable, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
         arguments += ["--disable-dev-shm-usage", "--no-first-run", f"--user-data-dir={self._profile.name}"]
-        # The protocol is spoken on descriptors 3 and 4 of the browser.
+        # The browser uses its descriptors 3 and 4 for the protocol.
         script = 'exec 3<&"$0" 4>&"$1"; shift 1; exec "$@"'
         self._process = subprocess.Popen(
             ["bash", "-c", script, str(its_in), str(its_out), *arguments],
@@ -78,7 +78,7 @@ class Browser:
         self._profile.cleanup()
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command and its answer; what arrives meanwhile is kept in `events`."""
+        """The answer to a command; other messages that arrive meanwhile are appended to `events`."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -106,7 +106,7 @@ class Browser:
     def visit(
         self, page: Path, width: int = 1200, height: int = 900, dark: bool = False, whole: bool = True, script: str = ""
     ) -> Visit:
-        """Open a page from disk, run `script` in it, and look."""
+        """Open a page from disk, run `script` in it, and record it."""
         self._session = None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]

@@ -1,4 +1,4 @@
-"""Run folders and pages for the tests of reports, with contents that want to be more than text."""
+"""Run folders and indexes for the tests of reports, with hostile captions and settings."""
 
 import json
 from html.parser import HTMLParser
@@ -25,12 +25,12 @@ CAPTIONS = [
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page, roughly.
+    """A parsed page.
 
     Attributes:
         tags: name and attributes of each tag.
         text: all text outside of script and style.
-        scripts: what stands in script tags.
+        scripts: contents of the script tags.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class Page(HTMLParser):
             self.text += data
 
     def is_harmless(self) -> bool:
-        """One script, ours; no attribute that runs something; nothing that is loaded from elsewhere."""
+        """Only our script, no attribute that runs something, and nothing that is loaded from elsewhere."""
         names = [name for _, attributes in self.tags for name in attributes]
         addresses = [a[name] or "" for _, a in self.tags for name in ("src", "href") if name in a]
         return (
@@ -80,7 +80,7 @@ def make_index(folder: Path, seed: int = 0, rows: int = 30, k: int = 6, score: s
 
 
 def make_gallery(folder: Path, index: HardPairIndex) -> None:
-    """gallery.json beside an index, of coloured pictures with the captions above."""
+    """Write gallery.json beside an index, with coloured pictures and the captions above."""
     parts = sections(index.topk(4), (0.98, 0.98), lambda row: CAPTIONS[row % len(CAPTIONS)], 5, 4)
 
     def image(row: int) -> Image.Image | None:

@@ -1,4 +1,4 @@
-"""Both pages in headless Chromium, opened from disk: every picture is shown, no script fails, nothing is requested."""
+"""Both pages in headless Chromium: all pictures are shown, no script fails, nothing is requested."""
 
 import pytest
 

@@ -1,8 +1,8 @@
-"""Captions of any kind become short, drawable text."""
+"""Captions of any kind become short text that can be drawn or put into a page."""
 
 import pytest
 
-from helip.report.captions import MISSING, drawable, wrapped
+from helip.report.captions import MISSING, drawable, readable, wrapped
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,21 @@ def test_no_line_is_wider_than_asked():
     text = "the quick brown fox jumps over supercalifragilisticexpialidocious dogs " * 3
     for width in range(3, 40):
         assert all(len(line) <= width for line in wrapped(text, width, 4, len))
+
+
+@pytest.mark.parametrize(
+    ("caption", "shown"),
+    [
+        ("a  cat\n\ton\x00 a\x1b[31m mat", "a cat on a[31m mat"),
+        ("\u202egnp.exe", "gnp.exe"),
+        ("half \ud800 of one", "half of one"),
+        ("👩\u200d🚒", "👩\u200d🚒"),
+        ("x" * 300, "x" * 239 + "…"),
+        ("y " * 10**6, ("y " * 120)[:239].rstrip() + "…"),
+        ("\n" * 10**6 + "late", "…"),
+        ("", ""),
+    ],
+)
+def test_readable(caption, shown):
+    assert readable(caption) == shown
+    readable(caption).encode()

@@ -1,4 +1,4 @@
-"""Where lines, ticks and limits land in the view box."""
+"""Coordinates of lines, ticks and limits in the view box."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_a_line_spans_the_axes():
     assert chart is not None
     (a, b, c), (line,) = places(chart.lines[0].path), chart.lines
     assert (a[0], b[0], c[0]) == (LEFT, (LEFT + WIDTH - RIGHT) / 2, WIDTH - RIGHT)
-    # The values take nine tenths of the room... of 1.1 times their range: 1 lies 1/22 above the floor.
+    # The axis has 1.1 times the range of the values, so the lowest is 1/22 of the height above the floor.
     room = HEIGHT - TOP - BOTTOM
     assert a[1] == pytest.approx(HEIGHT - BOTTOM - room * 0.1 / 2.2, abs=0.1)
     assert b[1] == pytest.approx(TOP + room * 0.1 / 2.2, abs=0.1)

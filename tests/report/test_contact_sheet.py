@@ -1,4 +1,4 @@
-"""The contact sheet: which targets, what is drawn where, and captions from hell."""
+"""The contact sheet: its targets, the places of pictures, and difficult captions."""
 
 import warnings
 from dataclasses import replace
@@ -15,7 +15,7 @@ from helip.report.lines import line_of, spread_targets
 
 
 def make_index(first_scores, pairs=3):
-    """Row i has the rows after it as pairs; a first score of 0 means none."""
+    """An index in which row i has the rows after it as pairs, or none if its first score is 0."""
     first = np.asarray(first_scores, np.float32)
     n = len(first)
     rows = (np.arange(n)[:, None] + 1 + np.arange(pairs)) % n

@@ -1,4 +1,4 @@
-"""What a mining report plots is counted right, whatever the size of a slice."""
+"""The counts of a mining report, for slices of different sizes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which lines a gallery shows, against plain counts; captions that want to be more than text."""
+"""The lines of a gallery, compared with plain counts."""
 
 import json
 
@@ -9,7 +9,6 @@ from PIL import Image
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.errors import HelipError
 from helip.report import counts
-from helip.report.captions import readable
 from helip.report.gallery import gallery, hardest, hubs, read_gallery, sections, suspects, word_set
 
 LIMITS = (0.98, 0.95)
@@ -17,7 +16,7 @@ LIMITS = (0.98, 0.95)
 
 @pytest.fixture(params=[1, 7, 1000])
 def index(request, monkeypatch):
-    """Whatever the number of rows that are looked at together."""
+    """An index, with slices of different sizes."""
     monkeypatch.setattr(counts, "SLICE", request.param)
     return random_index()
 
@@ -119,21 +118,3 @@ def test_other_files_are_no_galleries(tmp_path):
         (tmp_path / "g.json").write_text(text)
         with pytest.raises(HelipError, match=r"mine\.py"):
             read_gallery(tmp_path / "g.json")
-
-
-@pytest.mark.parametrize(
-    ("caption", "shown"),
-    [
-        ("a  cat\n\ton\x00 a\x1b[31m mat", "a cat on a[31m mat"),
-        ("\u202egnp.exe", "gnp.exe"),
-        ("half \ud800 of one", "half of one"),
-        ("👩\u200d🚒", "👩\u200d🚒"),
-        ("x" * 300, "x" * 239 + "…"),
-        ("y " * 10**6, ("y " * 120)[:239].rstrip() + "…"),
-        ("\n" * 10**6 + "late", "…"),
-        ("", ""),
-    ],
-)
-def test_readable(caption, shown):
-    assert readable(caption) == shown
-    readable(caption).encode()

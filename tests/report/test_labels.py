@@ -1,4 +1,4 @@
-"""Shares of pairs with one label, worked out by hand and by counting."""
+"""Shares of pairs with the same label, compared with values derived by hand and by counting."""
 
 import numpy as np
 import pytest

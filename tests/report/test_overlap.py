@@ -1,4 +1,4 @@
-"""Agreement of arms, against a plain count of sets."""
+"""The overlap of arms, compared with a plain count of sets."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Both pages, from files: what they show, that nothing in them runs, and runs of which files are missing."""
+"""Both pages: their contents, that no foreign script runs, and runs with missing or damaged files."""
 
 import json
 import re
@@ -52,12 +52,12 @@ def test_runs_over_each_other(tmp_path, index_folder):
     names = [attributes["data-name"] for tag, attributes in page.tags if tag == "path" and "data-name" in attributes]
     assert names[:4] == ["score=joint seed=0", "score=joint seed=1", "score=random seed=0", "score=random seed=1"]
     assert "beside the start of the first run" in page.text
-    assert page.text.count("Suspected false negatives") == 1  # the index that all share is drawn once
+    assert page.text.count("Suspected false negatives") == 1  # the index that all runs share is shown once
 
 
 def test_what_sets_runs_apart(tmp_path):
     runs = [read_run(make_run(tmp_path / str(n), n)) for n in range(2)]
-    assert differing(runs) == ["seed"]  # paths are not what a run computes
+    assert differing(runs) == ["seed"]  # paths do not change results
     assert labels(runs) == ["seed=0", "seed=1"]
     for run in runs:
         run.config["model.lr"] = run.config["optim.lr"] = f"1e-{run.config['seed']}"

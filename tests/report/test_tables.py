@@ -1,4 +1,4 @@
-"""Tables: figures, signs and alignment."""
+"""Tables: numbers, signs and alignment."""
 
 import io
 

@@ -1,10 +1,18 @@
-"""Mining as several ranks do it, and what must be equal afterwards."""
+"""Mining on several ranks, and comparison of results to the bit."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from helip.artifacts.hard_pairs import ARRAYS
 from helip.mining.miner import mine
+
+
+def assert_same(left, right):
+    """Rows and scores of two results are equal."""
+    for name in ARRAYS:
+        assert np.array_equal(getattr(left, name), getattr(right, name)), name
 
 
 def read_bytes(folder):
@@ -12,7 +20,7 @@ def read_bytes(folder):
 
 
 def mine_on_ranks(world, pairs, folder, settings):
-    """As `world` processes that share a disk would, but as threads."""
+    """Mine on `world` ranks, which are threads instead of processes."""
     barrier = threading.Barrier(world)
 
     def run(rank):
