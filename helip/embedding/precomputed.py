@@ -35,7 +35,7 @@ class Precomputed:
     image: Path
     text: Path
     store: Path = field(default=Path("embeddings"), compare=False)
-    name: str = "precomputed"
+    name = "precomputed"
 
     @cached_property
     def identity(self) -> dict[str, Any]:

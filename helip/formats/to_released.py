@@ -20,12 +20,11 @@ from helip.formats.shards_to_csv import read_list
 DRAWN = 50  # CustomDistributedSampler(topk=50) in their data.py
 
 
-def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str, at_least: int = DRAWN) -> list[str]:
+def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str) -> list[str]:
     """Write url_index/NAME_url_index.json, NAME_hard_sample.csv and NAME_hard_sample_dict.json into `out`.
 
     Args:
         training_list: the CSV that `shards-to-csv` wrote from the mined shards.
-        at_least: ids of each target; fewer are repeated in turn.
 
     Returns:
         Numbers of lines with hard pairs, with a repeated url and without url, as sentences.
@@ -48,7 +47,7 @@ def to_released(index: HardPairIndex, training_list: Path, out: Path, name: str,
             lines = line_of_row[partners[partners >= 0]]
             lines = lines[lines >= 0]
             if len(lines):
-                yield line, np.resize(lines, max(at_least, len(lines)))
+                yield line, np.resize(lines, max(DRAWN, len(lines)))
 
     csv_path, dict_path = out / f"{name}_hard_sample.csv", out / f"{name}_hard_sample_dict.json"
     for older in (csv_path, dict_path):  # an interrupted export must not leave ids of one list beside urls of another

@@ -52,19 +52,20 @@ def test_lines_are_ids_where_rows_are_missing_or_urls_repeat(tmp_path: Path) -> 
     pairs = hard_pairs(count, 3, index.fingerprint)
     pairs.rows[7] = -1
     pairs.rows[8] = [4, 9, 12]
-    said = to_released(pairs, tmp_path / "list/toy.csv", tmp_path / "out", "toy", at_least=1)
+    said = to_released(pairs, tmp_path / "list/toy.csv", tmp_path / "out", "toy")
     assert said[:2] == ["25 of 27 lines have hard pairs", "2 have none: their loader gives these a random partner"]
     assert said[2].startswith("11 lines repeat a url and 1 have none")
     rows = pandas.read_csv(tmp_path / "list/toy.csv")["row"].tolist()
     lists = json.loads((tmp_path / "out/toy_hard_sample_dict.json").read_text())
     kept = {row: [other for other in pairs.rows[row].tolist() if other in rows] for row in rows}
-    assert {rows[int(line)]: [rows[other] for other in found] for line, found in lists.items()} == {
+    assert {len(found) for found in lists.values()} == {50}
+    assert {rows[int(line)]: [rows[other] for other in dict.fromkeys(found)] for line, found in lists.items()} == {
         row: found for row, found in kept.items() if found
     }
     arguments = {"order": "row", "training_list": tmp_path / "list/toy.csv"}
     from_released(tmp_path / "out/toy_hard_sample.csv", index, tmp_path / "ours", **arguments)
     again = HardPairIndex.load(tmp_path / "ours")
-    assert {row: [o for o in again.rows[row].tolist() if o >= 0] for row in rows} == kept
+    assert {row: [other for other in again.rows[row].tolist() if other >= 0] for row in rows} == kept
 
 
 def test_an_export_that_is_cut_off_leaves_no_ids_of_another_list(
