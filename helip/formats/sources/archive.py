@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from helip.artifacts.tar import Member, TarError, printable, scan_tar
 from helip.errors import HelipError
 from helip.formats.sources import Item, Options, Source, captions_and_fields, chosen, damaged_text, passed_over
 
+ARCHIVE = re.compile(r".\.(tar|tar\.(gz|bz2|xz)|tgz|tbz2|txz)$", re.IGNORECASE)
 OPENERS: dict[str, Any] = {
     ".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".tbz2": bz2.open, ".xz": lzma.open, ".txz": lzma.open,
 }  # fmt: skip
@@ -107,12 +109,5 @@ def _unpacked(file: Path, plain: Path) -> Path:
 
 def recognise(path: Path, options: Options) -> ArchiveSource | None:
     files = [path] if path.is_file() else sorted(path.iterdir())
-    files = [file for file in files if file.is_file() and _is_archive(file)]
+    files = [file for file in files if file.is_file() and ARCHIVE.search(file.name)]
     return ArchiveSource(files, options.columns.get("caption")) if files else None
-
-
-def _is_archive(file: Path) -> bool:
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    return suffixes[-1:] == [".tar"] or (
-        bool(_opener(file)) and (suffixes[-2:-1] == [".tar"] or suffixes[-1].startswith(".t"))
-    )
