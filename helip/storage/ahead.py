@@ -5,30 +5,28 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any
 
 THREADS = 16  # at 20 ms of latency, 800 blocks a second
 
-Key = TypeVar("Key", bound=Hashable)
 
-
-class Ahead(Generic[Key]):
+class Ahead:
     """Calls `work(key)` in the background, in the order of `ask`.
 
     An error of `work` is dropped: the caller that needs the result does the work itself and gets the error there.
     """
 
-    def __init__(self, work: Callable[[Key], object]) -> None:
+    def __init__(self, work: Callable[[Any], object]) -> None:
         self._work = work
         self._forget()
 
     def _forget(self) -> None:
         self._process, self._lock = os.getpid(), threading.Lock()
-        self._queue: deque[Key] = deque()
-        self._pending: dict[Key, threading.Event] = {}
+        self._queue: deque[Hashable] = deque()
+        self._pending: dict[Hashable, threading.Event] = {}
         self._threads = 0
 
-    def ask(self, key: Key) -> None:
+    def ask(self, key: Hashable) -> None:
         """Queue a key, unless it is queued already."""
         if self._process != os.getpid():  # threads do not survive a fork
             self._forget()
@@ -42,7 +40,7 @@ class Ahead(Generic[Key]):
         if start:
             threading.Thread(target=self._run, daemon=True).start()
 
-    def wait(self, key: Key) -> None:
+    def wait(self, key: Hashable) -> None:
         """Wait until the work for a queued key is done; return at once for any other key."""
         if self._process == os.getpid() and (done := self._pending.get(key)):
             done.wait()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from tempfile import gettempdir
@@ -72,9 +73,8 @@ class Remote:
     def _reset(self) -> None:
         self._systems: dict[tuple[int, str], Any] = {}
         self._pinned: dict[str, Facts] = {}
-        self._cache: BlockCache | None = None
         self._ranged = False  # whether the last answer was a range
-        self._background: Ahead[tuple[Shard, int]] = Ahead(self._fetch_block)
+        self._background = Ahead(self._fetch_block)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"options": self.options, "cache_settings": self.cache_settings or cache_settings}
@@ -83,12 +83,10 @@ class Remote:
         self.__dict__ |= state
         self._reset()
 
-    @property
+    @cached_property
     def cache(self) -> BlockCache:
-        if self._cache is None:
-            settings = self.cache_settings or cache_settings
-            self._cache = BlockCache(settings.folder, settings.limit)
-        return self._cache
+        settings = self.cache_settings or cache_settings
+        return BlockCache(settings.folder, settings.limit)
 
     @property
     def ahead(self) -> int:
