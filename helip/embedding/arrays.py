@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from helip.artifacts.arrays import DAMAGED, open_array
 from helip.errors import HelipError
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature ... length of the name, length of the extra field (APPNOTE 4.3.7)
 
 
-def file_of(path: Path) -> Path:
-    """`FILE.npz:NAME` without its name."""
-    head, colon, _ = str(path).rpartition(".npz:")
-    return Path(f"{head}.npz") if colon else path
+def file_and_name(path: Path) -> tuple[Path, str]:
+    """`FILE.npz:NAME` as file and name of an array; the name of other paths is empty."""
+    head, colon, name = str(path).rpartition(".npz:")
+    return (Path(f"{head}.npz"), name) if colon else (path, "")
 
 
 def holds_both(path: Path) -> bool:
@@ -36,16 +37,16 @@ def open_floats(path: Path, side: str) -> np.ndarray:
     Raises:
         HelipError: the file or array is missing, or does not hold floats (N, d).
     """
-    file, name = file_of(path), str(path)[len(str(file_of(path))) + 1 :]
+    file, name = file_and_name(path)
     if not file.is_file():
         raise HelipError(f"there are no embeddings at {file}: encoders.{side} is a .npy or .npz file, or a folder")
     try:
-        array = _open_npz(file, name, side) if file.suffix == ".npz" else np.load(file, "r", allow_pickle=False)
+        array = _open_npz(file, name, side) if file.suffix == ".npz" else open_array(file)
     except HelipError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, *DAMAGED, zipfile.BadZipFile, zlib.error) as error:
         raise HelipError(f"{path} cannot be read as a {file.suffix or '.npy'} file ({error})") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
+    if array.ndim != 2 or array.dtype.kind != "f":
         raise HelipError(f"{path} must hold floats of shape (N, d): save it with numpy.save")
     return array
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from helip.artifacts.atomic import atomic_folder, digest, file_digest
 from helip.artifacts.shards import ShardIndex
-from helip.embedding.arrays import file_of, open_floats
+from helip.embedding.arrays import file_and_name, open_floats
 from helip.embedding.clip_retrieval import EmbeddingFolder, match_rows
 from helip.errors import HelipError
 from helip.ranks import artefact_lock, barrier, global_rank
@@ -122,7 +122,7 @@ class Precomputed:
 def _content(side: str, path: Path) -> str:
     if path.is_dir():
         return f"folder:{digest([file_digest(file) for file in EmbeddingFolder(path, side).files], 16)}"
-    file = file_of(path)
+    file, name = file_and_name(path)
     if not file.is_file():
         open_floats(path, side)  # raises the message
-    return f"{file_digest(file)}{str(path)[len(str(file)) :]}"
+    return f"{file_digest(file)}:{name}" if name else file_digest(file)

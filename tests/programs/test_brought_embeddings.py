@@ -13,7 +13,7 @@ from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.embedding.precomputed import Precomputed
 from helip.ranks import artefact_lock
-from tests.formats.clip_retrieval import write_folder
+from tests.embedding.clip_retrieval import write_folder
 from tests.programs.conftest import TRAIN, Result, World
 
 

@@ -14,7 +14,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.embedding.clip_retrieval import EmbeddingFolder, match_rows
 from helip.errors import HelipError
 from helip.formats.from_released import from_released
-from tests.formats.clip_retrieval import write_folder
+from tests.embedding.clip_retrieval import write_folder
 from tests.samples import sample, write_shards, write_tar
 
 HOSTILE = [
