@@ -1,5 +1,8 @@
 """Links, make targets, extras, options and shard patterns of the documents exist, and the packing script runs."""
 
+import ast
+import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -118,3 +121,22 @@ def test_ci_runs_the_documented_test_command() -> None:
     script = ROOT / ".ci/run"
     assert script.stat().st_mode & 0o111
     assert script.read_text(encoding="utf-8").splitlines()[-1] == "exec make test"
+
+
+def one_liners() -> list[str]:
+    """The code of each `python -c "..."` of the documents and experiments."""
+    found = (re.findall(r'python -c "(.*?)"', text_of(name), re.DOTALL) for name in NAMES)
+    return [code.replace("\\\n", "").strip() for codes in found for code in codes]
+
+
+@pytest.mark.parametrize("code", one_liners())
+def test_a_one_liner_calls_functions_that_take_its_arguments(code: str) -> None:
+    tree, known = ast.parse(code), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            known |= {one.name: getattr(importlib.import_module(str(node.module)), one.name) for one in node.names}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    assert calls
+    for call in calls:
+        named = {str(keyword.arg): None for keyword in call.keywords}
+        inspect.signature(known[call.func.id]).bind(*call.args, **named)  # type: ignore[attr-defined]

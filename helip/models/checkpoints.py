@@ -172,18 +172,25 @@ def load_state(model: nn.Module, state: dict[str, torch.Tensor], path: str) -> N
     model.load_state_dict(state)
 
 
-def export_clip(source: nn.Module | Mapping[str, Any], path: Path | str) -> Path:
-    """Atomically write a plain state dict for open_clip.create_model(name, pretrained=path). Returns the path.
+def export_clip(source: nn.Module | Mapping[str, Any], path: Path | str, dtype: torch.dtype | None = None) -> Path:
+    """Atomically write a plain state dict for open_clip.create_model(name, pretrained=path).
 
     Args:
         source: an open_clip model, a module with one as `model`, a checkpoint or a state dict.
         path: file to write.
+        dtype: of the floating tensors; None keeps their types. Scalars keep theirs, because float16 is too coarse for
+            the clamp of the temperature.
     """
     state = clip_state(source.state_dict() if isinstance(source, nn.Module) else source)
-    # A saved view would contain its whole storage.
-    copies = {name: value.detach().cpu().clone() for name, value in state.items()}
+    cast = {
+        name: (value.to(dtype) if dtype and value.is_floating_point() and value.numel() > 1 else value)
+        .detach()
+        .cpu()
+        .clone()  # saving a view would save its whole storage
+        for name, value in state.items()
+    }
     with atomic_file(Path(path)) as temporary:
-        torch.save(copies, temporary)
+        torch.save(cast, temporary)
     return Path(path)
 
 

@@ -20,9 +20,9 @@ def outputs(model):
         return model.eval()(image=batch["image"], text=batch["text"])
 
 
-def assert_equal_outputs(one, other):
+def assert_equal_outputs(one, other, tolerance=0.0):
     for name, value in outputs(one).items():
-        torch.testing.assert_close(outputs(other)[name], value, rtol=0, atol=0)
+        torch.testing.assert_close(outputs(other)[name], value, rtol=0, atol=tolerance)
 
 
 @pytest.fixture
@@ -58,6 +58,15 @@ def test_export_loads_in_open_clip_with_equal_outputs(trained, tmp_path):
         path = export_clip(source, tmp_path / "out" / "clip.pt")
         assert_equal_outputs(module.model, open_clip.create_model(NAME, pretrained=str(path), output_dict=True))
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["clip.pt"]
+
+
+def test_half_precision_export_is_half_the_size_and_close(trained, tmp_path):
+    module, _ = trained
+    full, half = (export_clip(module, tmp_path / f"{t}.pt", t) for t in (torch.float32, torch.float16))
+    assert half.stat().st_size < 0.6 * full.stat().st_size
+    model = open_clip.create_model(NAME, pretrained=str(half), output_dict=True)
+    assert_equal_outputs(module.model, model, 5e-3)
+    assert torch.equal(model.state_dict()["logit_scale"], module.model.logit_scale)
 
 
 def test_a_failed_export_leaves_the_old_file(trained, tmp_path, monkeypatch):
