@@ -18,6 +18,7 @@ from helip.errors import HelipError
 __all__ = ["RawSample", "SampleReader", "Unreadable", "clean_caption", "content_digest", "random_read_rate"]
 
 Caption = str | Mapping[str, float]
+READ_SECONDS, MOST_READS = 0.5, 512  # limits of a measurement of the read rate
 LEFT_OUT = ("nan",)  # written by pandas for missing text; `none` and `null` are words
 
 
@@ -129,21 +130,15 @@ class SampleReader(MemberReader):
         return self.member(row, IMAGE)
 
 
-def random_read_rate(reader: SampleReader, rows: np.ndarray, seconds: float = 0.5, most: int = 512) -> float:
-    """Random reads per second of one process, with the current state of the disk cache.
-
-    Args:
-        rows: (n,) rows to draw from.
-        seconds: time limit, checked after each read.
-        most: maximum number of reads.
-    """
+def random_read_rate(reader: SampleReader, rows: np.ndarray) -> float:
+    """Random reads per second of some of the (n,) rows in one process, with the current state of the disk cache."""
     own, tried = copy(reader), 0  # a copy, so that the caller's reader has no open files
     began = time.perf_counter()
-    for row in np.random.default_rng().choice(rows, min(most, len(rows)), replace=False):
+    for row in np.random.default_rng().choice(rows, min(MOST_READS, len(rows)), replace=False):
         with suppress(Unreadable):
             own.read(int(row))
         tried += 1
-        if time.perf_counter() - began > seconds:
+        if time.perf_counter() - began > READ_SECONDS:
             break
     return tried / (time.perf_counter() - began)
 

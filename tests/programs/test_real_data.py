@@ -39,4 +39,4 @@ def test_what_does_not_fit_the_data_is_said(fresh: World) -> None:
     said = fresh.run("train", *toy, "data.batch_size=64", "model.name=emoji_tiny", "model.pretrained=null")
     assert said.status == 0, said.err
     assert "note: data.batch_size=64 holds more targets than there are (32): rows repeat, and are masked" in said.out
-    assert "note: emoji_tiny is a toy that has seen the embedded emoji alone" in said.out
+    assert "note: emoji_tiny is a toy that was trained on the embedded emoji only" in said.out

@@ -47,7 +47,7 @@ def test_precision_follows_the_hardware(monkeypatch) -> None:
     assert TrainerSpec("gpu", precision="16-mixed").arguments()["precision"] == "16-mixed"
     with pytest.raises(HelipError, match=r"trainer\.precision=16-mixed needs a GPU: .* bf16-mixed"):
         TrainerSpec("cpu", precision="16-mixed").arguments()
-    with pytest.raises(HelipError, match=r"trainer\.strategy=fsdp is not supported: .* take ddp, with"):
+    with pytest.raises(HelipError, match=r"trainer\.strategy=fsdp is not supported: .* set trainer\.strategy=ddp"):
         TrainerSpec("gpu", strategy="fsdp").arguments()
 
 
