@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,14 +111,9 @@ def read(function: Callable[[int], Value], row: int, missing: Value) -> Value:
         return missing
 
 
-@dataclass(frozen=True)
-class TextCollate:
-    """Tokenizes a batch of (caption, position), in the worker."""
-
-    tokenize: Callable[[list[str]], torch.Tensor]
-
-    def __call__(self, pairs: list[tuple[str, int]]) -> list[torch.Tensor]:
-        return [self.tokenize([caption for caption, _ in pairs]), torch.tensor([position for _, position in pairs])]
+def tokenized(tokenize: Callable[[list[str]], torch.Tensor], pairs: list[tuple[str, int]]) -> list[torch.Tensor]:
+    """Tokens and positions of a batch of (caption, position), in the worker."""
+    return [tokenize([caption for caption, _ in pairs]), torch.tensor([position for _, position in pairs])]
 
 
 @dataclass(frozen=True)
@@ -171,8 +167,7 @@ class ClipEmbed:
             self.drive(Embedder(encoders, store, rows), loader)
             barrier()
             good = np.asarray(store.state) == GOOD
-            found = (np.array(array[good]) for array in (store.image, store.text, store.content))
-            image, text, content = found
+            image, text, content = (np.array(array[good]) for array in (store.image, store.text, store.content))
             return image, text, rows[good], content
 
     def images(self, dataset: Dataset) -> np.ndarray:
@@ -182,7 +177,7 @@ class ClipEmbed:
 
     def texts(self, captions: Sequence[str]) -> np.ndarray:
         """As `Embed.texts`."""
-        encoder, collate = ClipTextEncoder(self.clip.model, self.clip.tokenize), TextCollate(self.clip.tokenize)
+        encoder, collate = ClipTextEncoder(self.clip.model, self.clip.tokenize), partial(tokenized, self.clip.tokenize)
         pairs: Any = [(caption, position) for position, caption in enumerate(captions)]
         loader = DataLoader(pairs, self.batch_size, num_workers=self.workers, collate_fn=collate)
         return self._embedded("texts", encoder, loader, lambda: self.clip.tokenize(["a photo"]))

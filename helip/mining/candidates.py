@@ -12,7 +12,7 @@ import torch
 from helip.mining.bounds import ABSENT, ULP_FLOAT32, lacks_errors, lower_bound
 from helip.mining.crowds import Crowds
 from helip.mining.flat import Flat, Limits, Marked
-from helip.mining.scan import Room, above, kth_largest
+from helip.mining.scan import Room, above, kth_largest, order_of
 from helip.mining.scores import first_threshold, lower_scores, upper_scores
 from helip.mining.settings import SCORES, Rules, SearchSettings
 from helip.mining.vectors import Pairs
@@ -254,4 +254,4 @@ class Candidates:
     def _sorted(self) -> Flat:
         """All kept candidates in the order of their targets."""
         flat = Flat.join(self.parts)
-        return flat if self._ordered and len(self.parts) == 1 else flat.by_target(self.count)
+        return flat if self._ordered and len(self.parts) == 1 else flat.pick(order_of(flat.target, self.count))

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 
 from helip.mining.bounds import Rounded
-from helip.mining.scan import order_of
 from helip.mining.settings import Rules
 
 
@@ -53,10 +52,6 @@ class Flat(NamedTuple):
     def join(cls, parts: "list[Flat]") -> "Flat":
         """Concatenated."""
         return cls(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-    def by_target(self, count: int) -> "Flat":
-        """Stably sorted by target."""
-        return self.pick(order_of(self.target, count))
 
     def table(self, values: torch.Tensor, count: int, padding: float) -> torch.Tensor:
         """(T, longest list or 1) `values` (F,) of each target; the candidates must be sorted by target."""

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import torch
 from helip.artifacts.atomic import digest
 from helip.artifacts.hard_pairs import ARRAYS, HardPairIndex
 from helip.errors import HelipError, in_arguments
-from helip.mining.block_store import BlockStore, Statistics
+from helip.mining.block_store import BlockStore
 from helip.mining.plan import Plan, Search, make_plan, measured, open_search, read_plan
 from helip.mining.progress import search_progress
 from helip.mining.settings import Limit, SearchSettings
@@ -137,7 +138,7 @@ def mine(
     if rank == 0:
         known: dict[str, Any] = {"settings": settings.identity(), "hash": digest(settings.identity()), "search": plan}
         known["groups"] = pairs.group_names
-        store.assemble({**known, **meta}, order, _statistics(pairs, settings, store.folder, plan))
+        store.assemble({**known, **meta}, order, partial(_statistics, pairs, settings, store.folder, plan))
     barrier()
     return HardPairIndex.load(folder)
 
@@ -153,9 +154,8 @@ def _search_blocks(pairs: Pairs, store: BlockStore, search: Search, rank: int, w
     done = store.done()
     mine_now = [block for block in store.blocks if block % world_size == rank and block not in done]
     total = sum(search.cost(store.places(block)) for block in mine_now)
-    operations = 2 * (pairs.image.width + pairs.text.width)
     label, writing = f"mining ({search.name})", None
-    with search_progress(label, total, operations, progress and rank == 0) as tick, ThreadPoolExecutor(1) as writer:
+    with search_progress(label, total, pairs, progress and rank == 0) as tick, ThreadPoolExecutor(1) as writer:
         for block in mine_now:
             found = search.search(store.places(block), tick)
             if writing is not None:
@@ -165,12 +165,11 @@ def _search_blocks(pairs: Pairs, store: BlockStore, search: Search, rank: int, w
             writing.result()
 
 
-def _statistics(pairs: Pairs, settings: SearchSettings, folder: Path, plan: Plan) -> Statistics:
-    def describe_all(index: HardPairIndex, removed: dict[str, int], redone: int) -> dict[str, Any]:
-        shares = {"removed_share_of_pairs": filter_shares(pairs, settings)}
-        return {**describe(index, removed, redone), **shares, **measured(folder, index, plan)}
-
-    return describe_all
+def _statistics(
+    pairs: Pairs, settings: SearchSettings, folder: Path, plan: Plan, index: HardPairIndex, *counts: Any
+) -> dict[str, Any]:
+    shares = {"removed_share_of_pairs": filter_shares(pairs, settings)}
+    return {**describe(index, *counts), **shares, **measured(folder, index, plan)}
 
 
 def _sample(pairs: Pairs) -> str:

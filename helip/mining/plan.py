@@ -193,4 +193,4 @@ def measured(folder: Path, index: HardPairIndex, plan: Plan) -> dict[str, Any]:
     rows, truth = probe["rows"], probe["truth"]
     recall = interval(overlap(np.asarray(index.rows[rows]), truth), (truth >= 0).sum(axis=1))
     expected = {"expected_recall": plan["expected_recall"]} if "expected_recall" in plan else {}
-    return {"recall": recall.as_dict(), **expected}
+    return {"recall": {name: round(value, 6) for name, value in recall._asdict().items()}, **expected}

@@ -3,8 +3,7 @@
 Legend: R probed rows, K partners.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,7 @@ PROBES = 768  # rows; fewer can miss the few bad rows: 512 once gave 0.998 where
 Z = 1.96  # 95 %
 
 
-@dataclass(frozen=True)
-class Recall:
+class Recall(NamedTuple):
     """Share of the true hard pairs that were found.
 
     Attributes:
@@ -32,10 +30,6 @@ class Recall:
 
     def __str__(self) -> str:
         return f"{self.value:.4f} (95 % interval {self.low:.4f} to {self.high:.4f}, {self.rows} rows probed)"
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-like, rounded."""
-        return {name: round(value, 6) for name, value in asdict(self).items()}
 
 
 def probe_rows(pairs: Pairs, settings: SearchSettings) -> np.ndarray:

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from helip.mining.vectors import Pairs
+
 
 class Speed(ProgressColumn):
     """Pairs and floating point operations per second.
@@ -28,8 +30,8 @@ class Speed(ProgressColumn):
 
 
 @contextmanager
-def search_progress(label: str, pairs: float, operations: int, show: bool) -> Generator[Callable[[int], None]]:
-    """A bar over the pairs to score, if `show`.
+def search_progress(label: str, total: int, pairs: Pairs, show: bool) -> Generator[Callable[[int], None]]:
+    """A bar over the `total` number of pairs to score, if `show`.
 
     Yields:
         A function of the number of pairs just done.
@@ -41,8 +43,8 @@ def search_progress(label: str, pairs: float, operations: int, show: bool) -> Ge
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
-        Speed(operations),
+        Speed(2 * (pairs.image.width + pairs.text.width)),
     )
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        task = progress.add_task(label, total=pairs)
+        task = progress.add_task(label, total=total)
         yield lambda done: progress.advance(task, done)

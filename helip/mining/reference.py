@@ -31,32 +31,39 @@ def pair_score(x: NDArray[np.float64], y: NDArray[np.float64], score: str) -> ND
 def may_pair(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
+    targets: NDArray[Any],
+    others: NDArray[Any],
+    room: float = 0.0,
+    *,
     lows: tuple[float, float],
     highs: tuple[float, float],
-    room: float = 0.0,
+    valid: NDArray[np.bool_],
+    groups: tuple[NDArray[Any] | None, NDArray[Any] | None] = (None, None),
+    lowest: NDArray[Any] | None = None,
 ) -> NDArray[np.bool_]:
-    """(T, R) pairs whose similarities are within the limits.
+    """(T, R) pairs that the rules allow, whatever their score.
 
     Args:
         x, y: (T, R) cosines of the images and of the captions, from -1 to 1.
-        lows: lowest cosine of (image, text); minus infinity where it does not enter the score.
-        highs: highest cosine of (image, text); 1 is no limit.
-        room: tolerance for rounding; above 0 it widens the limits, below 0 it narrows them.
-    """
-    enough = (x >= lows[0] - room) & (y >= lows[1] - room)
-    return enough & (x <= highs[0] + room) & (y <= highs[1] + room)
-
-
-def same_group(group: NDArray[Any], targets: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-    """(T, R) pairs that are copies of one image, or of one caption.
-
-    Args:
-        group: (N,) equal for copies, negative for rows without a group.
         targets: (T,) rows.
         others: (T, R) or (1, R) rows, none negative.
+        room: tolerance for rounding; above 0 it widens the limits, below 0 it narrows them.
+        lows: lowest cosine of (image, text); minus infinity where it does not enter the score.
+        highs: highest cosine of (image, text); 1 is no limit.
+        valid: (N,) rows that take part.
+        groups: per modality, (N,) equal for copies, negative for rows without a group; None where unknown.
+        lowest: from `lowest_copies`; None: copies of a partner are partners too.
     """
-    own, theirs = np.asarray(group[targets])[:, None], np.asarray(group[others])
-    return (own == theirs) & (theirs >= 0)
+    own = targets[:, None]
+    allowed = valid[others] & valid[own] & (others != own)
+    allowed = allowed & (x >= lows[0] - room) & (y >= lows[1] - room) & (x <= highs[0] + room) & (y <= highs[1] + room)
+    for group in groups:
+        if group is not None:
+            allowed = allowed & ((group[others] != group[own]) | (group[others] < 0))
+    if lowest is not None:  # only the lowest row with the same bytes, not counting the target itself
+        one, two = lowest[others, 0], lowest[others, 1]
+        allowed = allowed & ((one == len(lowest)) | (others == one) & (one != own) | (others == two) & (one == own))
+    return np.asarray(allowed, np.bool_)
 
 
 def lowest_copies(pair_group: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
@@ -76,19 +83,6 @@ def lowest_copies(pair_group: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray
         np.minimum.at(two[:, 1], place[later], rows[later])
         lowest[rows] = two[place]
     return lowest
-
-
-def stands(lowest: NDArray[Any], targets: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
-    """(T, R) rows that are the lowest with their bytes, not counting the target itself.
-
-    Args:
-        lowest: (N, 2) from `lowest_copies`.
-        targets: (T,) rows.
-        others: (T, R) or (1, R) rows, none negative.
-    """
-    one, two = lowest[others, 0], lowest[others, 1]
-    own = one == targets[:, None]  # the target is the lowest of its copies
-    return np.asarray((one == len(lowest)) | (others == one) & ~own | (others == two) & own, np.bool_)
 
 
 def hard_pairs(
@@ -123,6 +117,7 @@ def hard_pairs(
     count = len(a)
     high, low = np.broadcast_to(near_duplicate, 2), np.broadcast_to(min_similarity, 2)
     lows = (-np.inf if score == "text" else float(low[0]), -np.inf if score == "image" else float(low[1]))
+    highs = float(high[0]), float(high[1])
     targets = np.arange(count) if targets is None else targets
     valid = np.ones(count, bool) if valid is None else valid
     lowest = None if pair_group is None else lowest_copies(pair_group, valid)
@@ -133,13 +128,9 @@ def hard_pairs(
         # a limit of 1 is no limit, so rounding must not raise a copy's cosine above it
         x, y = np.clip(a[some] @ a.T, -1, 1), np.clip(b[some] @ b.T, -1, 1)
         value = pair_score(x, y, score)
-        alive = valid & valid[some][:, None] & (others != some[:, None]) & (value > 0)
-        alive &= may_pair(x, y, lows, (float(high[0]), float(high[1])))
-        for group in (image_group, text_group):
-            if group is not None:
-                alive &= ~same_group(group, some, others)
-        if lowest is not None:
-            alive &= stands(lowest, some, others)
+        alive = (value > 0) & may_pair(
+            x, y, some, others, lows=lows, highs=highs, valid=valid, groups=(image_group, text_group), lowest=lowest
+        )
         for t in range(len(some)):
             rows = np.flatnonzero(alive[t])
             falling = -np.round(np.asarray(value[t], np.float64)[rows], DECIMALS)

@@ -162,8 +162,7 @@ def _search(
     if not len(rows):
         return
     search = ExactSearch(pairs, replace(settings, backend="exact"), device=device)
-    operations = 2 * (pairs.image.width + pairs.text.width)
-    with search_progress("searching short rows", len(rows) * len(pairs), operations, progress) as tick:
+    with search_progress("searching short rows", len(rows) * len(pairs), pairs, progress) as tick:
         unit = settings.unit(device)
         for start in range(0, len(rows), unit):
             some = rows[start : start + unit]

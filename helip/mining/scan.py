@@ -22,14 +22,17 @@ def above(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torc
     Returns:
         (F,) int64 row and (F,) int64 column, in row-major order.
     """
-    least = _rounded_up(limit, values.dtype)  # comparison in the type of the values needs no float32 copy of them
+    bits = INTEGER[values.dtype]
+    least = limit.to(values.dtype)  # comparison in the type of the values needs no float32 copy of them
+    least = (least.view(bits) + (least.float() < limit)).view(
+        values.dtype
+    )  # the least number that is not below `limit`
     if values.is_cuda or values.shape[1] % 8:
         flags = values >= least[:, None]
         flags &= values > 0
         row, column = flags.nonzero(as_tuple=True)
         return row, column
     # Nonnegative IEEE floats have the order of their bits; negative floats are negative integers.
-    bits = INTEGER[values.dtype]
     floor = np.maximum(least.view(bits).numpy(), 1)
     flags = np.greater_equal(values.view(bits).numpy(), floor[:, None])
     row, eight = torch.from_numpy(flags.view(np.int64)).nonzero(as_tuple=True)
@@ -48,24 +51,15 @@ def drop_below(values: torch.Tensor, least: float) -> None:
 
 def zero_above(values: torch.Tensor, other: torch.Tensor, edge: float) -> None:
     """Set values to 0, in place, where `other` (S, C) exceeds `edge`, and in half precision a few more."""
-    floor = _rounded_down(torch.tensor([edge]), values.dtype)  # on the host, where `.item()` waits for no device
+    floor = torch.tensor([edge])  # on the host, where `.item()` waits for no device
+    if values.dtype != torch.float32:
+        floor = (floor - floor.abs() * 2.0**-7).to(values.dtype)  # not above `edge`, as the nearest number may be
     if values.is_cuda or edge <= 0:
         values.masked_fill_(other > floor.item(), 0)
         return
     bits = INTEGER[values.dtype]
     numbers = values.view(bits).numpy()
     np.multiply(numbers, other.view(bits).numpy() <= floor.view(bits).item(), out=numbers)
-
-
-def _rounded_down(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A number of `dtype` that is not above `limit`, as the nearest one may be."""
-    return limit if dtype == torch.float32 else (limit - limit.abs() * 2.0**-7).to(dtype)
-
-
-def _rounded_up(limit: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The least number of `dtype` that is not below a nonnegative `limit`."""
-    near = limit.to(dtype)
-    return (near.view(INTEGER[dtype]) + (near.float() < limit)).view(dtype)
 
 
 def kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:

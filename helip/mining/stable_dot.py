@@ -31,17 +31,11 @@ def dots(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     for start in range(panel, width, panel):
         part = slice(start, min(start + panel, width))
         sums[:, : part.stop - start].addcmul_(double(left[:, part]), double(right[:, part]))
-    return fold(sums)
-
-
-def fold(values: torch.Tensor) -> torch.Tensor:
-    """(P, w) float64 -> (P,) sums over the last axis; `values` is overwritten."""
-    width = values.shape[1]
-    while width > 1:
-        half = width // 2
-        values[:, :half] += values[:, width - half : width]
-        width -= half
-    return values[:, 0].clone()
+    while panel > 1:
+        half = panel // 2
+        sums[:, :half] += sums[:, panel - half : panel]
+        panel -= half
+    return sums[:, 0].clone()
 
 
 def double(values: torch.Tensor) -> torch.Tensor:

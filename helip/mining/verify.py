@@ -6,14 +6,15 @@ of the search.
 Legend: N rows, K stored partners, T targets of the sample, R rows looked at together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from helip.artifacts.hard_pairs import HardPairIndex
-from helip.mining.reference import lowest_copies, may_pair, pair_score, same_group, stands
+from helip.mining.reference import lowest_copies, may_pair, pair_score
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import Pairs, Vectors
 
@@ -84,9 +85,12 @@ def check_sample(index: HardPairIndex, pairs: Pairs, targets: np.ndarray) -> Sam
     for name, wanted in stored.items():
         wrong = live & ~(np.abs(np.asarray(getattr(index, name)[targets]) - wanted) <= ROUNDING)
         result.problems += _named(wrong, targets, found, f"{name} are not those of the embeddings")
-    broken = live & ~_allowed(pairs, settings, targets, found, x, y, TIE)
-    result.problems += _named(broken, targets, found, "a partner breaks a rule of the index")
-    missing = _missing(pairs, settings, targets, found, value)
+    lowest = None if pairs.pair_group is None else lowest_copies(pairs.pair_group, pairs.valid)
+    limits = {"lows": settings.lows, "highs": settings.highs}
+    allowed = partial(may_pair, **limits, valid=pairs.valid, groups=pairs.groups, lowest=lowest)
+    kept = allowed(x, y, targets, np.maximum(found, 0), TIE) & (pair_score(x, y, settings.score) > -TIE)
+    result.problems += _named(live & ~kept, targets, found, "a partner breaks a rule of the index")
+    missing = _missing(pairs, allowed, settings.score, targets, found, value)
     if exact:
         result.problems += _unskipped(missing, targets, live, value, settings.skip_first)
     recall = np.array([_recall(value[t][live[t]], found.shape[1], missing[t][1]) for t in range(len(targets))])
@@ -114,38 +118,25 @@ def _cosines_of(vectors: Vectors, targets: np.ndarray, found: np.ndarray) -> np.
     return np.clip(result, -1, 1)
 
 
-def _allowed(
-    pairs: Pairs,
-    settings: SearchSettings,
-    targets: np.ndarray,
-    others: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    room: float,
-) -> np.ndarray:
-    """(T, R) pairs that the rules allow; `room` as in `may_pair`, `others` (T, R) or (1, R) rows."""
-    inside = np.maximum(others, 0)
-    allowed: np.ndarray = pairs.valid[inside] & (others != targets[:, None])
-    allowed = allowed & may_pair(x, y, settings.lows, settings.highs, room)
-    for group in pairs.groups:
-        if group is not None:
-            allowed = allowed & ~same_group(group, targets, inside)
-    if pairs.pair_group is not None:
-        allowed = allowed & stands(lowest_copies(pairs.pair_group, pairs.valid), targets, inside)
-    return allowed & np.asarray(pair_score(x, y, settings.score) > -room)
-
-
 def _missing(
-    pairs: Pairs, settings: SearchSettings, targets: np.ndarray, found: np.ndarray, value: np.ndarray
+    pairs: Pairs,
+    allowed: Callable[..., np.ndarray],
+    by: str,
+    targets: np.ndarray,
+    found: np.ndarray,
+    value: np.ndarray,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each target the rows that beat its last partner and are not in its list, and their scores."""
+    """For each target the rows that beat its last partner and are not in its list, and their scores.
+
+    `allowed` is `may_pair` with the rules, `by` the ranking score.
+    """
     last = np.where(found[:, -1] >= 0, value[:, -1], 0.0)[:, None]
     rows: list[list[np.ndarray]] = [[np.empty(0, np.int64)] for _ in targets]
     scores: list[list[np.ndarray]] = [[np.empty(0)] for _ in targets]
     for start, x, y in _blocks(pairs, targets):
         others = np.arange(start, start + int(x.shape[1]))[None]
-        score = pair_score(x, y, settings.score)
-        better = (score > last + TIE) & _allowed(pairs, settings, targets, others, x, y, -TIE)
+        score = pair_score(x, y, by)
+        better = (score > last + TIE) & allowed(x, y, targets, others, -TIE)
         t, k = np.nonzero((found >= start) & (found < start + x.shape[1]))
         better[t, found[t, k] - start] = False
         for t in np.flatnonzero(better.any(axis=1)):

@@ -74,7 +74,7 @@ def mining(given: Sequence[str]) -> int:
     asked = parser.parse_args(given)
     path, has_gallery = compare_indexes(asked.indexes, asked.topk, asked.out)
     if not has_gallery:
-        print("note: no gallery beside the index: `python mine.py` with the same settings draws it")
+        print("note: no gallery beside the index: run `python mine.py` with the same settings to draw it")
     print(f"report: {path}")
     return 0
 

@@ -94,13 +94,9 @@ def wrapped(text: str, width: float, lines: int, measure: Callable[[str], float]
             line, words[0] = words[0][:cut], words[0][cut:]
         out.append(line)
         if len(out) == lines and words:
-            return [*out[:-1], _ellipsised(f"{line} {words[0]}", width, measure)]
+            rest = f"{line} {words[0]}"
+            return [*out[:-1], rest[: _fitting(rest, width - measure("…"), measure)].rstrip(" ,.;:") + "…"]
     return out
-
-
-def _ellipsised(text: str, width: float, measure: Callable[[str], float]) -> str:
-    """The longest beginning of `text` that leaves room for an ellipsis."""
-    return text[: _fitting(text, width - measure("…"), measure)].rstrip(" ,.;:") + "…"
 
 
 def _fitting(text: str, width: float, measure: Callable[[str], float]) -> int:

@@ -72,6 +72,7 @@ def mining_report(
         remarks: sentences under the heading.
     """
     scored = has_scores(index)
+    unscored = "Imported pairs have no scores." if index.counts().any() else "No row has a hard pair."
     own = index.meta.get("settings", {}).get("score", "this index")
     compared = {own: index, **{name if name != own else f"{name} (2)": other for name, other in arms.items()}}
     return write_page(
@@ -79,7 +80,7 @@ def mining_report(
         "mining.html",
         title="Hard pairs" + (f" of {dataset}" if (dataset := index.meta.get("dataset")) else ""),
         subtitle=subtitle,
-        remarks=[*remarks, *([] if scored else [unscored(index)])],
+        remarks=[*remarks, *([] if scored else [unscored])],
         content=content,
         histograms=_histogram_charts(index) if scored else [],
         degrees=_degree_chart(index.topk(topk)),
@@ -88,11 +89,6 @@ def mining_report(
         tables=list(tables),
         topk=topk,
     )
-
-
-def unscored(index: HardPairIndex) -> str:
-    """The remark of a report without scores."""
-    return "Imported pairs have no scores." if index.counts().any() else "No row has a hard pair."
 
 
 def _histogram_charts(index: HardPairIndex) -> list[Chart]:
@@ -111,7 +107,7 @@ def _degree_chart(index: HardPairIndex) -> Chart:
     degree = chosen_degrees(index)
     random = np.random.default_rng(0).multinomial(int(degree.sum()), np.full(len(degree), 1 / len(degree)))
     series = {0: ("hard pairs", degree), 1: ("random pairs", random)}
-    return degree_chart("Rows that are chosen at least so often", series, "times chosen, or more often")
+    return degree_chart("Rows by how often they are chosen", series, "times chosen, or more often")
 
 
 def _degree_note(index: HardPairIndex) -> str:

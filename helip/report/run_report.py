@@ -150,7 +150,7 @@ def _galleries(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[dict[str
     for folder, who in users.items():
         content = read_gallery(report_folder(folder) / "gallery.json")
         if content is None:
-            lacking.append(f"no gallery beside {folder}: `python mine.py` with the same settings draws it")
+            lacking.append(f"no gallery beside {folder}: run `python mine.py` with the same settings to draw it")
             continue
         for section in content["sections"]:
             section["lines"] = section["lines"][:SHOWN]

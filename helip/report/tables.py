@@ -104,7 +104,10 @@ def mining_tables(
     statistics = index.meta.get("statistics", {})
     removed = statistics.get("removed_from_stored", statistics.get("removed_from_first", {}))
     tables = [score_table(index, topk)] if has_scores(index) else []
-    tables += [shortage_table(index, topk, valid, unreadable), removed_table(index, removed)]
+    counts = {"stored": int(index.counts().sum()), **{_rule(name): count for name, count in removed.items()}}
+    lines = _shares(counts, sum(counts.values()))
+    tables.append(shortage_table(index, topk, valid, unreadable))
+    tables.append(Table("What each rule removed", ["rule", "pairs", "share"], lines))
     shares = dict(statistics.get("removed_share_of_pairs", {}))
     if sampled := shares.pop("sampled_pairs", 0):
         lines = [[_rule(name), f"{100 * share:.3f} %"] for name, share in shares.items()]
@@ -158,13 +161,6 @@ def shortage_table(
         "with none": int((found == 0).sum()),
     }
     return Table("Rows", ["", "rows", "share"], _shares(shares, len(found) + unreadable))
-
-
-def removed_table(index: HardPairIndex, removed: Mapping[str, int]) -> Table:
-    """Candidates that each rule removed, with their share of stored and removed pairs."""
-    stored = int(index.counts().sum())
-    counts = {"stored": stored, **{_rule(name): count for name, count in removed.items()}}
-    return Table("What each rule removed", ["rule", "pairs", "share"], _shares(counts, sum(counts.values())))
 
 
 def _shares(counts: Mapping[str, int], whole: int) -> list[list[str]]:

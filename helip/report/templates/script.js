@@ -1,5 +1,5 @@
 "use strict";
-// Only comfort: switch runs on and off, and say the values under the pointer. Without it the page shows all.
+// Switches runs on and off, and shows the values under the pointer. The page shows everything without it.
 document.documentElement.classList.add("js");
 
 for (const box of document.querySelectorAll(".legend input")) {
