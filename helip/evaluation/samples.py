@@ -3,7 +3,7 @@
 Legend: n samples (queries, images), U units that are drawn together, C classes, R resamples.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,33 +73,38 @@ def difference_intervals(
                 f"{name} was measured on {len(one.values)} samples of one checkpoint and {len(two.values)} of another: "
                 "the data changed in between, run the comparison again"
             )
-        draws = _median_differences if one.statistic == "median" else _mean_differences
-        if one.label is not None:
-            draws = _class_mean_differences
-        found = list(draws(one, two, resamples, np.random.default_rng(0)))  # R numbers
+        unit = np.arange(len(one.values)) if one.unit is None else np.unique(one.unit, return_inverse=True)[1]
+        units, rng, difference = int(unit.max()) + 1, np.random.default_rng(0), _difference(one, two, unit)
+        found = [difference(np.bincount(rng.integers(0, units, units), minlength=units)) for _ in range(resamples)]
         low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
         intervals[name] = (float(low), float(high))
     return intervals
 
 
-def _units(sampled: Sampled) -> tuple[NDArray[np.int64], int]:
-    """(n,) unit of each sample, from 0, and U."""
-    unit = np.arange(len(sampled.values)) if sampled.unit is None else np.unique(sampled.unit, return_inverse=True)[1]
-    return unit, int(unit.max()) + 1
-
-
-def _counts(units: int, resamples: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """(U,) how often each unit is in a resample of U units, for R resamples."""
-    for _ in range(resamples):
-        yield np.bincount(rng.integers(0, units, units), minlength=units)
-
-
-def _mean_differences(one: Sampled, two: Sampled, resamples: int, rng: np.random.Generator) -> Iterator[float]:
-    unit, units = _units(one)
+def _difference(one: Sampled, two: Sampled, unit: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], float]:
+    """The metric of `two` minus that of `one` in a resample, as a function of how often each unit is in it, (U,)."""
     change = np.asarray(two.values, np.float64) - np.asarray(one.values, np.float64)
-    change_sum, size = np.bincount(unit, change, minlength=units), np.bincount(unit, minlength=units)
-    for count in _counts(units, resamples, rng):
-        yield float(count @ change_sum / (count @ size))
+    if (label := one.label) is not None:
+
+        def of_classes(count: NDArray[np.int64]) -> float:
+            weights = count[unit].astype(np.float64)
+            return _class_mean(weights * change, weights, label)
+
+        return of_classes
+    if one.statistic == "median":
+        orders = [np.argsort(sampled.values, kind="stable") for sampled in (one, two)]
+
+        def of_medians(count: NDArray[np.int64]) -> float:
+            medians = []
+            for sampled, order in zip((one, two), orders, strict=True):
+                reached = np.cumsum(count[unit[order]])  # samples of the resample up to each sorted value
+                middle = np.searchsorted(reached, [(reached[-1] - 1) // 2, reached[-1] // 2], side="right")
+                medians.append(np.mean(sampled.values[order[middle]]))
+            return float(medians[1] - medians[0])
+
+        return of_medians
+    change_sum, size = np.bincount(unit, change), np.bincount(unit)
+    return lambda count: float(count @ change_sum / (count @ size))
 
 
 def _class_mean(sums: NDArray, weights: NDArray, label: NDArray) -> float:
@@ -107,24 +112,3 @@ def _class_mean(sums: NDArray, weights: NDArray, label: NDArray) -> float:
     size = np.bincount(label, weights)  # (C,)
     drawn = size > 0
     return float((np.bincount(label, sums)[drawn] / size[drawn]).mean())
-
-
-def _class_mean_differences(one: Sampled, two: Sampled, resamples: int, rng: np.random.Generator) -> Iterator[float]:
-    assert one.label is not None
-    unit, units = _units(one)
-    change = np.asarray(two.values, np.float64) - np.asarray(one.values, np.float64)
-    for count in _counts(units, resamples, rng):
-        weights = count[unit].astype(np.float64)
-        yield _class_mean(weights * change, weights, one.label)
-
-
-def _median_differences(one: Sampled, two: Sampled, resamples: int, rng: np.random.Generator) -> Iterator[float]:
-    unit, units = _units(one)
-    orders = [np.argsort(sampled.values, kind="stable") for sampled in (one, two)]
-    for count in _counts(units, resamples, rng):
-        medians = []
-        for sampled, order in zip((one, two), orders, strict=True):
-            reached = np.cumsum(count[unit[order]])  # samples of the resample up to each sorted value
-            middle = np.searchsorted(reached, [(reached[-1] - 1) // 2, reached[-1] // 2], side="right")
-            medians.append(np.mean(sampled.values[order[middle]]))
-        yield float(medians[1] - medians[0])

@@ -176,9 +176,9 @@ class Candidates:
         self.crowds.look()
 
     def candidates(self) -> tuple[np.ndarray, np.ndarray]:
-        """(T, C) int64 rows of the kept candidates after the last block, -1 padded, and positions of other targets.
+        """(T, C) int64 rows of the kept candidates, -1 padded, and positions of overflowed targets, after all blocks.
 
-        Those are the targets that had too many candidates; their rows are empty.
+        An overflowed target had too many candidates; its rows are empty.
         """
         if self.single:
             self.parts = [self._without_crowds(Flat.join(self.parts))]
