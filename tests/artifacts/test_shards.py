@@ -15,7 +15,7 @@ from helip.artifacts.members import IMAGE, JSON, TEXT, Members
 from helip.artifacts.shard_scan import scan_shard
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
-from tests.artifacts.test_tar_edges import END, header, padded
+from tests.artifacts.headers import END, header, padded
 from tests.samples import sample, write_shards, write_tar
 
 

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 from unittest import mock
 
@@ -46,9 +47,7 @@ def dying(
     place: str, how: signal.Signals, call: int = 1, when: Callable[..., bool] = lambda *_: True
 ) -> Iterator[None]:
     """Send this process a signal at the `call`-th call of `place` (a dotted name) with arguments that fulfil `when`."""
-    owner, name = place.rsplit(".", 1)
-    original = _resolve(owner, name)
-    calls = 0
+    original, calls = resolve_name(place), 0
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
@@ -59,12 +58,6 @@ def dying(
 
     with mock.patch(place, wrapped):
         yield
-
-
-def _resolve(owner: str, name: str) -> Any:
-    from pkgutil import resolve_name
-
-    return getattr(resolve_name(owner), name)
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from helip.artifacts.embeddings import EmbeddingStore
-from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import SUMS, check_sums
 from helip.data.reader import SampleReader, Unreadable
@@ -20,12 +18,9 @@ from helip.mining.block_store import BlockStore
 from helip.mining.miner import mine
 from helip.mining.settings import SearchSettings
 from helip.mining.vectors import open_pairs
+from tests.faults.artefacts import make_index, make_shards, make_store, small
 from tests.faults.injected import in_child
-from tests.samples import sample, write_tar
-
-
-def small(number: int) -> dict[str, bytes]:
-    return sample(number, jpg=bytes([65 + number]) * (30 + number), json=None)
+from tests.samples import write_tar
 
 
 def test_a_shard_cut_off_at_every_byte_gives_its_samples_or_a_sentence(tmp_path: Path) -> None:
@@ -65,26 +60,6 @@ def test_a_shard_rewritten_in_place_is_never_read_by_old_offsets(tmp_path: Path)
     path.unlink()
     with pytest.raises(HelipError, match="can no longer be opened"):
         SampleReader(index).read(0)
-
-
-def make_index(folder: Path) -> Callable[[], object]:
-    rows = np.array([[1, 2], [2, -1], [0, 1]], np.int32)
-    scores = np.where(rows >= 0, 0.5, 0).astype(np.float32)
-    HardPairIndex(rows, scores, scores, scores, {"fingerprint": "ab", "settings": {}}).save(folder)
-    return lambda: HardPairIndex.load(folder)
-
-
-def make_store(folder: Path) -> Callable[[], object]:
-    store = EmbeddingStore.create(folder, 3, 2, 2, {"identity": "x"})
-    store.write(np.arange(3), np.ones((3, 2), np.float32), np.ones((3, 2), np.float32))
-    store.finish()
-    return lambda: EmbeddingStore(folder)
-
-
-def make_shards(folder: Path) -> Callable[[], object]:
-    shard = write_tar(folder.parent / "data" / "0.tar", [(f"k{n}", small(n)) for n in range(3)])
-    ShardIndex.build([shard]).save(folder)
-    return lambda: ShardIndex.load(folder)
 
 
 @pytest.mark.parametrize("make", [make_index, make_store, make_shards])

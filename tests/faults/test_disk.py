@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 from unittest import mock
 
@@ -17,10 +18,9 @@ from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.artifacts.sums import check_sums
-from tests.faults.injected import SmallDisk, _resolve, in_child, longest_file
+from tests.faults.injected import SmallDisk, in_child, longest_file
 from tests.faults.recorder import recording
-from tests.faults.test_kills import TRAINING, leftovers, no_wrong_pairs, outcome
-from tests.faults.test_kills import unbroken as unbroken  # a fixture
+from tests.faults.runs import TRAINING, leftovers, no_wrong_pairs, outcome
 from tests.programs import conftest
 from tests.programs.conftest import Result, World
 
@@ -42,8 +42,7 @@ QUICK = (1, 4, 7)
 @contextmanager
 def full_from(disk: SmallDisk, place: str, call: int, free: int) -> Iterator[None]:
     """The disk has `free` bytes left from the `call`-th call of a place on, until the block ends."""
-    owner, name = place.rsplit(".", 1)
-    original, filler, calls = _resolve(owner, name), disk.folder / "filler", 0
+    original, filler, calls = resolve_name(place), disk.folder / "filler", 0
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls

@@ -24,7 +24,7 @@ from helip.data.reader import Unreadable
 from helip.data.transforms import decode_image
 from helip.embedding.encoders import TimmEncoder
 from helip.errors import HelipError
-from tests.faults.test_pickles import Malicious, as_array, as_pickle
+from tests.faults.pickles import Malicious, as_array, as_pickle
 from tests.programs.conftest import Result, World
 from tests.report.pages import CAPTIONS, Page
 from tests.samples import picture, sample, write_tar

@@ -7,17 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.faults.injected import dying, in_child
 from tests.faults.recorder import recording, wrong_pairs
+from tests.faults.runs import TRAINING, leftovers, no_wrong_pairs, outcome
 from tests.programs.conftest import World
-
-TRAINING = [
-    "train.max_steps=6", "train.checkpoint_every=2", "train.evaluate=end", "train.resume=auto", "+search.block_rows=8",
-    "data.embed_batch_size=8",
-]  # fmt: skip
-
 
 BEFORE = signal.getsignal(signal.SIGTERM)
 
@@ -52,27 +46,6 @@ STAGES: list[tuple[str, str, int, Callable[..., bool]]] = [
 QUICK = (1, 3, 7, 14)  # a shard index, embeddings, hard pairs, an export; training and mining have other tests
 
 
-def outcome(world: World) -> dict[str, bytes]:
-    """Index and final weights."""
-    (index,) = (world.folder / "artifacts/folder/hard_pairs").glob("*/meta.json")
-    finals = (world.folder / "runs").glob("*/final.pt")  # two if a run died after it had written its weights
-    final = max(finals, key=lambda path: path.stat().st_mtime_ns)
-    weights = torch.load(final, weights_only=True)
-    files = {name: (index.parent / f"{name}.npy").read_bytes() for name in ("rows", "scores")}
-    return files | {name: value.numpy().tobytes() for name, value in weights.items()}
-
-
-def leftovers(folder: Path) -> list[Path]:
-    return [path for path in (folder / "artifacts").rglob("*") if path.name.endswith((".tmp", ".old"))]
-
-
-@pytest.fixture(scope="module")
-def unbroken(make_world, tmp_path_factory) -> dict[str, bytes]:
-    world = make_world(tmp_path_factory.mktemp("unbroken"))
-    assert world.run("train", *TRAINING).status == 0
-    return outcome(world)
-
-
 def train(world: World, record: Path) -> int:
     with recording(world.shards, record):
         return world.run("train", *TRAINING).status
@@ -101,14 +74,6 @@ def check(world: World, unbroken: dict[str, bytes]) -> None:
     assert outcome(world) == unbroken
     assert leftovers(world.folder) == []
     no_wrong_pairs(world, world.folder / "record")
-
-
-def no_wrong_pairs(world: World, record: Path) -> None:
-    """Every recorded pair of the training steps is in the index."""
-    (index,) = (world.folder / "artifacts/folder/hard_pairs").glob("*/meta.json")
-    pairs, wrong = wrong_pairs(record, index.parent, 5)
-    assert pairs > 0 and wrong == []
-    print(f"recorder: {pairs} pairs, {len(wrong)} wrong")
 
 
 def test_sigterm_ends_what_comes_after_the_training(unbroken) -> None:

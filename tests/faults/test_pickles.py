@@ -1,7 +1,5 @@
 """No pickle is read from an index, embeddings, arrays or a checkpoint: each of these would write a file."""
 
-import os
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +11,8 @@ from helip.artifacts.hard_pairs import HardPairIndex
 from helip.artifacts.shards import ShardIndex
 from helip.errors import HelipError
 from helip.models.checkpoints import read_checkpoint
-from tests.faults.test_damage import make_index, make_shards, make_store
-
-
-class Malicious:
-    """Unpickling it makes a folder."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.trace),)
-
-
-def as_array(path: Path, trace: Path) -> None:
-    np.save(path, np.array([[Malicious(trace)]], dtype=object), allow_pickle=True)
-
-
-def as_pickle(path: Path, trace: Path) -> None:
-    path.write_bytes(pickle.dumps(Malicious(trace)))
+from tests.faults.artefacts import make_index, make_shards, make_store
+from tests.faults.pickles import Malicious, as_array, as_pickle
 
 
 @pytest.mark.parametrize("write", [as_array, as_pickle])

@@ -24,7 +24,7 @@ from helip.programs import train as program
 from helip.training.module import HelipModule
 from tests.faults.injected import ended
 from tests.faults.recorder import recording, wrong_pairs
-from tests.faults.test_kills import no_wrong_pairs
+from tests.faults.runs import no_wrong_pairs
 from tests.programs.conftest import Result, World
 from tests.samples import sample, write_tar
 

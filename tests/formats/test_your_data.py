@@ -17,7 +17,7 @@ from helip.artifacts.shards import ShardIndex
 from helip.formats.convert import main
 from helip.models.checkpoints import export_clip
 from tests.formats import layouts
-from tests.models.test_transformers import clip_config, made, own, written
+from tests.models.tiny import clip_config, made, own, written
 
 DOCUMENT = Path(__file__).parents[2] / "docs/your_data.md"
 COMMANDS = re.findall(r"^    helip convert (.+)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
