@@ -119,6 +119,9 @@ def _check(session: Session, settings: TrainingSettings) -> None:
     if settings.dataset.path is None:
         raise HelipError("dataset=none has no images to train on: name a dataset")
     settings.train.loss()
+    anchor = settings.train.anchor
+    if anchor is not None and settings.model.random:
+        raise HelipError(f"train.anchor={anchor} would hold the model to random weights: set model.pretrained")
     if settings.train.best:
         check_choice(settings.train.best, session.evaluators)
     if settings.model.name == TOY and settings.dataset.name != TOY_DATA:

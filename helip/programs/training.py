@@ -216,7 +216,7 @@ def build_module(
     constants: Mapping[str, float] | None = None,
 ) -> HelipModule:
     """The module, with prepared towers; arguments as those of HelipModule."""
-    anchor = make_anchor(clip, settings.anchor)
+    anchor = Anchor(clip.model, settings.anchor) if settings.anchor is not None else None  # of the model as it is now
     prepare_towers(clip.model, settings.towers)
     return HelipModule(
         clip.model,
@@ -230,12 +230,3 @@ def build_module(
         anchor,
         constants,
     )
-
-
-def make_anchor(clip: Clip, weight: float | None) -> Anchor | None:
-    """The frozen copy of a model as it is now; None without a weight. Raises HelipError for random weights."""
-    if weight is None:
-        return None
-    if clip.spec.random:
-        raise HelipError(f"train.anchor={weight} would hold the model to random weights: set model.pretrained")
-    return Anchor(clip.model, weight)
