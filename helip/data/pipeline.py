@@ -19,7 +19,7 @@ from webdataset.pipeline import DataPipeline
 
 from helip.data.batch import Batch
 from helip.data.plans.contract import FILLER, TARGET
-from helip.data.units import Example, Unit, UnitReader
+from helip.data.units import Unit, UnitReader
 
 
 @dataclass
@@ -62,26 +62,23 @@ def fetched_ahead(numbers: Iterable[int], read: UnitReader) -> Iterator[int]:
 
 def collate(units: list[Unit]) -> Batch:
     """Targets first, then the partners of each (helip.data.batch)."""
-    examples: list[Example] = [unit.target for unit in units]
+    examples = [unit.target for unit in units]
     target = list(range(len(units)))
-    mined = [unit.mined for unit in units]
     for position, unit in enumerate(units):
-        for (role, example), slot_mined in zip(unit.slots, unit.slot_mined, strict=True):
-            own = len(examples)
-            target.append(FILLER if role == FILLER else own if role == TARGET else position)
+        for role, example in unit.slots:
+            target.append(FILLER if role == FILLER else len(examples) if role == TARGET else position)
             examples.append(example)
-            mined.append(slot_mined)
-    width = max(1, max(len(rows) for rows in mined))
-    padded = np.full((len(examples), width), -1, np.int64)
-    for line, rows in zip(padded, mined, strict=True):
-        line[width - len(rows) :] = rows  # sorted with -1 first
+    width = max(1, max(len(example.mined) for example in examples))
+    mined = np.full((len(examples), width), -1, np.int64)
+    for line, example in zip(mined, examples, strict=True):
+        line[width - len(example.mined) :] = example.mined  # sorted with -1 first
     return Batch(
         image=torch.stack([example.image for example in examples]),
         text=torch.stack([example.text for example in examples]),
         row=torch.tensor([example.row for example in examples], dtype=torch.int64),
         target=torch.tensor(target, dtype=torch.int64),
         identity=torch.from_numpy(np.array([example.identity for example in examples], np.int64)),
-        mined=torch.from_numpy(padded),
+        mined=torch.from_numpy(mined),
         replaced=sum(unit.replaced for unit in units),
     )
 

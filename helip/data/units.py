@@ -28,6 +28,7 @@ class Example:
     image: torch.Tensor  # (3, H, W) uint8, or float32 from a transform that cannot be split
     text: torch.Tensor  # (L,)
     identity: tuple[int, np.int64, np.int64]  # row, image digest, caption digest
+    mined: np.ndarray  # (k,) int64 of a target, otherwise empty
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,7 @@ class Unit:
     """A target, its p slots, and the number of replaced rows."""
 
     target: Example
-    mined: np.ndarray  # (k,) int64
     slots: list[tuple[int, Example]]  # p of (PARTNER | TARGET | FILLER, example)
-    slot_mined: list[np.ndarray]  # p of (k,) int64: empty unless another target takes the slot
     replaced: int
 
 
@@ -82,7 +81,7 @@ class UnitReader:
         (step, index), last = divmod(number, self.units), ""
         for attempt in range(IN_A_ROW):
             visit = self.plan.target(step, index, attempt)
-            target, last = self._try(visit.row, visit.number)
+            target, last = self._try(visit.row, visit.number, TARGET)
             if target is not None:
                 return self._with_slots(target, visit, attempt, self._progress(number))
         raise _all_unreadable(last)
@@ -103,31 +102,31 @@ class UnitReader:
             if attempt == IN_A_ROW:
                 raise _all_unreadable(last)
             for role, row in self.plan.beside(visit, attempt, progress):
-                example, problem = self._try(row, visit.number)
+                example, problem = self._try(row, visit.number, role)
                 if example is None:
                     replaced, last = replaced + 1, problem
                 elif len(slots) < self.plan.unit - 1:
                     slots.append((role, example))
             attempt += 1
-        none = np.empty(0, np.int64)
-        slot_mined = [self.plan.mined(example.row) if role == TARGET else none for role, example in slots]
-        return Unit(target, self.plan.mined(target.row), slots, slot_mined, replaced)
+        return Unit(target, slots, replaced)
 
-    def _try(self, row: int, visit: int) -> tuple[Example | None, str]:
+    def _try(self, row: int, visit: int, role: int) -> tuple[Example | None, str]:
+        """The example of a row, or why it is unreadable."""
         try:
-            return self._example(self.reader.read(row), visit), ""
+            return self._example(self.reader.read(row), visit, role), ""
         except Unreadable as error:
             problem = f"{self.index.where(row)}: {error}"
             if self.on_error == "fail":
                 raise HelipError(f"{problem}; repair it, or set data.on_error=skip") from error
             return None, problem
 
-    def _example(self, raw: RawSample, visit: int) -> Example:
+    def _example(self, raw: RawSample, visit: int, role: int) -> Example:
         image = decode_image(raw.image, self.draft)
         caption = choose_caption(raw, stream_seed(self.seed, CAPTION, visit, raw.row))
         pixels = self.transform(image, stream_seed(self.seed, PIXELS, visit, raw.row))
         identity = (raw.row, content_digest(raw.image), content_digest(caption))
-        return Example(raw.row, pixels, self.tokenize([caption])[0], identity)
+        mined = self.plan.mined(raw.row) if role == TARGET else np.empty(0, np.int64)
+        return Example(raw.row, pixels, self.tokenize([caption])[0], identity, mined)
 
 
 def _all_unreadable(last: str) -> HelipError:

@@ -13,10 +13,9 @@ from helip.models.clip import ModelSpec
 from helip.training.module import CHECKPOINT_KEY
 from helip.training.resume_guard import changes, recorded, refusal
 from helip.training.run_files import CHECKPOINTS as FOLDER
-from helip.training.run_files import checkpoints_in, cut_off, newest_good
+from helip.training.run_files import EXPORTS, checkpoints_in, cut_off, newest_good
 
 AUTO = "auto"
-EXPORTS = ("final.pt", "best.pt")  # of a run folder
 
 
 def find_checkpoint(path: Path, warn: Callable[[str], None] = lambda line: None) -> Path:

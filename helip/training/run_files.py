@@ -8,7 +8,8 @@ from pathlib import Path
 from helip.training.resume_guard import recorded
 
 CHECKPOINTS, LOG = "checkpoints", "metrics.csv"
-RESULTS = ("final.pt", "best.pt", "metrics.md", LOG)  # of a training, beside its checkpoints
+EXPORTS = ("final.pt", "best.pt")  # of a run folder
+RESULTS = (*EXPORTS, "metrics.md", LOG)  # of a training, beside its checkpoints
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -153,10 +154,10 @@ def test_the_length_is_the_whole_training(read: UnitReader) -> None:
 
 
 def test_collate_pads_mined_rows_in_front(read: UnitReader) -> None:
-    units = [read(0), read(1)]
-    short = type(units[1])(units[1].target, units[1].mined[2:], units[1].slots, units[1].slot_mined, 0)
-    batch = collate([units[0], short])
-    assert batch["mined"][1].tolist() == [-1, -1, *units[1].mined[2:].tolist()]
+    whole, other = read(0), read(1)
+    fewer = other.target.mined[2:]
+    batch = collate([whole, replace(other, target=replace(other.target, mined=fewer))])
+    assert batch["mined"][1].tolist() == [-1, -1, *fewer.tolist()]
 
 
 def test_the_batch_divides_into_units_per_rank(read: UnitReader) -> None:

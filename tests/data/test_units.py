@@ -47,7 +47,7 @@ def test_zero_wrong_pairs(shards: list[Path]) -> None:
         target = unit.target.row
         assert (position // 16, target) == order(read)[position]
         assert unit.target.identity[:2] == (target, content_digest(picture(target)))
-        assert unit.mined.tolist() == sorted((target + n) % 16 for n in range(1, 5))
+        assert unit.target.mined.tolist() == sorted((target + n) % 16 for n in range(1, 5))
         for role, partner in unit.slots:
             assert role == PARTNER and (partner.row - target) % 16 in range(1, 5)
             assert partner.identity[1] == content_digest(picture(partner.row))
