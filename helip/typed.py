@@ -32,6 +32,7 @@ def _field(role: Role, *, default: Any = MISSING, default_factory: Any = MISSING
             `firm=WHY`: no resumed run may have another value, even when asked. `ordered=True`: the order of a mapping
             counts. `rest=True`: a mapping of all that the group has besides the other fields. `inner=True`: no file of
             conf/ names it. `files=True`: reaches the weights through files alone, whose content a resumed run compares.
+            `least=N` and `choices=(...)`: the allowed values; null is not compared with `least`.
     """
     return field(default=default, default_factory=default_factory, metadata={"role": role, **marks})
 
@@ -70,7 +71,7 @@ def typed(
         make: makes the object of a leaf's node.
 
     Raises:
-        HelipError: a setting is unknown, missing or of another type.
+        HelipError: a setting is unknown, missing, or of another type or range.
     """
     hints, made = get_type_hints(cls), {}
     prefix = f"{group}." if group else ""
@@ -89,9 +90,20 @@ def typed(
             raise HelipError(f"{prefix}{name}={value} must be {_readable(hints[name])}")
         made[name] = _with_leaves(value, make) if make and _has_leaf(hints[name]) else value
     for one in fields(cls):  # type: ignore[arg-type]
-        if one.name not in values and one.default is MISSING and one.default_factory is MISSING:
+        if one.name in values:
+            _check_range(one, values[one.name], prefix)
+        elif one.default is MISSING and one.default_factory is MISSING:
             raise HelipError(f"{prefix}{one.name} must be given: {prefix}{one.name}=VALUE")
     return cls(**made)
+
+
+def _check_range(one: Field[Any], value: Any, prefix: str) -> None:
+    """Raises HelipError for a value below the `least` of its field, or not among its `choices`."""
+    least, choices = one.metadata.get("least"), one.metadata.get("choices")
+    if least is not None and value is not None and value < least:
+        raise HelipError(f"{prefix}{one.name}={value} must be at least {least}")
+    if choices and value not in choices:
+        raise HelipError(f"{prefix}{one.name}={value} is not one of {', '.join(str(one).lower() for one in choices)}")
 
 
 def settings_of(hint: Any) -> Any:

@@ -13,13 +13,13 @@ class StreamSettings:
     """Settings of the loaders; `workers` is processes per rank or auto, `prefetch` batches per worker or auto."""
 
     batch_size: int = result()
-    window: int = result()
+    window: int = result(least=1)
     caption: str | dict[str, float] = result(ordered=True)  # the first of several is embedded
     draft: bool = result()
-    on_error: str = operation()
+    on_error: str = operation(choices=("skip", "fail"))
     workers: Any = operation()
     prefetch: int | str = operation()
-    embed_batch_size: int = operation()
+    embed_batch_size: int = operation(least=1)
     embed_draft: bool = result(default=False)
     drop_captions: list[str] = result(default_factory=lambda: list(LEFT_OUT))
 
@@ -29,11 +29,6 @@ class StreamSettings:
             raise HelipError(f"data.workers={self.workers} must be auto or a number of processes per rank")
         if self.prefetch != "auto" and not (isinstance(self.prefetch, int) and self.prefetch >= 1):
             raise HelipError(f"data.prefetch={self.prefetch} must be auto or a number of batches from 1")
-        if self.on_error not in ("skip", "fail"):
-            raise HelipError(f"data.on_error={self.on_error} is not one of skip, fail")
-        for name in ("window", "embed_batch_size"):
-            if getattr(self, name) < 1:
-                raise HelipError(f"data.{name}={getattr(self, name)} must be at least 1")
 
     @property
     def captions(self) -> CaptionRule:

@@ -15,14 +15,12 @@ class EvaluationSettings:
 
     evaluators: list[Leaf[Evaluator] | dict[str, Any]] = result(after=True)
     sets: dict[str, Leaf[Evaluator] | dict[str, Any]] = result(after=True)
-    batch_size: int = result(after=True)
+    batch_size: int = result(after=True, least=1)
     imagenet: str | None = result(after=True)
     max_drop: float = result(after=True)
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value that is out of range."""
-        if self.batch_size < 1:
-            raise HelipError(f"evaluation.batch_size={self.batch_size} must be at least 1")
         if not 0 <= self.max_drop <= 1:
             raise HelipError(f"evaluation.max_drop={self.max_drop} must be a share from 0 to 1")
 

@@ -1,9 +1,11 @@
 """Find the hard pairs that fit a request, or else the nearest index."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from helip.artifacts.atomic import read_json
 from helip.artifacts.embeddings import EmbeddingStore
 from helip.artifacts.hard_pairs import HardPairIndex
 from helip.embedding.ensure import unreadable_rows
@@ -80,11 +82,9 @@ def nothing_fits(request: MiningRequest, rows: Rows, limit: int) -> str:
 
 def _meta(path: Path) -> dict[str, Any]:
     """meta.json of an index; {} if it is damaged."""
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return meta if isinstance(meta, dict) else {}
+    with suppress(OSError, ValueError):
+        return meta if isinstance(meta := read_json(path), dict) else {}
+    return {}
 
 
 def _differing(own: dict[str, Any], other: dict[str, Any]) -> list[str]:

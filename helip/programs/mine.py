@@ -28,7 +28,7 @@ class MineSettings(SharedSettings):
     reuse: str | None = result()
     advise: bool = operation()
     verify: bool = operation()
-    verify_rows: int = operation()
+    verify_rows: int = operation(least=1)
     verify_checkpoint: str | None = operation()
 
 

@@ -48,8 +48,6 @@ def verify(
     Raises:
         HelipError: something is missing or has changed; one sentence names all of it.
     """
-    if sample < 1:
-        raise HelipError(f"verify_rows={sample} must be at least 1")
     index = find_hard_pairs(request, rows)
     if index is None:
         raise HelipError(

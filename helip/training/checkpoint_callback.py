@@ -61,9 +61,7 @@ class Checkpoints(Checkpoint):
     def _on_sigterm(self, number: int, frame: Any) -> None:
         self._terminated = True
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         """Write a checkpoint if it is due; after SIGTERM, exit with status 143 when the step is on disk."""
         step = trainer.global_step
         terminated, late = self._asked.answers(trainer, (self._terminated, self._late()))

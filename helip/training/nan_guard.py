@@ -23,9 +23,7 @@ class NanGuard(pl.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         last = trainer.global_step == trainer.max_steps
         if last or is_logged(trainer, trainer.global_step):
             check_finite(trainer, pl_module, outputs["loss"], self.folder, weights=last)

@@ -21,15 +21,15 @@ class PairSettings:
     `score` is joint, image, text, random or off. Mining reads it and the four settings after `p`.
     """
 
-    score: str = result()
-    topk: int = result()
-    p: int = result()
+    score: str = result(choices=("joint", "image", "text", "random", "off"))
+    topk: int = result(least=1)
+    p: int = result(least=1)
     near_duplicate: float | list[float] = result()
     min_similarity: float | list[float] = result()
     skip_first: int = result()
     exclude_copies: bool = result()
-    outliers: str = result()
-    min_partners: int = result()
+    outliers: str = result(choices=("drop", "random", "keep"))
+    min_partners: int = result(least=1)
     margin_weight: float = result()
     symmetric: bool = result()
     mask_duplicates: bool = result()
@@ -41,16 +41,7 @@ class PairSettings:
     placebo: bool = result(default=False)
 
     def __post_init__(self) -> None:
-        """Raises HelipError for a value out of range."""
-        for name, value, allowed in (
-            ("score", self.score, ("joint", "image", "text", "random", "off")),
-            ("outliers", self.outliers, ("drop", "random", "keep")),
-        ):
-            if value not in allowed:
-                raise HelipError(f"helip.{name}={value} is not one of {', '.join(allowed)}")
-        for name in ("topk", "p", "min_partners"):
-            if getattr(self, name) < 1:
-                raise HelipError(f"helip.{name}={getattr(self, name)} must be at least 1")
+        """Raises HelipError for more partners than hard pairs."""
         if self.p > self.topk:
             raise HelipError(f"helip.p={self.p} partners cannot be drawn from helip.topk={self.topk} hard pairs")
 
@@ -63,8 +54,8 @@ class PairSettings:
 class TrainSettings:
     """The settings of a training (`train`); steps are optimiser steps."""
 
-    epochs: int = schedule()
-    max_steps: int | None = schedule()
+    epochs: int = schedule(least=1)
+    max_steps: int | None = schedule(least=1)
     loss: Leaf[HelipLoss] = result()
     ema: float | None = result()
     lock_image: int | None = result(firm="the moments are those of the unlocked weights")
@@ -74,30 +65,23 @@ class TrainSettings:
     best: str | None = result(after=True)
     evaluate: str | int = result(after=True)
     resume: str | None = operation()
-    skip_finished: bool | str = operation()
-    advise: bool | str = operation()
+    skip_finished: bool | str = operation(choices=("auto", True, False))
+    advise: bool | str = operation(choices=("auto", True, False))
     allow_change: bool = operation()
-    checkpoint_every: int = operation()
+    checkpoint_every: int = operation(least=1)
     checkpoint_minutes: float | None = operation()
     keep_checkpoints: int = operation()
-    log_every: int = operation()
+    log_every: int = operation(least=1)
     grad_checkpointing: bool = operation()
     compile: bool = operation()
-    accum_freq: int = operation()
+    accum_freq: int = operation(least=1)
 
     def __post_init__(self) -> None:
         """Raises HelipError for a value out of range."""
-        if self.advise not in (True, False, "auto"):
-            raise HelipError(f"train.advise={self.advise} is not one of auto, true, false")
         if self.anchor is not None and not self.anchor > 0:
             raise HelipError(f"train.anchor={self.anchor} must be null, or a weight above 0")
         if self.evaluate not in ("epoch", "end") and not (isinstance(self.evaluate, int) and self.evaluate > 0):
             raise HelipError(f"train.evaluate={self.evaluate} must be epoch, end, or a number of steps from 1")
-        if self.skip_finished not in (True, False, "auto"):
-            raise HelipError(f"train.skip_finished={self.skip_finished} is not one of auto, true, false")
-        for name in ("epochs", "max_steps", "checkpoint_every", "log_every", "accum_freq"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise HelipError(f"train.{name}={getattr(self, name)} must be at least 1")
         if self.checkpoint_minutes is not None and not self.checkpoint_minutes > 0:
             raise HelipError(f"train.checkpoint_minutes={self.checkpoint_minutes} must be null, or above 0")
         if self.ema is not None and not 0 < self.ema < 1:

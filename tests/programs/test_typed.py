@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from helip.errors import HelipError
-from helip.typed import fits, typed
+from helip.typed import fits, operation, typed
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,13 @@ class Settings:
     share: float = 0.5
     name: str | None = None
     parts: dict[str, str] = field(default_factory=dict)
+    rows: int | None = operation(default=None, least=1)
+    mode: str | bool = operation(default="auto", choices=("auto", True))
 
 
 def test_good_values_make_settings() -> None:
     assert typed(Settings, "group", {"count": 3, "share": 1, "parts": {"a": "b"}}) == Settings(3, 1, None, {"a": "b"})
+    assert typed(Settings, "", {"count": 3, "rows": None, "mode": True}).mode is True
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,8 @@ def test_good_values_make_settings() -> None:
         ({"count": 1, "shares": 1.0}, "there is no setting group.shares, did you mean 'share'?"),
         ({"count": 1, "zzz": 1.0}, "there is no setting group.zzz"),
         ({}, "group.count must be given: group.count=VALUE"),
+        ({"count": 1, "rows": 0}, "group.rows=0 must be at least 1"),
+        ({"count": 1, "mode": "off"}, "group.mode=off is not one of auto, true"),
     ],
 )
 def test_what_is_wrong_is_named(values: dict[str, Any], sentence: str) -> None:
