@@ -89,6 +89,12 @@ class Clip:
         """The description in a checkpoint, from which evaluate.py rebuilds the model."""
         return without_environment(asdict(self.spec))
 
+    @property
+    def logit_scale(self) -> float:
+        """The factor of the logits, exp of the model's parameter."""
+        scale: Any = self.model.logit_scale
+        return float(scale.detach().exp())
+
 
 def create_clip(spec: ModelSpec) -> Clip:
     """Build a model and load its weights. Raises HelipError for an unknown name or tag, or weights that do not fit."""

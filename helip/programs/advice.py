@@ -111,9 +111,8 @@ def embedded(embed: ClipEmbed, rows: NDArray[np.int64], name: str) -> tuple[Embe
     image, text, good, content = embed.rows(rows, name)
     place = np.full(len(embed.index or ()), -1, np.int64)
     place[good] = np.arange(len(good))
-    model: Any = embed.clip.model
     identity = np.column_stack([good, content])
-    return Embedded(image, text, identity, float(model.logit_scale.detach().exp())), place
+    return Embedded(image, text, identity, embed.clip.logit_scale), place
 
 
 def random_batches(places: NDArray[np.int64], batch_size: int, seed: list[int]) -> list[NDArray[np.int64]]:

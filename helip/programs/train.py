@@ -25,15 +25,7 @@ from helip.programs.keeping import Start, choosers
 from helip.programs.requests import mining_request, plan_data
 from helip.programs.session import Session
 from helip.programs.settings import SharedSettings
-from helip.programs.training import (
-    build_module,
-    build_stream,
-    describe_length,
-    fit,
-    logit_scale,
-    make_loggers,
-    own_callbacks,
-)
+from helip.programs.training import build_module, build_stream, describe_length, fit, make_loggers, own_callbacks
 from helip.programs.verify import origin
 from helip.programs.watch import Watch
 from helip.tracking.run import provenance
@@ -151,7 +143,7 @@ def _describe(
     """Print the length of the training, a note about its margin, and the advice; returns the advice."""
     console, batch_size, clip = session.console, settings.data.batch_size, embed.clip
     length = describe_length(asked, session.stream, data, clip, rows.usable, session.trainer.world_size)
-    console.print(length + settings.helip.margin().note(logit_scale(clip)))
+    console.print(length + settings.helip.margin().note(clip.logit_scale))
     plan = data.read.plan if settings.helip.plan().mines else None
     budget = asked.advice_budget(data.steps * batch_size)
     return print_advice(embed, rows.wanted, plan, settings.helip.topk, batch_size, settings.seed, console, budget)

@@ -87,12 +87,6 @@ def describe_length(
     )
 
 
-def logit_scale(clip: Clip) -> float:
-    """The factor of the logits, exp of the parameter."""
-    scale: Any = clip.model.logit_scale
-    return float(scale.detach().exp())
-
-
 # Callbacks of Lightning that would change the batches or the schedule -> why they are refused.
 REFUSED = {
     GradientAccumulationScheduler: "it averages losses of small batches: raise data.batch_size and train.accum_freq",
