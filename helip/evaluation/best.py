@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_warn
 
+from helip.artifacts.atomic import atomic_file
 from helip.errors import HelipError, nearest
 from helip.evaluation.embed import Evaluator
 
@@ -42,14 +43,12 @@ class BestCheckpoint(Checkpoint):
         self._looked = trainer.global_step
         if self.value is None or not trainer.is_global_zero:
             return
+        if not self.path.is_file() and self._earlier and Path(self._earlier).is_file():
+            with atomic_file(self.path) as temporary:
+                shutil.copyfile(self._earlier, temporary)
         if self.path.is_file():  # it may be of a later step than the checkpoint of the resume
-            self._take(_record(self.path, self.state_key))
-        elif self._earlier and Path(self._earlier).is_file():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_name(f".{FILE}.tmp")
-            shutil.copyfile(self._earlier, temporary)
-            temporary.replace(self.path)
-            self._take(_record(self.path, self.state_key))
+            stored = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+            self._take(stored["callbacks"][self.state_key])
         else:
             rank_zero_warn(f"{self._earlier} of the earlier part of this run is gone: the best is chosen from here on")
             self.value = None
@@ -111,7 +110,3 @@ def check_metric(metric: str, measured: Collection[str]) -> None:
             f"train.best={metric} is not among what was measured{nearest(metric, measured, 0.6)}: "
             f"{', '.join(own) or 'its evaluator was skipped'}"
         )
-
-
-def _record(path: Path, key: str) -> dict[str, Any]:
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["callbacks"][key]

@@ -5,6 +5,7 @@ Legend: n rows, k neighbours of a row, d embedding width.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,7 @@ def neighbour_positions(keys: Sequence[str], named: Sequence[str]) -> NDArray[np
     """
     position = {key: place for place, key in enumerate(keys) if key}
     found = [[position.get(name, -1) for name in names.split()] for names in named]
-    near = np.full((len(keys), max(map(len, found), default=0)), -1, np.int64)
-    for row, places in enumerate(found):
-        near[row, : len(places)] = places
-    return near
+    return np.array(list(zip_longest(*found, fillvalue=-1)), np.int64).reshape(-1, len(keys)).T
 
 
 def gallery_ranks(queries: NDArray, items: NDArray, near: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -60,14 +60,13 @@ def reuse(
         raise HelipError(f"the index to reuse has {len(index)} rows, the embeddings {len(pairs)}: mine again.")
     if refusal := looser_than(index, pairs, settings):
         raise HelipError(f"reuse: {refusal}: mine again.")
-    skip = settings.skip_first - int(index.meta["settings"].get("skip_first", 0))
     removed: dict[str, int] = dict.fromkeys(("group_image", "group_text", "near_duplicate", "min_similarity"), 0)
     removed |= {} if pairs.copies is None else {"distinct": 0}
     with atomic_folder(Path(folder)) as temporary:
         shape = (len(pairs), settings.depth)
         arrays: dict[str, np.ndarray] = {n: new_array(temporary / f"{n}.npy", d, shape) for n, d in ARRAYS.items()}
         short = [
-            _filter(index, pairs, settings, slice(start, start + BLOCK), skip, arrays, removed)
+            _filter(index, pairs, settings, slice(start, start + BLOCK), arrays, removed)
             for start in range(0, len(pairs), BLOCK)
         ]
         rows = np.concatenate(short)
@@ -99,10 +98,9 @@ def looser_than(index: HardPairIndex, pairs: Pairs, settings: SearchSettings) ->
             return f"near_duplicate={settings.highs[m]} for {name} is looser than the index's {highs[m]}"
         if settings.score in ("joint", name) and settings.lows[m] < lows[m]:
             return f"min_similarity={settings.lows[m]} for {name} is looser than the index's {lows[m]}"
-    skipped = int(old.get("skip_first", 0))
-    if settings.skip_first < skipped:
-        return f"skip_first={settings.skip_first} needs pairs that the index leaves out (skip_first={skipped})"
-    return "the index leaves out the first pairs of each row, to which stricter rules may apply" if skipped else None
+    if skipped := old.get("skip_first", 0):
+        return f"the index leaves out the first pairs of each row (helip.skip_first={skipped})"
+    return None
 
 
 def _filter(
@@ -110,7 +108,6 @@ def _filter(
     pairs: Pairs,
     settings: SearchSettings,
     part: slice,
-    skip: int,
     arrays: dict[str, np.ndarray],
     removed: dict[str, int],
 ) -> np.ndarray:
@@ -124,7 +121,7 @@ def _filter(
     for name, broken in _broken(index, pairs, settings, part, rows, targets).items():
         removed[name] += int((broken & keep).sum())
         keep &= ~broken
-    order = np.argsort(~keep, axis=1, kind="stable")[:, skip : skip + settings.depth]
+    order = np.argsort(~keep, axis=1, kind="stable")[:, settings.skip_first :][:, : settings.depth]
     kept = np.take_along_axis(keep, order, axis=1)
     for name, array in arrays.items():
         values = np.take_along_axis(np.asarray(getattr(index, name)[part]), order, axis=1)

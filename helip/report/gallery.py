@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,9 @@ def hardest(index: HardPairIndex, count: int, pairs: int) -> Section:
         if len(top) < min(TOP, count) and not any(index.rows[other, 0] == row for other in top):
             top.append(row)
     rest = [row for row in spread_targets(index, max(1, count - len(top))).tolist() if row not in top]
-    lines = []
-    for row in [*top, *rest][:count]:
-        lines.append(line_of(index, row, range(min(pairs, index.depth)), f"rank {rank[row] + 1:,} of {len(order):,}"))
+    places = range(min(pairs, index.depth))
+    chosen = [*top, *rest][:count]
+    lines = [line_of(index, row, places, f"rank {rank[row] + 1:,} of {len(order):,}") for row in chosen]
     about = (
         f"Targets by the score of their first pair: the {len(top)} hardest, then one drawn from each of "
         f"{max(0, count - len(top))} equal slices from the hardest to the easiest."
@@ -98,13 +99,10 @@ def suspects(index: HardPairIndex, limits: tuple[float, float], caption: Caption
     highest text similarity. Pairs whose captions use the same words come first, then the order is by rising distance.
     """
     row, place, distance = _candidates(index, limits)
-    words: dict[int, frozenset[str]] = {}
+    words = cache(lambda row: word_set(caption(row)))
 
     def same(a: int, b: int) -> bool:
-        for one in (a, b):
-            if one not in words:
-                words[one] = word_set(caption(one))
-        return bool(words[a]) and words[a] == words[b]
+        return bool(words(a)) and words(a) == words(b)
 
     partner = np.asarray(index.rows)[row, place] if len(row) else np.zeros(0, np.int64)
     equal = np.array([same(int(a), int(b)) for a, b in zip(row, partner, strict=True)], bool)
