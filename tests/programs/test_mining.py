@@ -32,10 +32,14 @@ def test_mining_prints_tables_and_draws_a_sheet(world: World, mined: Result) -> 
     assert (mined.folder / "hard_pairs.png").stat().st_size > 10_000
 
 
+def mined_folder(mined: Result) -> Path:
+    """The index of a run; other tests mine into the same world."""
+    return Path(json.loads((mined.folder / "mining.json").read_text())["hard_pairs"])
+
+
 def test_the_hard_pairs_are_those_of_brute_force(world: World, mined: Result) -> None:
     """From the stored embeddings; the evaluation part is neither target nor partner."""
-    (folder,) = [path for path in indices(world) if path.name.startswith("joint")]
-    index = HardPairIndex.load(folder)
+    index = HardPairIndex.load(mined_folder(mined))
     assert index.rows.shape == (TRAIN + VAL, TRAIN - 1)  # search.depth is 100, cut to the number of other rows
     (store,) = (world.folder / "artifacts/folder/embeddings").glob("clip-*/meta.json")
     image, text = (np.load(store.parent / f"{name}.npy")[:TRAIN] for name in ("image", "text"))
@@ -48,7 +52,7 @@ def test_the_hard_pairs_are_those_of_brute_force(world: World, mined: Result) ->
 
 
 def test_the_same_command_finds_the_index(world: World, mined: Result) -> None:
-    (before,) = [path for path in indices(world) if path.name.startswith("joint")]
+    before = mined_folder(mined)
     written = (before / "rows.npy").stat().st_mtime_ns
     again = world.run("mine", "helip.topk=3")  # a smaller topk needs nothing new
     assert again.status == 0 and "found, nothing was mined" in again.out and "Predicting" not in again.out
