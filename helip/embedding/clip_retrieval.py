@@ -58,9 +58,8 @@ class EmbeddingFolder:
         arrays = [open_floats(path, self.side) for path in self.numbers.values()]
         kinds = {(array.shape[1], array.dtype.str) for array in arrays}
         if len(kinds) > 1:
-            raise HelipError(
-                f"the parts in {self.folder / FOLDERS[self.side]} differ in width or type: {sorted(kinds)}"
-            )
+            place = self.folder / FOLDERS[self.side]
+            raise HelipError(f"the parts in {place} differ in width or type ({sorted(kinds)}): keep those of one run")
         return arrays
 
     @cached_property
@@ -85,7 +84,7 @@ class EmbeddingFolder:
         """
         if self._metadata.keys() != self.numbers.keys():
             odd = sorted(self._metadata.keys() ^ self.numbers.keys())
-            raise HelipError(f"{self.folder}: part {odd[0]} has no metadata or no embeddings, so its rows are unknown")
+            raise HelipError(f"{self.folder}: part {odd[0]} has no metadata or no embeddings: run inference again")
         tables = []
         for (number, path), array in zip(self._metadata.items(), self.arrays, strict=True):
             table = _read(path)
@@ -96,7 +95,7 @@ class EmbeddingFolder:
             tables.append(table)
         shared = [name for name in ("key", "url", "caption") if all(name in table.column_names for table in tables)]
         if "key" not in shared:
-            raise HelipError(f"{self.folder}/metadata has neither image_path nor key: rows cannot be recognised")
+            raise HelipError(f"{self.folder}/metadata has neither image_path nor key: run inference again")
         if shared == ["key"]:
             raise HelipError(
                 f"{self.folder}/metadata has neither urls nor captions, and the keys of every dataset are alike: run "

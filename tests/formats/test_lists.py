@@ -216,7 +216,7 @@ def test_bad_lines_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
 def test_lists_with_other_columns(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.bmp")
     (tmp_path / "list.tsv").write_text(f"\ufeffsaying\tposter\nblack\t{tmp_path}/a.bmp\n")
-    with pytest.raises(HelipError, match="has no column for the images that is known, only 'saying', 'poster'"):
+    with pytest.raises(HelipError, match="has no known column for the images, only 'saying', 'poster'"):
         to_shards(tmp_path / "list.tsv", tmp_path / "out")
     to_shards(tmp_path / "list.tsv", tmp_path / "out", Options({"image": "poster", "caption": "saying"}))
     assert ShardIndex.build([tmp_path / "out/00000.tar"]).valid.all()

@@ -67,7 +67,9 @@ def test_a_quoted_caption_of_several_lines_is_kept_with_a_warning(tmp_path: Path
 def test_columns_of_other_names(tmp_path: Path) -> None:
     photos(tmp_path / "photos")
     path = write_csv(tmp_path / "list.csv", [["bild", "text_de", "split"], ["0.jpg", "rot", "train"]])
-    with pytest.raises(HelipError, match=r"no column for the images .*'bild', 'text_de', 'split': give --columns"):
+    with pytest.raises(
+        HelipError, match=r"no known column for the images, .*'bild', 'text_de', 'split': give --columns"
+    ):
         recognise(path, Options())
     options = Options(columns("image=bild,caption=text_de"), images=tmp_path / "photos")
     assert to_shards(path, tmp_path / "out", options).samples == 1
@@ -104,9 +106,9 @@ def test_what_is_none_of_them_says_so(tmp_path: Path) -> None:
     (tmp_path / "cut.tar.gz").write_bytes((packed_by_tar(tmp_path / "t")).read_bytes()[:900])
     (tmp_path / "x.parquet").write_bytes(b"none")
     for name, sentence in (
-        ("only", "is none of the layouts that are known"),
+        ("only", "has none of the known layouts"),
         ("gone", "there is no such file or folder"),
-        ("splits", "holds the splits test, train: convert each into a folder of its own"),
+        ("splits", "holds the splits test, train: convert each into its own folder"),
         ("folders", r"metadata of several splits \(test, train\)"),
         ("instances.json", r"has no captions: give captions_\*\.json"),
         ("cut.tar.gz", "is damaged .*fetch it again"),

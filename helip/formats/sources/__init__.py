@@ -134,8 +134,8 @@ def recognise(path: Path, options: Options) -> Source:
         if found := import_module(f"{__name__}.{name}").recognise(path, options):
             return found
     raise HelipError(
-        f"{path} is none of the layouts that are known ({', '.join(layouts)}; docs/your_data.md shows each): name the "
-        f"list itself where a folder holds one, and for columns of other names {CURES}"
+        f"{path} has none of the known layouts ({', '.join(layouts)}; docs/your_data.md shows each): name the list in "
+        f"the folder itself, and for columns with unusual names {CURES}"
     )
 
 
@@ -166,7 +166,7 @@ def both_columns(
     if image is None or caption is None:
         lacking = "images" if image is None else "captions"
         known = ", ".join(map(repr, names)) or "none"
-        raise HelipError(f"{path} has no column for the {lacking} that is known, only {known}: {cure}")
+        raise HelipError(f"{path} has no known column for the {lacking}, only {known}: {cure}")
     return image, caption
 
 

@@ -62,6 +62,6 @@ def recognise(path: Path, options: Options) -> ListSource | None:
     names = listed.header()
     if not any(names):
         raise HelipError(f"{path} is empty or no text: its first line must name the columns")
-    cure = f"{CURES}, and its --separator if they are joined"
+    cure = f"{CURES}, and --separator if the names are joined"
     image, caption = both_columns(path, names, options, cure=cure)
     return ListSource([path], listed, image, caption, options.images or path.parent)

@@ -81,6 +81,6 @@ def recognise(path: Path, options: Options) -> FlickrSource | None:
     source = FlickrSource([path], path.parent)
     first = next((found[0] for _, found in source._lines() if not isinstance(found, BadLine)), None)
     if first is None:
-        raise HelipError(f"{path} has no line with a photo and its caption: it is another list than its name says")
+        raise HelipError(f"{path} has no line with a photo and its caption: rename it if it is another list")
     source.photos = place_of_images(path, first, [path.parent / name for name in PHOTOS], options)
     return source

@@ -71,7 +71,7 @@ def recognise(path: Path, options: Options) -> ImageFolderSource | None:
             if below:
                 raise HelipError(
                     f"{path} has the metadata of several splits ({', '.join(place.name for place in below)}): convert "
-                    f"each, such as {below[0]}, into a folder of its own"
+                    f"each into its own folder, such as {below[0]}"
                 )
             return None
         path = listed

@@ -142,8 +142,8 @@ def _tables_in(folder: Path) -> list[Path]:
     splits = {_split(file.relative_to(folder)) for file in found} - {None}
     if len(splits) > 1:
         raise HelipError(
-            f"{folder} holds the splits {', '.join(sorted(map(str, splits)))}: convert each into a folder of its own, "
-            f"such as {found[0]}; a split in many files goes into a folder alone"
+            f"{folder} holds the splits {', '.join(sorted(map(str, splits)))}: convert each into its own folder, "
+            f"such as {found[0]}; first move the files of a split into one folder"
         )
     return found
 
