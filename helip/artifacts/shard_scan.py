@@ -5,7 +5,6 @@ Legend: n rows of one shard; the three columns are image, caption (.txt), metada
 """
 
 import hashlib
-import json
 import multiprocessing
 from array import array
 from collections import Counter
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from helip.artifacts.atomic import read_json
 from helip.artifacts.kinds import what_it_is
 from helip.artifacts.members import META, NAME, TEXT, Arrangement, Members, arrange
 from helip.artifacts.tar import Member, TarError, bytes_of, printable, walk
@@ -145,7 +145,7 @@ def _announced(shard: Shard) -> str:
         return ""
     try:
         stats = shard.with_name(f"{shard.stem}_stats.json")
-        return f" (of {json.loads(stats.read_text())['successes']} by {printable(stats.name)})"
+        return f" (of {read_json(stats)['successes']} by {printable(stats.name)})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

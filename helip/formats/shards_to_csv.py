@@ -9,7 +9,6 @@ Legend: L lines of a list.
 
 import argparse
 import csv
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helip.artifacts.atomic import atomic_folder, write_json
+from helip.artifacts.atomic import atomic_folder, read_json, write_json
 from helip.artifacts.reading import check_version
 from helip.artifacts.shards import ShardIndex
 from helip.data.reader import SampleReader, Unreadable, url_of
@@ -64,20 +63,17 @@ def shards_to_csv(index: ShardIndex, out: Path, name: str, separator: str = ",",
             writer.writerow(COLUMNS)
             for row in range(len(index)):
                 try:
-                    title = _title(reader.captions(row)[0])
-                    image = reader.image_bytes(row)
-                    if not image:
-                        raise Unreadable("it has no image")
-                    extension = image_extension(image)
+                    raw = reader.read(row)
+                    extension = image_extension(raw.image)
                 except Unreadable as error:
                     if len(shown) < SHOWN:
                         shown.append(f"{index.where(row)}: {error}")
                     continue
                 path = Path("images") / f"{int(index.shard_of(row)):05d}" / f"{row:09d}.{extension}"
                 (temporary / path).parent.mkdir(parents=True, exist_ok=True)
-                (temporary / path).write_bytes(image)
-                url = CONTROL.sub(" ", url_of(reader, row) or "")
-                writer.writerow([target / path, title, CONTROL.sub(" ", index.key(row)), url, row])
+                (temporary / path).write_bytes(raw.image)
+                key, url = (CONTROL.sub(" ", text) for text in (index.key(row), url_of(reader, row) or ""))
+                writer.writerow([target / path, _title(raw.captions[0]), key, url, row])
                 lines += 1
         if not lines:
             raise HelipError(f"no row of {index.shards[0].parent} can be read, the first is {shown[0]}")
@@ -110,7 +106,7 @@ def read_list(path: Path) -> TrainingList:
     """Open a list. Raises HelipError if it is not written by `shards_to_csv`, is damaged, or has another format."""
     about = path.with_suffix(".json")
     try:
-        facts = json.loads(about.read_text(encoding="utf-8"))
+        facts = read_json(about)
     except (OSError, ValueError) as error:
         raise HelipError(f"{path} needs {about.name} beside it: write both with shards-to-csv ({error})") from error
     check_version(facts.get("version"), VERSION, "the training list", path.parent, "write it again with shards-to-csv")

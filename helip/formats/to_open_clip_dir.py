@@ -9,7 +9,7 @@ import open_clip
 import safetensors.torch
 import torch
 
-from helip.artifacts.atomic import atomic_folder
+from helip.artifacts.atomic import atomic_folder, read_json
 from helip.errors import HelipError
 from helip.formats.model_card import model_card
 from helip.formats.options import add_checkpoint, new_folder, open_checkpoint
@@ -85,7 +85,7 @@ def push(clip: Clip, folder: Path, repository: str) -> str:
     from huggingface_hub import upload_file
     from open_clip.push_to_hf_hub import push_to_hf_hub
 
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    config = read_json(folder / CONFIG)["model_cfg"]
     with torch.no_grad():
         push_to_hf_hub(clip.model, clip.tokenize, config, repository, safe_serialization=True)
     upload_file(path_or_fileobj=folder / "README.md", path_in_repo="README.md", repo_id=repository)

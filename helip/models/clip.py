@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from helip.artifacts.atomic import digest, path_digest
+from helip.artifacts.atomic import digest, path_digest, read_json
 from helip.errors import HelipError, nearest
 from helip.models import small_towers  # noqa: F401  registers towers with timm
 from helip.models.checkpoints import load_clip_weights, load_state
@@ -141,7 +141,7 @@ def _architecture(spec: ModelSpec) -> tuple[str, dict[str, Any], dict[str, torch
     """Name and factory arguments of a model for open_clip, and weights that open_clip cannot load."""
     if spec.config is not None:
         try:
-            return _registered(json.loads(Path(spec.config).read_text(encoding="utf-8"))), spec.arguments, None
+            return _registered(read_json(Path(spec.config))), spec.arguments, None
         except (OSError, ValueError) as error:
             raise HelipError(f"model.config={spec.config} cannot be read: give a .json file ({error})") from error
     if not spec.name.startswith(TRANSFORMERS):

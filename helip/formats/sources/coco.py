@@ -1,11 +1,11 @@
 """COCO's captions_*.json with its folder of images: all captions of an image are kept."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helip.artifacts.atomic import read_json
 from helip.errors import HelipError
 from helip.formats.sources import ImageFile, Item, Options, Source, place_of_images
 
@@ -37,7 +37,7 @@ def recognise(path: Path, options: Options) -> CocoSource | None:
     if not path.is_file() or path.suffix.lower() != ".json":
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         images, annotations = content["images"], content["annotations"]
         first = next((image["file_name"] for image in images), None)
     except (ValueError, LookupError, TypeError):
