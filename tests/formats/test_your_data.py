@@ -82,7 +82,7 @@ def helip(*arguments: str, folder: Path = DOCUMENT.parents[1]) -> str:
     return done.stdout
 
 
-SMALL = ("trainer=cpu", "helip.topk=3", "data.batch_size=4", "data.workers=0")
+SMALL = ("trainer=cpu", "helip.topk=3", "helip.cluster=2", "data.batch_size=4", "data.workers=0")
 TINY = (*SMALL, "train.max_steps=5", "train.log_every=1")
 # What stands for the user's own in a program's line, and what makes it small.
 NAMES = {"FOLDER_OR_ID": "theirs", "TIMM_NAME": "test_vit", "NAME_OR_FOLDER": "open_clip:emoji_tiny"}
