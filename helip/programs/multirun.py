@@ -14,6 +14,7 @@ from typing import Any
 
 from helip.artifacts.atomic import read_json, write_json
 from helip.report.tables import Table
+from helip.training.run_files import of_runs
 
 STATUS, RESULTS = "status.json", "results.json"
 UNFINISHED, FINISHED, BEFORE, FAILED = "unfinished", "finished", "finished before", "failed"
@@ -23,11 +24,8 @@ MAIN = ("recall@1", "_top1")  # ends of the names of the metrics that are shown
 
 def finished_run(settings: str, folder: Path, runs: Path) -> Path | None:
     """The latest run whose results.json has this digest of settings: `folder`, a neighbour of it, or any of `runs`."""
-    found = {*folder.parent.glob(f"*/{RESULTS}"), *runs.glob(f"*/*/{RESULTS}"), *runs.glob(f"*/*/*/{RESULTS}")}
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        if read_json(path).get("settings") == settings:
-            return path.parent
-    return None
+    found = of_runs(RESULTS, folder, runs)
+    return next((path.parent for path in found if read_json(path).get("settings") == settings), None)
 
 
 def begin_job(folder: Path, overrides: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from helip.models.clip import ModelSpec
 from helip.training.module import CHECKPOINT_KEY
 from helip.training.resume_guard import changes, recorded, refusal
 from helip.training.run_files import CHECKPOINTS as FOLDER
-from helip.training.run_files import EXPORTS, checkpoints_in, cut_off, newest_good
+from helip.training.run_files import EXPORTS, checkpoints_in, cut_off, newest_good, of_runs
 
 AUTO = "auto"
 
@@ -65,8 +65,7 @@ def auto_checkpoint(
     own = _newest(folder, warn, fault)
     if own is not None:
         return own
-    others = {*folder.parent.glob("*/config.json"), *runs.glob("*/*/config.json"), *runs.glob("*/*/*/config.json")}
-    for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    for path in of_runs("config.json", folder, runs):
         if path.parent.resolve() == folder.resolve() or identity(read_json(path)) != wanted:
             continue
         found = _newest(path.parent, warn, fault)

@@ -46,6 +46,12 @@ def run_of(checkpoint: Path) -> Path:
     return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
 
 
+def of_runs(name: str, folder: Path, runs: Path) -> list[Path]:
+    """The files of this name in run folders, latest first: beside a run folder, and in those of `runs`."""
+    found = {*folder.parent.glob(f"*/{name}"), *runs.glob(f"*/*/{name}"), *runs.glob(f"*/*/*/{name}")}
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
 def set_aside(run: Path, resume: Path | None) -> Path | None:
     """Move the files of an earlier training in a run folder to earlier-1/, earlier-2/, ... inside it.
 
