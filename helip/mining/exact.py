@@ -90,10 +90,10 @@ class ExactSearch:
         return len(places) * len(self.pairs)
 
     def _search(self, targets: np.ndarray, tick: Tick) -> Ranked:
-        places, everyone = self.place[targets], np.arange(len(self.pairs))
+        places, all_rows = self.place[targets], np.arange(len(self.pairs))
         with feeding(self.device):
             work = Sweep(self.pairs, targets, self.source.rows(places), self.settings, self.shape)
-            return work.ranked(self._blocks(places), everyone, self.workers.checked(tick))
+            return work.ranked(self._blocks(places), all_rows, self.workers.checked(tick))
 
     def _blocks(self, places: np.ndarray) -> Iterator[Block]:
         own = torch.from_numpy(places).to(self.device)

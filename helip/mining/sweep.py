@@ -97,12 +97,12 @@ class Sweep:
         self.found = Candidates(targets, pairs, settings, ULP[self.dtype], device, single, slack)
         self._rooms = [Room() for _ in self.sides]
 
-    def ranked(self, blocks: Iterable[Block], everyone: np.ndarray, tick: Tick) -> Ranked:
+    def ranked(self, blocks: Iterable[Block], all_rows: np.ndarray, tick: Tick) -> Ranked:
         """The best K of the candidates in some blocks.
 
         Args:
             blocks: the candidates, none of them twice; the nearer the first ones are, the fewer survive later.
-            everyone: (C',) int64 rows of all blocks; a target with too many near-ties is rescored against all of them.
+            all_rows: (C',) int64 rows of all blocks; a target with too many near-ties is rescored against all of them.
             tick: called with the number of pairs just looked at.
         """
         self._meet_all(blocks, tick)
@@ -110,7 +110,7 @@ class Sweep:
         parts = [slice(start, start + RESCORED) for start in range(0, len(self.targets), RESCORED)]
         ranked = Ranked.join([rescore(self.pairs, self.targets[p], candidates[p], self.settings) for p in parts])
         for position in overflowed:
-            alone = rescore(self.pairs, self.targets[position, None], everyone[None, :], self.settings)
+            alone = rescore(self.pairs, self.targets[position, None], all_rows[None, :], self.settings)
             ranked.replace(int(position), alone)
         return ranked
 

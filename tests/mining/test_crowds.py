@@ -53,7 +53,7 @@ def test_a_crowd_is_passed_by_and_nothing_else(monkeypatch, set_room, kind, scor
     plain = hard_pairs(image, text, 10, score, settings.near_duplicate, **groups)
     assert np.array_equal(found.rows, plain[0])
     # by one modality alone, rows near the crowd's picture tie with the whole crowd: these few are redone
-    assert found.redone <= (100 if score in ("image", "text") else 0), "rows of the crowd were redone against everyone"
+    assert found.redone <= (100 if score in ("image", "text") else 0), "rows of the crowd were redone against all rows"
 
 
 def test_the_statistics_count_the_copies_that_are_kept():
