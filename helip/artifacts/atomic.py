@@ -31,8 +31,7 @@ def atomic_file(path: Path) -> Generator[Path]:
 def atomic_folder(path: Path) -> Generator[Path]:
     """Yield a temporary folder beside `path` that replaces `path` when the block ends without an error.
 
-    Raises:
-        HelipError: `path` holds files that the new folder does not have (`refuse_foreign`).
+    Raises HelipError if `path` holds files that the new folder does not have (`refuse_foreign`).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

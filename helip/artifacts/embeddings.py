@@ -112,14 +112,7 @@ class EmbeddingStore:
             getattr(self, name).flush()
 
     def finish(self, wanted: np.ndarray | None = None) -> None:
-        """Flush, write the checksums, then mark the store complete in meta.json.
-
-        Args:
-            wanted: (N,) bool, rows that must not be pending; None: all.
-
-        Raises:
-            HelipError: one of them is pending.
-        """
+        """Flush, write the sums, mark the store complete. Raises HelipError if a `wanted` (N,) row is pending."""
         self.flush()
         lost = self.pending(np.ones(len(self.state), bool) if wanted is None else wanted)
         if len(lost):

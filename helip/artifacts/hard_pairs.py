@@ -71,15 +71,7 @@ class HardPairIndex:
         return f"HardPairIndex({len(self):,} rows, {self.depth} partners each{f', by {score}' if score else ''})"
 
     def save(self, folder: Path | str, overwrite: bool = False) -> None:
-        """Write the folder.
-
-        Args:
-            folder: a new or an empty folder.
-            overwrite: replace an existing index atomically.
-
-        Raises:
-            HelipError: the folder is not empty.
-        """
+        """Write a new folder; overwrite=True atomically replaces an index. Raises HelipError if it is not empty."""
         folder = Path(folder)
         if not overwrite and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise HelipError(f"{folder} exists already: give another folder, or overwrite=True to replace it")

@@ -121,12 +121,9 @@ def _octal(field: bytes) -> int:
 
 
 def is_header(header: bytes, key: str, size: int) -> bool:
-    """Whether a header belongs to a member of `key` with `size` bytes.
+    """Whether a header (512 bytes, more may follow) belongs to a member of `key` with `size` bytes.
 
     A name that does not fit into the header (long, or not ASCII) is not compared. Takes 1 us for short names.
-
-    Args:
-        header: 512 bytes; more may follow.
     """
     if header.startswith(b"%s." % key.encode()) and header[124:135] == b"%011o" % size:
         return True

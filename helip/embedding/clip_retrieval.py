@@ -77,11 +77,7 @@ class EmbeddingFolder:
         return _numbered(self.folder / "metadata", "metadata_", ".parquet")
 
     def entries(self) -> pa.Table:
-        """`entry` (E,) with its metadata: `key`, and `url` and `caption` if present.
-
-        Raises:
-            HelipError: metadata is missing, has another length, or has only keys.
-        """
+        """`entry` (E,) with `key`, and `url` and `caption` if present. Raises HelipError for missing metadata."""
         if self._metadata.keys() != self.numbers.keys():
             odd = sorted(self._metadata.keys() ^ self.numbers.keys())
             raise HelipError(f"{self.folder}: part {odd[0]} has no metadata or no embeddings: run inference again")

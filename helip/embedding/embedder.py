@@ -35,11 +35,7 @@ class DecodedRow:
 
 
 def read_row(reader: SampleReader, row: int, on_error: str = "skip", draft: int = 0) -> tuple[RawSample, Image.Image]:
-    """A sample and its decoded image; `draft` as for `decode_image`.
-
-    Raises:
-        Unreadable: the row has no image or caption; with on_error=`fail` a HelipError.
-    """
+    """A sample and its decoded image, see `decode_image`. Raises Unreadable, or HelipError with on_error=`fail`."""
     try:
         raw = reader.read(row)
         return raw, decode_image(raw.image, draft)

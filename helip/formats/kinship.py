@@ -52,14 +52,9 @@ def by_captions(reader: SampleReader) -> Similarity:
 
 
 def kinship(targets: np.ndarray, partners: np.ndarray, similarity: Similarity) -> float:
-    """How many standard errors pairs are more similar than the same targets with shuffled partners.
+    """By how many standard errors pairs of rows (P,) are more similar than the same targets with shuffled partners.
 
-    Args:
-        targets: (P,) rows.
-        partners: (P,) rows.
-
-    Returns:
-        Above SURE the pairs are related. 0 for fewer than eight pairs.
+    Above SURE the pairs are related. 0 for fewer than eight pairs.
     """
     if len(targets) < 8:
         return 0.0

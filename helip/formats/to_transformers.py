@@ -14,11 +14,7 @@ model, processor = AutoModel.from_pretrained("{name}"), AutoProcessor.from_pretr
 
 
 def to_transformers(clip: Clip, out: Path, card: str = "") -> list[str]:
-    """Write config, weights (safetensors), tokenizer and image processor of a model, and its card.
-
-    Raises:
-        HelipError: a tower has no counterpart, or `out` exists already.
-    """
+    """Write config, weights (safetensors), tokenizer, image processor and card. Raises HelipError if `out` exists."""
     from helip.models.to_transformers import as_transformers, image_processor, tokenizer
 
     target = new_folder(out)

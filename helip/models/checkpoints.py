@@ -173,13 +173,9 @@ def load_state(model: nn.Module, state: dict[str, torch.Tensor], path: str) -> N
 
 
 def export_clip(source: nn.Module | Mapping[str, Any], path: Path | str, dtype: torch.dtype | None = None) -> Path:
-    """Atomically write a plain state dict for open_clip.create_model(name, pretrained=path).
+    """Atomically write a plain state dict for open_clip.create_model(name, pretrained=path). Returns the path.
 
-    Args:
-        source: an open_clip model, a module with one as `model`, a checkpoint or a state dict.
-        path: file to write.
-        dtype: of the floating tensors; None keeps their types. Scalars keep theirs, because float16 is too coarse for
-            the clamp of the temperature.
+    `source` is an open_clip model, a module with one as `model`, a checkpoint or a state dict.
     """
     state = clip_state(source.state_dict() if isinstance(source, nn.Module) else source)
     cast = {
@@ -197,10 +193,8 @@ def export_clip(source: nn.Module | Mapping[str, Any], path: Path | str, dtype: 
 def interpolate(start: Mapping[str, Any], end: Mapping[str, Any], alpha: float) -> dict[str, torch.Tensor]:
     """(1 - alpha) * start + alpha * end of two checkpoints' weights (WiSE-FT, arXiv 2109.01903), in float32.
 
-    Integer tensors (buffers) come from `end`. alpha 0 and 1 give start and end exactly.
-
-    Raises:
-        HelipError: names or shapes differ.
+    Integer tensors (buffers) come from `end`. alpha 0 and 1 give start and end exactly. Raises HelipError if names or
+    shapes differ.
     """
     first, second = clip_state(start), clip_state(end)
     differing = first.keys() ^ second.keys()

@@ -23,14 +23,7 @@ class NoCounterpart(HelipError):
 
 
 def as_transformers(model: Any) -> Any:
-    """A transformers model on the CPU with the same weights.
-
-    Args:
-        model: of open_clip.
-
-    Raises:
-        HelipError: a tower has no counterpart, or transformers is not installed.
-    """
+    """A transformers model with the weights of an open_clip model. Raises HelipError if a tower has no counterpart."""
     import transformers
 
     text = getattr(model, "text", model)  # CustomTextCLIP has a text tower, CLIP has its parts as attributes

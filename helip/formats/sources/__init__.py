@@ -176,11 +176,7 @@ def as_captions(value: Any) -> Sequence[Any]:
 
 
 def chosen(files: Mapping[str, Found]) -> tuple[Found | None, Found | None, Found | None]:
-    """Image, caption and metadata among the files of one sample.
-
-    Args:
-        files: by extension without its dot, in lower case.
-    """
+    """Image, caption and metadata among the files of one sample, by extension in lower case without its dot."""
     image, caption, metadata = (
         next((files[name] for name in names if name in files), None) for names in (IMAGES, CAPTIONS, METADATA)
     )
