@@ -10,7 +10,7 @@ Embeddings need no command: encoders=precomputed reads them.
 """
 
 import argparse
-import pkgutil
+import ast
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,7 +29,7 @@ def main(given: Sequence[str]) -> None:
         return
     try:
         module = find(given[0])
-        parser = argparse.ArgumentParser(f"helip convert {given[0]}", description=summary(module))
+        parser = argparse.ArgumentParser(f"helip convert {given[0]}", description=summary(module.__doc__))
         module.add_arguments(parser)
         print("\n".join(module.run(parser.parse_args(given[1:]))))
     except HelipError as error:
@@ -50,32 +50,30 @@ def find(name: str) -> Any:
         if error.name is None or not f"{dotted}.".startswith(f"{error.name}."):
             raise
         module = None
-    if not is_command(module):
-        raise HelipError(f"helip convert has no {name}: name one of {', '.join(names())}, or your own module a.b")
+    if not (hasattr(module, "add_arguments") and hasattr(module, "run")):
+        raise HelipError(f"helip convert has no {name}: name one of {', '.join(commands())}, or your own module a.b")
     return module
 
 
-def is_command(module: Any) -> bool:
-    """Whether a module defines a command."""
-    return hasattr(module, "add_arguments") and hasattr(module, "run")
+def commands() -> dict[str, str]:
+    """Names and help texts of HELIP's commands. The modules are parsed, because to import them takes seconds."""
+    found: dict[str, str] = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        if {"add_arguments", "run"} <= {node.name for node in module.body if isinstance(node, ast.FunctionDef)}:
+            found[path.stem.replace("_", "-")] = summary(ast.get_docstring(module))
+    return found
 
 
-def names() -> list[str]:
-    """Names of the commands that HELIP includes."""
-    found = sorted(module.name for module in pkgutil.iter_modules(import_module(PACKAGE).__path__))
-    modules = [name for name in found if not name.startswith("_") and name != Path(__file__).stem]
-    return [name.replace("_", "-") for name in modules if is_command(import_module(f"{PACKAGE}.{name}"))]
-
-
-def summary(module: Any) -> str:
-    """The first line of a module's docstring."""
-    return (module.__doc__ or "").strip().partition("\n")[0]
+def summary(docstring: str | None) -> str:
+    """The first line of a docstring."""
+    return (docstring or "").strip().partition("\n")[0]
 
 
 def overview() -> str:
     """The help text: one line per command."""
-    commands = names()
-    width = max(len(name) for name in commands) + 2
-    lines = [f"  {name:<{width}}{summary(find(name))}" for name in commands]
+    known = commands()
+    width = max(map(len, known)) + 2
     purpose = "Import and export of files of other programs; NAME --help shows the arguments."
+    lines = [f"  {name:<{width}}{what}" for name, what in known.items()]
     return "\n".join(["usage: helip convert NAME ...", "", purpose, "", *lines])
