@@ -35,8 +35,10 @@ def main(given: Sequence[str]) -> None:
     except HelipError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
+        if error.errno is None:  # not an error of the disk
+            sys.exit(f"error: {error}")
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(f"error: {error.strerror or error}{where}: free some space or name another folder, then run it again")
+        sys.exit(f"error: {error.strerror}{where}: free some space or name another folder, then run it again")
     except KeyboardInterrupt:
         sys.exit("interrupted: run the same command again; shards and uploads continue, other exports start again")
 

@@ -114,6 +114,6 @@ def _in_processes(tasks: Iterable[Task], work: Callable[[Task], Result], process
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
-        raise OSError("a process that wrote shards was ended from outside (out of memory?)") from error
+        raise OSError("a process was killed (out of memory?): lower --processes, then run the command again") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
