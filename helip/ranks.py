@@ -266,3 +266,9 @@ def quiet_lightning() -> None:
         "Consider setting `use_distributed_sampler",
     ):
         warnings.filterwarnings("ignore", f".*{text}")
+
+
+def is_logged(trainer: pl.Trainer, step: int) -> bool:
+    """Whether Lightning logs the step of this number, from 1. Equal on all ranks: collectives may depend on it."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and step % every == 0

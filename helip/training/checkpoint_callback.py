@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from helip.training.metrics_log import MetricsLog, is_logged
+from helip.ranks import is_logged
+from helip.training.metrics_log import MetricsLog
 from helip.training.nan_guard import check_finite
 from helip.training.run_files import checkpoints_in
 

@@ -1,21 +1,14 @@
-"""Lightning's logger of metrics.csv, and which steps are logged."""
+"""Lightning's logger of metrics.csv."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
 from helip.artifacts.metrics_file import MetricsFile, read_lines
 from helip.training.run_files import LOG
-
-
-def is_logged(trainer: pl.Trainer, step: int) -> bool:
-    """Whether Lightning logs the step of this number, from 1. Equal on all ranks: collectives may depend on it."""
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    return every > 0 and step % every == 0
 
 
 class MetricsLog(Logger):

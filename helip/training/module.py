@@ -17,10 +17,10 @@ from torch import nn
 from helip.data.batch import Batch
 from helip.errors import HelipError
 from helip.models.towers import forward_in_parts, is_convolutional
+from helip.ranks import is_logged
 from helip.training.anchor import Anchor
 from helip.training.gather import gather_rows
 from helip.training.losses import HelipLoss
-from helip.training.metrics_log import is_logged
 from helip.training.optim import OptimSettings, build_optimizer, build_schedule, overrule
 from helip.training.resume_guard import FIXED_KEY, changes, fixed_record, refusal
 

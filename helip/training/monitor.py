@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from helip.training.metrics_log import is_logged
+from helip.ranks import is_logged
 
 WAITS = 0.1  # assumption: share of waiting above which slow reads are reported
 

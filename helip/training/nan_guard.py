@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from helip.errors import HelipError
-from helip.training.metrics_log import is_logged
+from helip.ranks import is_logged
 from helip.training.run_files import newest_good
 
 
