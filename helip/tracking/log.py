@@ -7,6 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 from rich.console import Console
 
+from helip.ranks import is_logged
+
 WIDTH = 200  # of the file: room for the names of metrics
 # Metric -> its format; a metric that the step has not logged is left out.
 SAID = {
