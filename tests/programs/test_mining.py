@@ -128,7 +128,8 @@ def test_above_the_limit_training_names_the_nearest_index(world: World, mined: R
     assert "32 rows are more than mine.auto_limit=10" in sentence and "run mine.py" in sentence
     assert "/hard_pairs/joint-" in sentence and "/hard_pairs/text-" not in sentence
     assert "search.near_duplicate ([0.98, 0.98] there, [0.9, 0.9] here)" in sentence
-    assert "search.min_similarity ([0.0, 0.0] there, [0.3, 0.3] here)" in sentence
+    # other tests mine stricter indexes into the same world, which are as near
+    assert re.search(r"search\.min_similarity \(\[0\.\d+, 0\.\d+\] there, \[0\.3, 0\.3\] here\)", sentence)
 
 
 def test_a_damaged_neighbour_is_no_candidate(world: World, mined: Result) -> None:
